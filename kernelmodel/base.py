@@ -1,0 +1,12 @@
+"""`base`: the kernel to which the patch applies, put together from its files."""
+
+from __future__ import annotations
+
+from kernelmodel.cpu import CpuHotplug
+
+
+class Base(CpuHotplug):
+    """Patches 1 to 6 of the series on v5.10: offline_pages() drains with the racy check, and again in its loop."""
+
+    name = "base"
+    summary = "what the patch applies to: offline_pages() drains after isolation and again in its loop"

@@ -1,0 +1,125 @@
+"""Finding a kernel by name: the three versions, the mutants, and a user's own variant from a file."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from kernelmodel.base import Base
+from kernelmodel.errors import ModelError
+from kernelmodel.mutants import MUTANTS, build
+from kernelmodel.text import KernelText
+from kernelmodel.v5_10 import V5_10
+from kernelmodel.v5_11 import V5_11
+
+KERNELS: dict[str, type[KernelText]] = {k.name: k for k in (V5_10, Base, V5_11)}
+
+
+def nearest(kind: str, name: str, known: Iterable[str]) -> ModelError:
+    """An error for an unknown ``name`` that suggests the nearest known one."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, 1, 0.4)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+    return ModelError(f"unknown {kind} {name!r}: {hint}")
+
+
+def kernel(name: str) -> type[KernelText]:
+    """The kernel version of that name."""
+    if name not in KERNELS:
+        raise nearest("kernel", name, KERNELS)
+    return KERNELS[name]
+
+
+def mutant(name: str) -> type[KernelText]:
+    """The kernel class of the mutant of that name."""
+    if name not in MUTANTS:
+        raise nearest("mutant", name, MUTANTS)
+    return build(MUTANTS[name])
+
+
+def variant(spec: str) -> type[KernelText]:
+    """The kernel class in a user's file, ``FILE.py`` or ``FILE.py:Name``.
+
+    The class overrides routines of a kernel (``class Mine(V5_11)``); a class with no kernel among its bases is put
+    before v5.11.  Errors name the file, the line and the cause.
+    """
+    path, separator, wanted = spec.rpartition(":")
+    if not separator or not path.endswith(".py"):
+        path, wanted = spec, ""
+    module = _load(Path(path))
+    found = {
+        n: c for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__
+    }  # fmt: skip
+    kernels = {n: c for n, c in found.items() if issubclass(c, KernelText)}
+    if wanted:
+        if wanted not in found:
+            raise nearest(f"variant in {path}", wanted, found) if found else ModelError(f"{path} defines no class")
+        chosen = found[wanted]
+    elif len(kernels or found) == 1:
+        chosen = next(iter((kernels or found).values()))
+    else:
+        names = ", ".join(kernels or found)
+        raise ModelError(
+            f"{path} defines {len(kernels or found)} classes{f' ({names})' if names else ''}: "
+            f"write one class that overrides routines of V5_11, or choose with {path}:NAME"
+        )
+    if not issubclass(chosen, KernelText):
+        chosen = type(chosen.__name__, (chosen, V5_11), {})
+    _check_overrides(chosen, path)
+    if "name" not in vars(chosen):
+        chosen.name = f"{Path(path).name}:{chosen.__name__}"
+    return chosen
+
+
+def _load(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise ModelError(f"variant file {path} does not exist or is no file: give --variant FILE.py or FILE.py:NAME")
+    name = f"straypage_variant_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ModelError(f"variant file {path} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ModelError(f"variant file {path}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:
+        raise ModelError(f"variant file {path}{_line(error, path)}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _line(error: BaseException, path: Path) -> str:
+    traceback, line = error.__traceback__, None
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == str(path):
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    return f", line {line}" if line else ""
+
+
+def _check_overrides(chosen: type[KernelText], path: str) -> None:
+    """A misspelt routine would change nothing: refuse a public function that no kernel has and nobody calls."""
+    base = next(b for b in chosen.__mro__ if b.__module__.startswith("kernelmodel"))
+    own = [c for c in chosen.__mro__ if not c.__module__.startswith("kernelmodel") and c is not object]
+    functions = {n for c in own for n, f in vars(c).items() if inspect.isfunction(f)}
+    if not functions & set(dir(base)):
+        known = [n for n in dir(base) if not n.startswith("_")]
+        for name in sorted(functions):
+            raise nearest(f"routine in {path}", name, known)
+        raise ModelError(f"{path}: class {chosen.__name__} overrides no routine of {base.__name__}")
+    for name in sorted(functions - set(dir(base))):
+        if not name.startswith("_") and not _called(own, name):
+            close = difflib.get_close_matches(name, [n for n in dir(base) if not n.startswith("_")], 1, 0.8)
+            hint = f"did you mean {close[0]}?" if close else "call it from an override, or remove it"
+            raise ModelError(f"{path}: routine {name}() is in no kernel and nobody calls it: {hint}")
+
+
+def _called(classes: list[type], name: str) -> bool:
+    codes = [f.__code__ for c in classes for n, f in vars(c).items() if inspect.isfunction(f) and n != name]
+    return any(name in code.co_names for code in codes)

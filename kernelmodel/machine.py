@@ -1,0 +1,325 @@
+"""The deterministic scheduler: tasks on CPUs, one chosen atomic step at a time; same schedule, same history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from kernelmodel.cells import CELLS, is_derived
+from kernelmodel.config import Config
+from kernelmodel.errors import ModelError, RefinementError
+from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
+from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine
+from kernelmodel.page_ops import start_freeing
+from kernelmodel.state import Place, State
+from kernelmodel.terms import Cell, Term, atoms, evaluate
+from kernelmodel.text import KernelText, c_name
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A thread of the modelled kernel.  ``number`` is its identity in cells such as ``mutex`` (1, 2, …)."""
+
+    number: int
+    name: str
+    cpu: int
+    routine: Routine
+    pending: Op | CpuOp | None = None
+    result: Any = None
+    environment: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether the routine has returned."""
+        return self.pending is None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a history: who did what where, in which calls, and which values came back and were written."""
+
+    number: int
+    task: str
+    cpu: int
+    stack: tuple[str, ...]
+    text: str
+    kind: Kind
+    tag: str
+    returned: tuple[int, ...]
+    written: tuple[tuple[Cell, int], ...]
+    choices: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        values = f"  /* {', '.join(map(str, self.returned))} */" if self.returned else ""
+        return f"{self.number:4d} cpu{self.cpu} {self.task}: {' > '.join((*self.stack, self.text))}{values}"
+
+
+class Watcher(Protocol):
+    """Somebody who looks at each step: a property, a trace recorder."""
+
+    def terms(self, task: Task, op: Op) -> Mapping[str, Term]:
+        """Terms to be evaluated just before ``op`` fires, by name."""
+        ...
+
+    def stepped(self, machine: Machine, task: Task, op: Op, values: Mapping[str, int]) -> None:
+        """``op`` has fired; ``values`` are the terms' values just before."""
+        ...
+
+
+class Machine:
+    """A booted machine: a kernel's text, its state, and tasks that are stepped one atomic operation at a time.
+
+    ``limits`` are (high, batch) of every zone instead of what zone size and sysctl give.  With ``check`` each concrete
+    step is compared with what the abstract operation allows; a difference is a RefinementError.
+    """
+
+    def __init__(
+        self, kernel: type[KernelText], config: Config, limits: tuple[int, int] | None = None, check: bool = True
+    ) -> None:
+        """Boot: memory free, per-CPU pagesets set up, one drain worker on each CPU."""
+        self.config = config
+        self.kernel: Any = kernel(config)
+        self.state = State(config)
+        self.check = check
+        self.tasks: list[Task] = []
+        self.history: list[Step] = []
+        self.watchers: list[Watcher] = []
+        environment = {} if limits is None else {"new_high": limits[0], "new_batch": limits[1]}
+        for zone in config.zones:
+            self.run(self.spawn("boot", self.kernel.setup_zone_pageset(zone), environment=environment))
+        self.tasks.clear()
+        self.history.clear()
+        self.workers = [self.spawn(f"kworker/{cpu}", self.kernel.drain_worker(cpu), cpu) for cpu in config.cpus]
+
+    # --- tasks ---
+
+    def spawn(
+        self, name: str, routine: Routine, cpu: int = 0, environment: Mapping[str, int] | None = None
+    ) -> Task:  # fmt: skip
+        """Create a task on ``cpu``; it runs only when stepped.  ``environment`` decides its external choices."""
+        self._check_cpu(cpu)
+        pending = next(routine, None)
+        task = Task(len(self.tasks) + 1, name, cpu, routine, pending, environment=dict(environment or {}))
+        self.tasks.append(task)
+        return task
+
+    def free(self, name: str, pfn: int, cpu: int = 0) -> Task:
+        """Drop the last reference of page ``pfn`` now, and create the task that frees it."""
+        page = self.state.page(pfn)
+        order = self.state.order_in_use.get(pfn, 0)
+        if any(head < pfn < head + (1 << o) for head, o in self.state.order_in_use.items()):
+            raise ModelError(f"page {pfn} is the tail of a compound page: free its head")
+        if order:
+            for p in range(pfn, pfn + (1 << order)):
+                self.state.place[p] = Place.FREEING
+            del self.state.order_in_use[pfn]
+            return self.spawn(name, self.kernel.free_pages_ok(page, order), cpu)
+        effect = start_freeing(page).effect
+        assert effect is not None
+        effect(self.state, {})
+        return self.spawn(name, self.kernel.free_unref_page(page), cpu)
+
+    def task(self, name: str) -> Task:
+        """The task of that name; an error if there is none."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise ModelError(f"no task is called {name!r}: there are {', '.join(t.name for t in self.tasks)}")
+
+    def migrate(self, task: Task, cpu: int) -> None:
+        """Preempt a task and continue it on another CPU; an error while it has interrupts off."""
+        self._check_cpu(cpu)
+        if self._pinned(task):
+            raise ModelError(f"{task.name} has interrupts off on CPU {task.cpu} and cannot migrate to CPU {cpu}")
+        if task in self.workers and cpu != self.workers.index(task):
+            raise ModelError(f"{task.name} is bound to its CPU while that is online")
+        task.cpu = cpu
+
+    def _check_cpu(self, cpu: int) -> None:
+        if cpu not in self.config.cpus:
+            raise ModelError(f"unknown CPU {cpu}: this machine has CPUs 0 to {self.config.nr_cpus - 1}")
+        if not self.state.stored[Cell("cpu_online", (cpu,))]:
+            raise ModelError(f"CPU {cpu} is offline: bring it up first, or choose another")
+
+    def _pinned(self, task: Task) -> bool:
+        return self.state.stored[Cell("irqs_off", (task.cpu,))] == task.number
+
+    # --- steps ---
+
+    def why_not(self, task: Task) -> str:
+        """Why ``task`` cannot take a step now; empty if it can."""
+        if task.pending is None:
+            return f"{task.name} has finished"
+        owner = self.state.stored[Cell("irqs_off", (task.cpu,))]
+        if owner not in (0, task.number):
+            return f"interrupts are off on CPU {task.cpu}, where {self.tasks[owner - 1].name} runs"
+        op = self.operation(task)
+        if not op.must and not self._evaluate(op.guard, task):
+            return f"{task.name} waits at {op.text}"
+        return ""
+
+    def ready(self) -> list[Task]:
+        """The tasks that can take a step now, in the order of their creation."""
+        return [t for t in self.tasks if not self.why_not(t)]
+
+    def operation(self, task: Task) -> Op:
+        """The operation that ``task`` would perform now."""
+        if task.pending is None:
+            raise ModelError(f"{task.name} has finished: it has no next step")
+        return task.pending.at(task.cpu) if isinstance(task.pending, CpuOp) else task.pending
+
+    def step(self, task: Task, choices: Mapping[str, int] | None = None) -> Step:
+        """Let ``task`` perform its next operation.  ``choices`` are preferred where the operation leaves a choice."""
+        reason = self.why_not(task)
+        if reason:
+            raise ModelError(f"step not enabled: {reason}")
+        op = self.operation(task)
+        if op.must and not self._evaluate(op.guard, task):
+            raise ModelError(op.must)
+        watched = [w.terms(task, op) for w in self.watchers]
+        every = (op.where, *op.returns, *op.shown, *(t for _, t in op.updates))
+        needed = (*every, *(t for terms in watched for t in terms.values()))
+        before = {a.args[0]: self.state.load(a.args[0]) for t in needed for a in atoms(t, "cell")}
+        whole = self.state.abstract() if self.check and op.effect is not None else {}
+        stack = self._stack(task)
+        wanted = {**task.environment, **(choices or {})}
+        effect = self._perform(op, wanted)
+
+        def now(term: Term) -> int:
+            return evaluate(term, before.__getitem__, {"me": task.number}, effect.choices)
+
+        if not now(op.where):
+            raise RefinementError(f"{op.text}: the choices {dict(effect.choices)} are not allowed")
+        written = tuple((cell, now(term)) for cell, term in op.updates)
+        returned = tuple(now(t) for t in op.returns)
+        shown = [now(t) for t in op.shown]
+        seen = [{name: now(term) for name, term in terms.items()} for terms in watched]
+        for cell, new in written:
+            if not is_derived(cell):
+                self.state.stored[cell] = new
+        if self.check:
+            self._check_refinement(op, dict(written), whole)
+        made = tuple(sorted(effect.choices.items()))
+        step = Step(
+            len(self.history) + 1, task.name, task.cpu, stack, op.text.format(*shown) if shown else op.text, op.kind,
+            op.tag, returned, written, made,
+        )  # fmt: skip
+        self.history.append(step)
+        if op.tag == "cpu_down":
+            self._move_tasks_off(op.info["cpu"])
+        if op.tag == "cpu_up":
+            self.workers[op.info["cpu"]].cpu = op.info["cpu"]
+        self._advance(task, op, returned, effect.extra)
+        for watcher, values in zip(self.watchers, seen, strict=True):
+            watcher.stepped(self, task, op, values)
+        return step
+
+    def run(self, task: Task) -> Any:
+        """Step ``task`` until it has finished; returns its result.  An error if it has to wait."""
+        while not task.done:
+            self.step(task)
+        return task.result
+
+    def settle(self, *tasks: Task) -> None:
+        """Let ``tasks`` and the drain workers run, first come first served, until the tasks have finished or all wait."""
+        while not all(t.done for t in tasks):
+            ready = [t for t in (*tasks, *self.workers) if not self.why_not(t)]
+            if not ready:
+                waiting = "; ".join(self.why_not(t) for t in tasks if not t.done)
+                raise ModelError(f"nobody can step: {waiting}")
+            self.step(ready[0])
+
+    def _evaluate(self, term: Term, task: Task) -> int:
+        return evaluate(term, self.state.load, {"me": task.number})
+
+    def _perform(self, op: Op, wanted: Mapping[str, int]) -> Effect:
+        if op.effect is not None:
+            return op.effect(self.state, wanted)
+        return Effect({c.args[0]: wanted.get(c.args[0], False if c.sort == "bool" else 0) for c in op.choices})
+
+    def _check_refinement(self, op: Op, written: Mapping[Cell, int], whole: Mapping[Cell, int]) -> None:
+        for cell, old in whole.items():
+            expected = written.get(cell, old)
+            if is_derived(cell) and self.state.load(cell) != expected:
+                raise RefinementError(f"{op.text}: {cell} is {self.state.load(cell)}, the operation allows {expected}")
+        for cell, new in written.items():
+            if CELLS[cell.name][0] == "bool" and not isinstance(new, bool):
+                raise RefinementError(f"{op.text}: {cell} is given {new!r}, which is no truth value")
+            if not whole and is_derived(cell) and self.state.load(cell) != new:
+                raise RefinementError(f"{op.text}: {cell} is {self.state.load(cell)}, the operation says {new}")
+
+    def _move_tasks_off(self, cpu: int) -> None:
+        for task in self.tasks:
+            if task.cpu == cpu:
+                task.cpu = next(c for c in self.config.cpus if self.state.stored[Cell("cpu_online", (c,))])
+
+    def _stack(self, task: Task) -> tuple[str, ...]:
+        return call_stack(type(self.kernel), task.routine)
+
+    def _advance(self, task: Task, op: Op, returned: tuple[int, ...], extra: Any) -> None:
+        try:
+            task.pending = task.routine.send(packed(op, returned, extra))
+        except StopIteration as stop:
+            task.pending, task.result = None, stop.value
+
+    # --- building an initial state ---
+
+    def allocate(self, block: int, order: int = 0) -> int:
+        """Take a free page of ``block`` out of the buddy as a page in use, before the first step; returns its pfn."""
+        if order:
+            raise ModelError("allocate() is for single pages: let a task run rmqueue() for larger ones")
+        zone = self.state.zone_of(block)
+        for pfn in self.state.pfns(block):
+            if self.state.place[pfn] is Place.BUDDY:
+                self.state.buddy(zone).remove(pfn - self.state.base(zone))
+                self.state.place[pfn] = Place.IN_USE
+                return pfn
+        raise ModelError(f"block {block} has no free page left: give it more (pageblock_order)")
+
+    def put_on_pcplist(self, cpu: int, block: int, migratetype: int = MigrateType.MOVABLE) -> int:
+        """Put a free page of ``block`` at the head of a pcplist of ``cpu``, before the first step; returns its pfn."""
+        self._check_cpu(cpu)
+        if not 0 <= migratetype < PCPTYPES:
+            raise ModelError(f"migratetype {migratetype} has no pcplist: give one below {PCPTYPES}")
+        pfn = self.allocate(block)
+        zone = self.state.zone_of(block)
+        self.state.pcplists[zone.index][cpu].add_head(pfn, migratetype)
+        self.state.stored_type[pfn] = migratetype
+        self.state.place[pfn] = Place.PCP
+        self.state.stored[Cell("pcp.count", (zone.index, cpu))] += 1
+        return pfn
+
+    def pages_in_use(self) -> Iterator[Page]:
+        """The pages that are in use: each head of a compound page, each single page."""
+        tails = {p for head, o in self.state.order_in_use.items() for p in range(head + 1, head + (1 << o))}
+        for pfn, place in enumerate(self.state.place):
+            if place is Place.IN_USE and pfn not in tails:
+                yield self.state.page(pfn)
+
+    def zone(self, index: int = 0) -> Zone:
+        """The zone of that index; an error if there is none."""
+        if not 0 <= index < self.config.nr_zones:
+            raise ModelError(f"unknown zone {index}: this machine has zones 0 to {self.config.nr_zones - 1}")
+        return self.config.zones[index]
+
+
+def packed(op: Op, returned: tuple[Any, ...], extra: Any = None) -> Any:
+    """What the routine receives for ``op``: None, a value, several, or what the operation makes of them."""
+    if op.pack is not None:
+        return op.pack(returned, extra)
+    return returned[0] if len(returned) == 1 else returned or None
+
+
+def call_stack(kernel: type[KernelText], routine: Routine) -> tuple[str, ...]:
+    """The C names of the calls that ``routine`` is in, outermost first."""
+    names: list[str] = []
+    generator: Any = routine
+    while generator is not None and getattr(generator, "gi_frame", None) is not None:
+        name = generator.gi_frame.f_code.co_name
+        if not name.startswith("_"):
+            found = c_name(kernel, name)
+            if not names or names[-1] != found:
+                names.append(found)
+        generator = generator.gi_yieldfrom
+    return tuple(names)

@@ -1,0 +1,249 @@
+"""Atomic operations: what a routine yields at each point where another CPU could see or change something.
+
+An :class:`Op` is data (guard, updates, returned values, ordering kind, choices), so that every engine can run it.  The
+concrete half, which page it is and on which list, is the optional ``effect`` that only the scheduler executes; after it
+the machine checks that the abstract half allows what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from kernelmodel.cells import CELLS, MUTEXES, value
+from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, choice, const, ite, land, lift, lnot, lor
+
+if TYPE_CHECKING:
+    from kernelmodel.state import State
+
+#: what a routine is: it yields operations, receives what they return, and returns a value to its caller
+Routine = Generator["Op | CpuOp", Any, Any]
+
+
+class Kind(Enum):
+    """Memory-ordering kind of an operation."""
+
+    PLAIN = "plain"
+    READ_ONCE = "READ_ONCE"
+    WRITE_ONCE = "WRITE_ONCE"
+    RMW = "atomic read-modify-write"
+    LOCK = "lock"
+    UNLOCK = "unlock"
+    BARRIER = "barrier"
+    CRITICAL = "critical section of zone->lock"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a concrete effect reports: the choices that it made, and the concrete value for the routine, if any."""
+
+    choices: Mapping[str, int] = field(default_factory=dict)
+    extra: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One atomic operation.
+
+    ``text`` is C-like, with ``{0}`` … for the values of ``shown``; where ``text`` stands for a read, the values
+    returned follow it as a comment.  ``guard`` says when it may fire (``must``: it is an error to get there when it
+    may not); ``updates`` are simultaneous; ``where`` constrains the ``choices``; ``external`` choices are made by the
+    environment (a notifier fails, a signal is pending).  ``pack`` builds what the routine receives from the returned
+    values and the effect's extra.  ``tag`` and ``info`` let properties find the operation.
+    """
+
+    text: str
+    kind: Kind = Kind.PLAIN
+    guard: Term = TRUE
+    updates: tuple[tuple[Cell, Term], ...] = ()
+    returns: tuple[Term, ...] = ()
+    choices: tuple[Term, ...] = ()
+    where: Term = TRUE
+    external: bool = False
+    effect: Callable[[State, Mapping[str, int]], Effect] | None = None
+    pack: Callable[..., Any] | None = None
+    shown: tuple[Term, ...] = ()
+    must: str = ""
+    tag: str = ""
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuOp:
+    """An operation that is bound to the CPU on which its task happens to run when it fires."""
+
+    text: str
+    at: Callable[[int], Op]
+
+
+def _read(kind: Kind, name: str, index: Sequence[int | str], text: str) -> Op:
+    return Op(text or _c_name(name, index), kind, returns=(value(name, *index),), tag="read")
+
+
+def _write(kind: Kind, new: IntTerm | BoolTerm, name: str, index: Sequence[int | str], text: str) -> Op:
+    term = lift(new)
+    return Op(
+        (text or _c_name(name, index)) + " = {0}", kind, updates=((Cell(name, tuple(index)), term),), shown=(term,),
+        tag="write",
+    )  # fmt: skip
+
+
+def read(name: str, *index: int | str, text: str = "") -> Op:
+    """A plain load of a cell."""
+    return _read(Kind.PLAIN, name, index, text)
+
+
+def read_once(name: str, *index: int | str, text: str = "") -> Op:
+    """READ_ONCE() of a cell."""
+    return _read(Kind.READ_ONCE, name, index, text)
+
+
+def write(new: IntTerm | BoolTerm, name: str, *index: int | str, text: str = "") -> Op:
+    """A plain store to a cell."""
+    return _write(Kind.PLAIN, new, name, index, text)
+
+
+def write_once(new: IntTerm | BoolTerm, name: str, *index: int | str, text: str = "") -> Op:
+    """WRITE_ONCE() to a cell."""
+    return _write(Kind.WRITE_ONCE, new, name, index, text)
+
+
+def add(amount: IntTerm, name: str, *index: int | str, text: str = "") -> Op:
+    """``cell += amount``, in one step: only for cells that one CPU writes at a time."""
+    cell = Cell(name, index)
+    term = lift(amount)
+    sign = "+="
+    if term.op == "const" and term.args[0] < 0:
+        sign, term = "-=", const(-term.args[0])
+    return Op(
+        f"{text or _c_name(name, index)} {sign} {{0}}",
+        updates=((cell, value(name, *index) + amount),),
+        shown=(term,),
+        tag="write",
+    )
+
+
+def barrier(text: str) -> Op:
+    """A memory barrier: it orders, and does nothing else."""
+    return Op(text, Kind.BARRIER)
+
+
+def happens(text: str, tag: str = "", **info: Any) -> Op:
+    """A step that changes nothing: a call whose inside is not modelled, or a mark for properties."""
+    return Op(text, Kind.LOCAL, tag=tag, info=info)
+
+
+def mark(text: str, tag: str, updates: Sequence[tuple[Cell, BoolTerm | IntTerm]] = (), **info: Any) -> Op:
+    """A mark that opens or closes a property's window by setting ghost cells."""
+    return Op(text, Kind.LOCAL, updates=tuple((c, lift(t)) for c, t in updates), tag=tag or "mark", info=info)
+
+
+def environment(name: str, text: str) -> Op:
+    """The environment decides whether ``name`` happens; returns that truth value."""
+    happens_now = choice(name, "bool")
+    return Op(text, Kind.LOCAL, returns=(happens_now,), choices=(happens_now,), external=True, tag="environment")
+
+
+def never(text: str) -> Op:
+    """A point that is never passed: the task hangs here."""
+    return Op(text, Kind.LOCAL, guard=FALSE, tag="hang")
+
+
+# --- kernel/locking -------------------------------------------------------------------------------------------------
+
+
+def lock_request(mutex: str) -> Op:
+    """kernel/locking/lockdep.c: lock_acquire(), the part that notes who asks for what while holding what."""
+    held = [a for a in MUTEXES if a != "cpu_hotplug_lock"]
+    edges = [(Cell("lock_edge", (a, mutex)), lor(value("lock_edge", a, mutex), value("mutex", a) == ME)) for a in held]
+    return Op(f"{mutex}: asked for", Kind.LOCAL, updates=tuple(edges), tag="lockdep")
+
+
+def lock(mutex: str) -> Op:
+    """kernel/locking/mutex.c: mutex_lock(), the moment of acquisition."""
+    owner = value("mutex", mutex)
+    return Op(
+        f"mutex_lock(&{mutex})", Kind.LOCK, guard=owner == 0, updates=((Cell("mutex", (mutex,)), ME),), tag="lock"
+    )
+
+
+def trylock(mutex: str) -> Op:
+    """kernel/locking/mutex.c: mutex_trylock(); returns whether the mutex was free and is now ours."""
+    owner = value("mutex", mutex)
+    return Op(
+        f"mutex_trylock(&{mutex})",
+        Kind.LOCK,
+        updates=((Cell("mutex", (mutex,)), ite(owner == 0, ME, owner)),),
+        returns=(owner == 0,),
+        tag="lock",
+    )
+
+
+def unlock(mutex: str) -> Op:
+    """kernel/locking/mutex.c: mutex_unlock(); an error for a task that does not hold it."""
+    return Op(
+        f"mutex_unlock(&{mutex})",
+        Kind.UNLOCK,
+        guard=value("mutex", mutex) == ME,
+        updates=((Cell("mutex", (mutex,)), const(0)),),
+        must=f"{mutex} is unlocked by a task that does not hold it (an enable without a disable?)",
+        tag="unlock",
+    )
+
+
+def local_irq_save(nr_blocks: int) -> CpuOp:
+    """include/linux/irqflags.h: local_irq_save(); returns the CPU, on which the task now stays."""
+
+    def at(cpu: int) -> Op:
+        ghosts = [(Cell("isolated_at_irqs_off", (cpu, b)), value("isolated", b)) for b in range(nr_blocks)]
+        return Op(
+            "local_irq_save(flags)",
+            Kind.LOCK,
+            guard=value("irqs_off", cpu) == 0,
+            updates=((Cell("irqs_off", (cpu,)), ME), *ghosts),
+            returns=(const(cpu),),
+            tag="irq_save",
+            info={"cpu": cpu},
+        )
+
+    return CpuOp("local_irq_save(flags)", at)
+
+
+def local_irq_restore(cpu: int) -> Op:
+    """include/linux/irqflags.h: local_irq_restore()."""
+    return Op(
+        "local_irq_restore(flags)",
+        Kind.UNLOCK,
+        guard=value("irqs_off", cpu) == ME,
+        updates=((Cell("irqs_off", (cpu,)), const(0)),),
+        must=f"local_irq_restore() on CPU {cpu} by a task that has not disabled interrupts there",
+        tag="irq_restore",
+        info={"cpu": cpu},
+    )
+
+
+def smp_processor_id() -> CpuOp:
+    """include/linux/smp.h: raw_smp_processor_id(); with interrupts on the task may have moved on by the next step."""
+    return CpuOp(
+        "smp_processor_id()", lambda cpu: Op("smp_processor_id()", Kind.LOCAL, returns=(const(cpu),), tag="cpu")
+    )
+
+
+def _c_name(name: str, index: Sequence[int | str]) -> str:
+    if name.startswith("pcp."):
+        return f"pcp[{index[1]}]->{name[4:]}"
+    if name.startswith("zone."):
+        return f"zone->{name[5:]}"
+    if name not in CELLS:
+        raise KeyError(name)
+    return str(Cell(name, tuple(index)))
+
+
+__all__ = [
+    "CpuOp", "Effect", "Kind", "Op", "Routine", "add", "barrier", "environment", "happens", "land", "lnot",
+    "local_irq_restore", "local_irq_save", "lock", "lock_request", "mark", "never", "read", "read_once",
+    "smp_processor_id", "trylock", "unlock", "write", "write_once",
+]  # fmt: skip

@@ -1,0 +1,39 @@
+"""mm/page_isolation.c as `base` has it: draining is the callers' business."""
+
+from __future__ import annotations
+
+from kernelmodel import page_ops
+from kernelmodel.mmzone import EBUSY, MigrateType, PageRange, Zone
+from kernelmodel.ops import Routine
+from kernelmodel.page_alloc import PageAlloc
+
+
+class PageIsolation(PageAlloc):
+    """Isolating ranges of pageblocks."""
+
+    def set_migratetype_isolate(self, zone: Zone, block: int) -> Routine:
+        """mm/page_isolation.c: set_migratetype_isolate(); returns whether the block is now ours (C: 0, else -EBUSY)."""
+        return (yield page_ops.isolate_block(self.config, zone, block))
+
+    def unset_migratetype_isolate(self, zone: Zone, block: int, migratetype: MigrateType) -> Routine:
+        """mm/page_isolation.c: unset_migratetype_isolate()."""
+        yield page_ops.unisolate_block(self.config, zone, block, migratetype)
+
+    def start_isolate_page_range(self, page_range: PageRange, migratetype: MigrateType) -> Routine:
+        """mm/page_isolation.c: start_isolate_page_range(): all blocks or none; returns 0 or -EBUSY."""
+        for block in page_range.blocks:
+            isolated = yield from self.set_migratetype_isolate(page_range.zone, block)
+            if not isolated:
+                for undo in range(page_range.first, block):
+                    yield from self.unset_migratetype_isolate(page_range.zone, undo, migratetype)
+                return -EBUSY
+        return 0
+
+    def undo_isolate_page_range(self, page_range: PageRange, migratetype: MigrateType) -> Routine:
+        """mm/page_isolation.c: undo_isolate_page_range(): blocks that are not ISOLATE stay as they are."""
+        for block in page_range.blocks:
+            yield from self.unset_migratetype_isolate(page_range.zone, block, migratetype)
+
+    def test_pages_isolated(self, page_range: PageRange) -> Routine:
+        """mm/page_isolation.c: test_pages_isolated(); returns whether all pages are isolated and free (C: 0)."""
+        return (yield page_ops.all_free(self.config, page_range))

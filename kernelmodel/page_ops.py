@@ -1,0 +1,437 @@
+"""Operations that move pages: each abstract half (how many pages of which block) beside its concrete half (which page).
+
+``blocks`` of an operation are the pageblocks of its zone.  A page's block may be a term; then every block's cell is
+updated under the condition that it is the one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kernelmodel.cells import pages_of_block_on_pcplists, pcp_list_length, value
+from kernelmodel.config import Config
+from kernelmodel.errors import ModelError
+from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
+from kernelmodel.ops import Effect, Kind, Op
+from kernelmodel.state import Place, State
+from kernelmodel.terms import BoolTerm, Cell, IntTerm, Term, choice, implies, ite, land, lift, lnot, minimum, total
+
+ISOLATE = MigrateType.ISOLATE
+
+
+@dataclass(frozen=True, slots=True)
+class PageList:
+    """Pages on a task's local list: how many of each block (``by_block``), and which (``pfns``, concrete runs only)."""
+
+    by_block: tuple[tuple[int, IntTerm], ...]
+    pfns: tuple[int, ...] = ()
+
+    @property
+    def length(self) -> IntTerm:
+        """Number of pages."""
+        return _plain(total(n for _, n in self.by_block))
+
+
+def _plain(term: Term) -> IntTerm:
+    return term.args[0] if term.op == "const" else term  # type: ignore[no-any-return]
+
+
+def _count(block: int, of: IntTerm, amount: IntTerm = 1) -> Term:
+    return ite(lift(of) == block, amount, 0)
+
+
+def type_of_block(config: Config, page: Page) -> Term:
+    """mm/page_alloc.c: get_pfnblock_migratetype(), as a term."""
+    blocks = list(config.blocks_of(page.zone))
+    result = value("pageblock.migratetype", blocks[-1])
+    for b in reversed(blocks[:-1]):
+        result = ite(lift(page.block) == b, value("pageblock.migratetype", b), result)
+    return result
+
+
+def has_isolate_pageblock(zone: Zone) -> Term:
+    """include/linux/page-isolation.h: has_isolate_pageblock(), as a term."""
+    return value("zone.nr_isolate_pageblock", zone.index) > 0
+
+
+def start_freeing(page: Page) -> Op:
+    """include/linux/mm.h: put_page_testzero(): the last reference goes, the page is now this task's alone to free."""
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        if state.page(page.pfn).zone != page.zone or state.place[page.pfn] is not Place.IN_USE:
+            raise ModelError(
+                f"double free: page {page.pfn} is {state.place[page.pfn].value}; free only a page that is in use"
+            )
+        state.place[page.pfn] = Place.FREEING
+        return Effect()
+
+    return Op("put_page_testzero(page)", Kind.RMW, effect=effect, tag="put_page")
+
+
+def store_migratetype(config: Config, page: Page) -> Op:
+    """mm/page_alloc.c: free_unref_page_prepare(): read the block's migratetype and store it in the page."""
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        state.stored_type[page.pfn] = state.block_type(state.block_of(page.pfn))
+        return Effect()
+
+    return Op(
+        "migratetype = get_pfnblock_migratetype(page)", returns=(type_of_block(config, page),), effect=effect,
+        tag="prepare",
+    )  # fmt: skip
+
+
+def list_add(config: Config, page: Page, cpu: int, migratetype: IntTerm) -> Op:
+    """include/linux/list.h: list_add() of a page being freed to the head of its pcplist."""
+    z = page.zone.index
+    updates = []
+    for b in config.blocks_of(page.zone):
+        for t in range(PCPTYPES):
+            here = land(lift(migratetype) == t, lift(page.block) == b)
+            if here.op != "const" or here.args[0]:
+                updates.append((Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) + ite(here, 1, 0)))
+        updates.append((Cell("held", (b,)), value("held", b) - _count(b, page.block)))
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        assert isinstance(migratetype, int)
+        state.pcplists[z][cpu].add_head(page.pfn, migratetype)
+        state.place[page.pfn] = Place.PCP
+        return Effect()
+
+    return Op(
+        f"list_add(page, &pcp[{cpu}]->lists[])", updates=tuple(updates), effect=effect, tag="list_add",
+        info={"cpu": cpu, "zone": z},
+    )  # fmt: skip
+
+
+def list_empty(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -> Op:
+    """include/linux/list.h: list_empty() of one pcplist."""
+    lengths = [ite(lift(migratetype) == t, pcp_list_length(config, zone.index, cpu, t), 0) for t in range(PCPTYPES)]
+    return Op(f"list_empty(&pcp[{cpu}]->lists[])", returns=(total(lengths) == 0,), tag="read")
+
+
+def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm) -> Op:
+    """The first loop of free_pcppages_bulk(): up to ``count`` pages go from the lists' tails to a local list.
+
+    Each page lowers pcp->count.  One step, for interrupts are off, and a remote reader of the count learns only
+    whether it is 0.  Returns a PageList; it is shorter than ``count`` where the C loop would never end.
+    """
+    z, blocks = zone.index, list(config.blocks_of(zone))
+    picks = {(t, b): choice(f"k{t}.{b}") for t in range(PCPTYPES) for b in blocks}
+    available = pcp_list_length(config, z, cpu)
+    where = land(
+        *(land(k >= 0, k <= value("pcp.nr", z, cpu, t, b)) for (t, b), k in picks.items()),
+        total(picks.values()) == minimum(lift(count), available),
+    )
+    per_block = [total(picks[t, b] for t in range(PCPTYPES)) for b in blocks]
+    updates = [
+        (Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) - k) for (t, b), k in picks.items()
+    ]  # fmt: skip
+    updates += [(Cell("held", (b,)), value("held", b) + n) for b, n in zip(blocks, per_block, strict=True)]
+    taken = total(per_block)
+    updates.append((Cell("pcp.count", (z, cpu)), value("pcp.count", z, cpu) - taken))
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        assert isinstance(count, int)
+        lists = state.pcplists[z][cpu]
+        where_was = {p: t for t in range(PCPTYPES) for p in lists.lists[t]}
+        pfns = tuple(lists.detach_bulk(count))
+        made = {f"k{t}.{b}": 0 for t, b in picks}
+        for p in pfns:
+            state.place[p] = Place.FREEING
+            made[f"k{where_was[p]}.{state.block_of(p)}"] += 1
+        return Effect(made, pfns)
+
+    return Op(
+        "list_del({0} pages), pcp->count -= {0}",
+        returns=tuple(per_block),
+        choices=tuple(picks.values()),
+        where=where,
+        updates=tuple(updates),
+        effect=effect,
+        pack=lambda values, extra: PageList(tuple(zip(blocks, values, strict=True)), extra or ()),
+        shown=(minimum(lift(count), available),),
+        tag="detach",
+        info={"cpu": cpu, "zone": z},
+    )
+
+
+def free_to_buddy(config: Config, zone: Zone, pages: PageList, reread: BoolTerm) -> Op:
+    """The second loop of free_pcppages_bulk(): one critical section of zone->lock, __free_one_page() for each page.
+
+    ``reread``: use the pageblock's migratetype as it is now; otherwise the one that was stored in the page.
+    """
+    updates = []
+    for b, n in pages.by_block:
+        updates.append((Cell("held", (b,)), value("held", b) - n))
+        stale = land(value("pageblock.migratetype", b) == ISOLATE, lnot(reread))
+        updates.append((Cell("misplaced", (b,)), value("misplaced", b) + ite(stale, n, 0)))
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        now = bool(_value(state, reread))
+        for p in pages.pfns:
+            state.free_to_buddy(p, 0, state.block_type(state.block_of(p)) if now else state.stored_type[p])
+        return Effect()
+
+    return Op(
+        "spin_lock(&zone->lock): __free_one_page() of {0} pages", Kind.CRITICAL, updates=tuple(updates), effect=effect,
+        shown=(lift(pages.length),), tag="free_to_buddy",
+    )  # fmt: skip
+
+
+def free_one(config: Config, page: Page, migratetype: IntTerm, order: int, reread: BoolTerm) -> Op:
+    """The critical section of free_one_page(): re-read the type if ``reread``, then __free_one_page()."""
+    pages = 1 << order
+    updates = []
+    for b in config.blocks_of(page.zone):
+        mine = _count(b, page.block, pages)
+        updates.append((Cell("held", (b,)), value("held", b) - mine))
+        stale = land(value("pageblock.migratetype", b) == ISOLATE, lnot(reread), lnot(lift(migratetype) == ISOLATE))
+        updates.append((Cell("misplaced", (b,)), value("misplaced", b) + ite(stale, mine, 0)))
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        assert isinstance(migratetype, int)
+        now = state.block_type(state.block_of(page.pfn)) if _value(state, reread) else migratetype
+        state.free_to_buddy(page.pfn, order, now)
+        return Effect()
+
+    return Op(
+        "spin_lock(&zone->lock): __free_one_page()", Kind.CRITICAL, updates=tuple(updates), effect=effect,
+        tag="free_to_buddy",
+    )  # fmt: skip
+
+
+def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: IntTerm) -> Op:
+    """The critical section of rmqueue_bulk(): up to ``batch`` pages of the buddy to the tail of a pcplist.
+
+    Never from an ISOLATE free list; a page of an ISOLATE block only if it is misplaced.  Returns how many.
+    """
+    z, blocks = zone.index, list(config.blocks_of(zone))
+    got = {b: choice(f"got{b}") for b in blocks}
+    isolated = {b: value("pageblock.migratetype", b) == ISOLATE for b in blocks}
+    where = land(
+        *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in got.items()),
+        total(got.values()) <= batch,
+    )
+    updates = []
+    for b, n in got.items():
+        updates.append((Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)))
+        for t in range(PCPTYPES):
+            here = lift(migratetype) == t
+            if here.op != "const" or here.args[0]:
+                updates.append((Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) + ite(here, n, 0)))
+
+    def effect(state: State, wanted: Mapping[str, int]) -> Effect:
+        assert isinstance(batch, int) and isinstance(migratetype, int)
+        hidden = _hide_all_but(state, zone, {b: wanted[f"got{b}"] for b in blocks}) if "got" + str(blocks[0]) in wanted else []  # noqa: E501
+        made = {f"got{b}": 0 for b in blocks}
+        taken = []
+        for _ in range(batch):
+            pfn = state.take_from_buddy(zone, 0, migratetype)
+            if pfn is None:
+                break
+            taken.append(pfn)
+            state.place[pfn] = Place.PCP
+            state.stored_type[pfn] = migratetype
+            made[f"got{state.block_of(pfn)}"] += 1
+        state.pcplists[z][cpu].add_tail(taken, migratetype)
+        for pfn, free_type in hidden:
+            state.free_to_buddy(pfn, 0, free_type)
+        return Effect(made)
+
+    return Op(
+        "rmqueue_bulk({0})",
+        Kind.CRITICAL,
+        updates=tuple(updates),
+        returns=(total(got.values()),),
+        choices=tuple(got.values()),
+        where=where,
+        effect=effect,
+        shown=(lift(batch),),
+        tag="refill",
+        info={"cpu": cpu, "zone": z},
+    )
+
+
+def list_del_first(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -> Op:
+    """list_first_entry() and list_del() of a pcplist that is not empty: the page goes to the caller."""
+    z, blocks = zone.index, list(config.blocks_of(zone))
+    picks = {(t, b): choice(f"take{t}.{b}") for t in range(PCPTYPES) for b in blocks}
+    where = land(
+        *(
+            land(k >= 0, k <= minimum(value("pcp.nr", z, cpu, t, b), ite(lift(migratetype) == t, 1, 0)))
+            for (t, b), k in picks.items()
+        ),
+        total(picks.values()) == 1,
+    )
+    per_block = {b: total(picks[t, b] for t in range(PCPTYPES)) for b in blocks}
+    updates = [(Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) - k) for (t, b), k in picks.items()]
+    updates += [(Cell("held", (b,)), value("held", b) + n) for b, n in per_block.items()]
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        assert isinstance(migratetype, int)
+        pfn = state.pcplists[z][cpu].take_head(migratetype)
+        state.place[pfn] = Place.IN_USE
+        made = {f"take{t}.{b}": int((t, b) == (migratetype, state.block_of(pfn))) for t, b in picks}
+        return Effect(made, pfn)
+
+    return Op(
+        f"page = list_first_entry(&pcp[{cpu}]->lists[]), list_del(page)",
+        updates=tuple(updates),
+        returns=(total(b * n for b, n in per_block.items()),),
+        choices=tuple(picks.values()),
+        where=where,
+        effect=effect,
+        pack=lambda values, pfn: Page(-1 if pfn is None else pfn, values[0], zone),
+        tag="take",
+        info={"cpu": cpu, "zone": z, "taken": per_block},
+    )
+
+
+def rmqueue_buddy(config: Config, zone: Zone, order: int, migratetype: IntTerm) -> Op:
+    """The critical section of rmqueue() for order > 0: pages straight from the buddy.  Returns a Page or None."""
+    blocks = list(config.blocks_of(zone))
+    got = {b: choice(f"got{b}") for b in blocks}
+    isolated = {b: value("pageblock.migratetype", b) == ISOLATE for b in blocks}
+    pages = 1 << order
+    where = land(
+        *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in got.items()),
+        total(got.values()) <= pages,
+    )
+    updates = [(Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in got.items()]
+    updates += [(Cell("held", (b,)), value("held", b) + n) for b, n in got.items()]
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        assert isinstance(migratetype, int)
+        pfn = state.take_from_buddy(zone, order, migratetype)
+        made = {f"got{b}": 0 for b in blocks}
+        if pfn is not None:
+            for p in range(pfn, pfn + pages):
+                state.place[p] = Place.IN_USE
+                made[f"got{state.block_of(p)}"] += 1
+            if order:
+                state.order_in_use[pfn] = order
+        return Effect(made, pfn)
+
+    return Op(
+        f"spin_lock(&zone->lock): __rmqueue(order {order})",
+        Kind.CRITICAL,
+        updates=tuple(updates),
+        returns=(total(got.values()) > 0,),
+        choices=tuple(got.values()),
+        where=where,
+        effect=effect,
+        pack=lambda values, pfn: None if not values[0] else Page(-1 if pfn is None else pfn, pfn and pfn >> config.pageblock_order or 0, zone),  # noqa: E501
+        tag="rmqueue",
+        info={"zone": zone.index, "taken": {b: got[b] for b in blocks}},
+    )
+
+
+def isolate_block(config: Config, zone: Zone, block: int) -> Op:
+    """The critical section of set_migratetype_isolate(); returns whether it succeeded (else -EBUSY)."""
+    z = zone.index
+    unmovable = choice("unmovable", "bool")
+    old = value("pageblock.migratetype", block)
+    done = land(lnot(old == ISOLATE), lnot(unmovable))
+    nr = value("zone.nr_isolate_pageblock", z)
+
+    def effect(state: State, wanted: Mapping[str, int]) -> Effect:
+        has_unmovable = bool(wanted.get("unmovable", False)) or (
+            state.block_type(block) != MigrateType.MOVABLE
+            and any(state.place[p] is Place.IN_USE for p in state.pfns(block))
+        )
+        if state.block_type(block) != ISOLATE and not has_unmovable:
+            state.buddy(zone).move_freepages_block(block - config.blocks_of(zone)[0], ISOLATE)
+        return Effect({"unmovable": has_unmovable})
+
+    return Op(
+        f"spin_lock(&zone->lock): set_pageblock_migratetype(block {block}, MIGRATE_ISOLATE), move_freepages_block()",
+        Kind.CRITICAL,
+        updates=(
+            (Cell("pageblock.migratetype", (block,)), ite(done, ISOLATE, old)),
+            (Cell("zone.nr_isolate_pageblock", (z,)), nr + ite(done, 1, 0)),
+            (Cell("misplaced", (block,)), ite(done, 0, value("misplaced", block))),
+        ),
+        returns=(done,),
+        choices=(unmovable,),
+        effect=effect,
+        tag="isolate",
+        info={"block": block},
+    )
+
+
+def unisolate_block(config: Config, zone: Zone, block: int, migratetype: MigrateType) -> Op:
+    """The critical section of unset_migratetype_isolate(); nothing happens to a block that is not ISOLATE."""
+    z = zone.index
+    old = value("pageblock.migratetype", block)
+    nr = value("zone.nr_isolate_pageblock", z)
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        if state.block_type(block) == ISOLATE:
+            state.buddy(zone).move_freepages_block(block - config.blocks_of(zone)[0], migratetype)
+        return Effect()
+
+    return Op(
+        f"spin_lock(&zone->lock): move_freepages_block(), set_pageblock_migratetype(block {block}, {{0}})",
+        Kind.CRITICAL,
+        updates=(
+            (Cell("pageblock.migratetype", (block,)), ite(old == ISOLATE, migratetype, old)),
+            (Cell("zone.nr_isolate_pageblock", (z,)), nr - ite(old == ISOLATE, 1, 0)),
+            (Cell("misplaced", (block,)), lift(0)),
+        ),
+        effect=effect,
+        shown=(lift(int(migratetype)),),
+        tag="unisolate",
+        info={"block": block},
+    )
+
+
+def all_free(config: Config, page_range: PageRange) -> Op:
+    """The critical section of test_pages_isolated(): is every block ISOLATE and every page of it free in the buddy?"""
+    free = land(
+        *(
+            land(
+                value("pageblock.migratetype", b) == ISOLATE,
+                value("held", b) == 0,
+                pages_of_block_on_pcplists(config, b) == 0,
+            )
+            for b in page_range.blocks
+        )
+    )
+    return Op(
+        "spin_lock(&zone->lock): __test_page_isolated_in_pageblock()",
+        Kind.CRITICAL,
+        returns=(free,),
+        tag="test_pages_isolated",
+        info={"blocks": tuple(page_range.blocks), "free": free, "zone": page_range.zone.index},
+    )
+
+
+def _hide_all_but(state: State, zone: Zone, keep: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Take free pages out of the buddy until ``keep[block]`` are left that may be handed out: others hold them.
+
+    This is how an engine that treats the buddy as a set has its choice realised; the pages come back afterwards.
+    """
+    base = state.base(zone)
+    buddy = state.buddy(zone)
+    hidden: list[tuple[int, int]] = []
+    for block, wanted in keep.items():
+        usable = [
+            (p, int(free_type))
+            for p in state.pfns(block)
+            if (free_type := buddy.free_type_of(p - base)) is not None and free_type < PCPTYPES
+        ]
+        if len(usable) < wanted:
+            raise ModelError(f"block {block} has {len(usable)} free pages where the trace takes {wanted}")
+        hidden += usable[wanted:]
+    for pfn, _ in hidden:
+        buddy.remove(pfn - base)
+        state.place[pfn] = Place.IN_USE
+    return hidden
+
+
+def _value(state: State, term: BoolTerm) -> int:
+    from kernelmodel.terms import evaluate
+
+    return evaluate(lift(term), state.load, {})

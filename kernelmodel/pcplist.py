@@ -1,0 +1,78 @@
+"""The lists of one CPU's pageset: order matters, for frees use the head, refills the tail, bulk frees the tail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kernelmodel.errors import ModelError
+from kernelmodel.mmzone import PCPTYPES
+
+
+def split_bulk(lengths: Sequence[int], count: int) -> list[int]:
+    """mm/page_alloc.c: free_pcppages_bulk(), its choice of lists: how many pages leave each list.
+
+    Round robin over the types, more from fuller lists: each empty list on the way makes the next batch one page
+    larger.  Where ``count`` exceeds what is there the C loop never ends; this returns all there is.
+    """
+    left = list(lengths)
+    taken = [0] * len(left)
+    migratetype = batch_free = 0
+    count = min(count, sum(left))
+    while count > 0:
+        while True:
+            batch_free += 1
+            migratetype = (migratetype + 1) % len(left)
+            if left[migratetype]:
+                break
+        if batch_free == len(left):
+            batch_free = count
+        while True:
+            left[migratetype] -= 1
+            taken[migratetype] += 1
+            count -= 1
+            batch_free -= 1
+            if not (count and batch_free and left[migratetype]):
+                break
+    return taken
+
+
+class PcpLists:
+    """include/linux/mmzone.h: struct per_cpu_pages, its ``lists``: page numbers, index 0 is the head."""
+
+    def __init__(self) -> None:
+        """All lists empty."""
+        self.lists: list[list[int]] = [[] for _ in range(PCPTYPES)]
+
+    def add_head(self, pfn: int, migratetype: int) -> None:
+        """include/linux/list.h: list_add(); an error for a page that is already on one of the lists."""
+        self._check(pfn, migratetype)
+        self.lists[migratetype].insert(0, pfn)
+
+    def add_tail(self, pfns: Sequence[int], migratetype: int) -> None:
+        """include/linux/list.h: list_add_tail(), one page after the other."""
+        for pfn in pfns:
+            self._check(pfn, migratetype)
+        self.lists[migratetype].extend(pfns)
+
+    def take_head(self, migratetype: int) -> int:
+        """include/linux/list.h: list_first_entry() and list_del(); an error for an empty list."""
+        if not self.lists[migratetype]:
+            raise ModelError(f"pcplist of migratetype {migratetype} is empty: test list_empty() before taking a page")
+        return self.lists[migratetype].pop(0)
+
+    def detach_bulk(self, count: int) -> list[int]:
+        """mm/page_alloc.c: free_pcppages_bulk(), its first loop: the pages that leave, from the tails.
+
+        Fewer than ``count`` where the C loop would spin on empty lists for ever: the caller tells by the length.
+        """
+        gone: list[int] = []
+        for migratetype, n in enumerate(split_bulk([len(pages) for pages in self.lists], count)):
+            for _ in range(n):
+                gone.append(self.lists[migratetype].pop())
+        return gone
+
+    def _check(self, pfn: int, migratetype: int) -> None:
+        if not 0 <= migratetype < PCPTYPES:
+            raise ModelError(f"migratetype {migratetype} has no pcplist: give one below {PCPTYPES}")
+        if any(pfn in pages for pages in self.lists):
+            raise ModelError(f"double free: page {pfn} is on this CPU's pcplist already")

@@ -1,0 +1,152 @@
+"""The concrete state: stored cells, pages, buddy allocators and pcplists, and their projection on the abstract cells."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from kernelmodel.buddy import Buddy
+from kernelmodel.cells import initial, is_derived, layout
+from kernelmodel.config import Config
+from kernelmodel.errors import ModelError
+from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
+from kernelmodel.pcplist import PcpLists
+from kernelmodel.terms import Cell
+
+
+class Place(Enum):
+    """Where a page is."""
+
+    BUDDY = "free in the buddy"
+    PCP = "on a pcplist"
+    IN_USE = "in use"
+    FREEING = "being freed"
+    OFFLINE = "offline"
+    LOST = "lost"
+
+
+#: the places that the cell ``held`` counts
+HELD = (Place.IN_USE, Place.FREEING)
+
+
+class State:
+    """Everything that the scheduler's steps change.  Page numbers (pfn) run over all zones; buddies count within theirs."""
+
+    def __init__(self, config: Config) -> None:
+        """Boot memory: all pages free in the buddy, boot pagesets, all CPUs online."""
+        self.config = config
+        self.stored: dict[Cell, int] = {c: initial(config, c) for c in layout(config) if not is_derived(c)}
+        nr_pages = config.blocks_per_zone * config.pages_per_block
+        self.buddies = [Buddy(nr_pages, config.pageblock_order, config.max_order) for _ in config.zones]
+        self.pcplists = [[PcpLists() for _ in config.cpus] for _ in config.zones]
+        self.place = [Place.OFFLINE] * (nr_pages * config.nr_zones)
+        self.stored_type = [0] * len(self.place)
+        self.order_in_use: dict[int, int] = {}
+        for block in range(config.nr_blocks):
+            self.online_block(block)
+
+    # --- pages and blocks ---
+
+    def block_of(self, pfn: int) -> int:
+        """The pageblock of a page."""
+        return pfn >> self.config.pageblock_order
+
+    def page(self, pfn: int) -> Page:
+        """The handle of page ``pfn``; an error if there is none."""
+        if not 0 <= pfn < len(self.place):
+            raise ModelError(f"page {pfn} does not exist: this machine has pages 0 to {len(self.place) - 1}")
+        block = self.block_of(pfn)
+        return Page(pfn, block, self.zone_of(block))
+
+    def pfns(self, block: int) -> range:
+        """The pages of a block."""
+        return range(block << self.config.pageblock_order, (block + 1) << self.config.pageblock_order)
+
+    def zone_of(self, block: int) -> Zone:
+        """The zone of a block."""
+        return Zone(block // self.config.blocks_per_zone)
+
+    def base(self, zone: Zone) -> int:
+        """The first page of ``zone``."""
+        return zone.index * self.config.blocks_per_zone * self.config.pages_per_block
+
+    def block_types(self, zone: Zone) -> list[int]:
+        """The migratetypes of the zone's blocks."""
+        return [self.stored[Cell("pageblock.migratetype", (b,))] for b in self.config.blocks_of(zone)]
+
+    def block_type(self, block: int) -> int:
+        """The migratetype of a block."""
+        return self.stored[Cell("pageblock.migratetype", (block,))]
+
+    def buddy(self, zone: Zone) -> Buddy:
+        """The buddy allocator of ``zone``."""
+        return self.buddies[zone.index]
+
+    def free_to_buddy(self, pfn: int, order: int, migratetype: int) -> None:
+        """mm/page_alloc.c: __free_one_page() of one (possibly compound) page."""
+        zone = self.zone_of(self.block_of(pfn))
+        isolate = bool(self.stored[Cell("zone.nr_isolate_pageblock", (zone.index,))])
+        local = pfn - self.base(zone)
+        self.buddy(zone).free_one_page(local, order, migratetype, self.block_types(zone), isolate)
+        for p in range(pfn, pfn + (1 << order)):
+            self.place[p] = Place.BUDDY
+
+    def online_block(self, block: int) -> None:
+        """mm/memory_hotplug.c: generic_online_page() for the pages of a block."""
+        zone = self.zone_of(block)
+        self.free_to_buddy(block << self.config.pageblock_order, self.config.pageblock_order, self.block_type(block))
+        assert self.buddy(zone) is not None
+
+    def take_from_buddy(self, zone: Zone, order: int, migratetype: int) -> int | None:
+        """mm/page_alloc.c: __rmqueue(); the pages are then in nobody's place: the caller says where they go."""
+        local = self.buddy(zone).rmqueue(order, migratetype)
+        return None if local is None else local + self.base(zone)
+
+    # --- projection on the abstract cells ---
+
+    def load(self, cell: Cell) -> int:
+        """The value of an abstract cell."""
+        stored = self.stored.get(cell)
+        if stored is not None:
+            return stored
+        if cell.name == "pcp.nr":
+            z, c, t, b = (int(i) for i in cell.index)
+            return sum(self.block_of(p) == b for p in self.pcplists[z][c].lists[t])
+        if cell.name == "held":
+            return sum(self.place[p] in HELD for p in self.pfns(int(cell.index[0])))
+        if cell.name == "misplaced":
+            return self._misplaced(int(cell.index[0]))
+        raise ModelError(f"this machine has no {cell}: check the CPU, zone and block numbers")
+
+    def _misplaced(self, block: int) -> int:
+        if self.block_type(block) != MigrateType.ISOLATE:
+            return 0
+        zone = self.zone_of(block)
+        base = self.base(zone)
+        free = [p for p in self.pfns(block) if self.place[p] is Place.BUDDY]
+        return sum(self.buddy(zone).free_type_of(p - base) != MigrateType.ISOLATE for p in free)
+
+    def abstract(self) -> dict[Cell, int]:
+        """All abstract cells."""
+        return {c: self.load(c) for c in layout(self.config)}
+
+    def audit(self) -> list[str]:
+        """Sentences for each way in which pages are not each in exactly one place; empty when all is well."""
+        found: list[str] = []
+        seen: dict[int, list[str]] = {p: [] for p in range(len(self.place))}
+        for zone in self.config.zones:
+            base = self.base(zone)
+            buddy = self.buddy(zone)
+            for p in range(base, base + self.config.blocks_per_zone * self.config.pages_per_block):
+                if buddy.free_type_of(p - base) is not None:
+                    seen[p].append(Place.BUDDY.value)
+            for c in self.config.cpus:
+                for t in range(PCPTYPES):
+                    for p in self.pcplists[zone.index][c].lists[t]:
+                        seen[p].append(f"{Place.PCP.value} of CPU {c}")
+            # a stale type on a free list is isolated_page_on_isolate_list's business, not this one's
+            found += [s for s in buddy.audit(self.block_types(zone)) if "misplaced" not in s]
+        for p, places in seen.items():
+            expected = 1 if self.place[p] in (Place.BUDDY, Place.PCP) else 0
+            if len(places) != expected or self.place[p] is Place.LOST:
+                found.append(f"page {p} should be {self.place[p].value}, and is {' and '.join(places) or 'nowhere else'}")
+        return found

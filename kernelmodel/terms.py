@@ -1,0 +1,300 @@
+"""Terms: the small expressions that guards, updates and returned values are made of.
+
+A term is built from constants, cells (shared memory), registers (what an earlier operation of the same task returned)
+and choices (what an operation is free to pick), with ``+ - *``, comparisons, and/or/not and if-then-else.  Each engine
+is a back end: this module evaluates over Python ints, verify/smt.py translates to Z3.  A test holds them equal.
+
+``bool(term)`` asks the installed *decider* (see :func:`deciding`), which lets one run of a routine follow one branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, Union
+
+Sort = Literal["int", "bool"]
+
+
+class Cell(NamedTuple):
+    """The address of one shared variable: a name such as ``pcp.high`` and its indices, ``(zone, cpu)``."""
+
+    name: str
+    index: tuple[int | str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}[{','.join(map(str, self.index))}]" if self.index else self.name
+
+
+class Term:
+    """An immutable expression of sort int or bool; compare with :attr:`key`, for ``==`` builds a term."""
+
+    __slots__ = ("args", "key", "op", "sort")
+
+    def __init__(self, op: str, args: tuple[Any, ...], sort: Sort) -> None:
+        self.op = op
+        self.args = args
+        self.sort: Sort = sort
+        self.key: tuple[Any, ...] = (op, sort, *(a.key if isinstance(a, Term) else a for a in args))
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return show(self)
+
+    def __bool__(self) -> bool:
+        if self.op == "const":
+            return bool(self.args[0])
+        if _decider is None:
+            raise TypeError(f"the truth of {self!r} is open here: only an engine that follows both branches may ask")
+        return _decider(self)
+
+    def __add__(self, other: IntTerm) -> Term:
+        return _apply("+", "int", self, other)
+
+    def __radd__(self, other: IntTerm) -> Term:
+        return _apply("+", "int", other, self)
+
+    def __sub__(self, other: IntTerm) -> Term:
+        return _apply("-", "int", self, other)
+
+    def __rsub__(self, other: IntTerm) -> Term:
+        return _apply("-", "int", other, self)
+
+    def __mul__(self, other: IntTerm) -> Term:
+        return _apply("*", "int", self, other)
+
+    def __rmul__(self, other: IntTerm) -> Term:
+        return _apply("*", "int", other, self)
+
+    def __eq__(self, other: Any) -> Term:  # type: ignore[override]
+        return _apply("==", "bool", self, other)
+
+    def __ne__(self, other: Any) -> Term:  # type: ignore[override]
+        return lnot(_apply("==", "bool", self, other))
+
+    def __lt__(self, other: IntTerm) -> Term:
+        return _apply("<", "bool", self, other)
+
+    def __le__(self, other: IntTerm) -> Term:
+        return _apply("<=", "bool", self, other)
+
+    def __gt__(self, other: IntTerm) -> Term:
+        return _apply("<", "bool", other, self)
+
+    def __ge__(self, other: IntTerm) -> Term:
+        return _apply("<=", "bool", other, self)
+
+
+IntTerm = Union[int, Term]  # noqa: UP007 - evaluated at run time, where int | Term would do as well; kept for the docs
+BoolTerm = Union[bool, Term]  # noqa: UP007
+
+_decider: Callable[[Term], bool] | None = None
+
+
+@contextmanager
+def deciding(decider: Callable[[Term], bool]) -> Iterator[None]:
+    """Install ``decider`` as the answer to ``bool(term)`` for the duration of the block."""
+    global _decider
+    before = _decider
+    _decider = decider
+    try:
+        yield
+    finally:
+        _decider = before
+
+
+_FOLD: Mapping[str, Callable[..., int]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "min": min,
+    "==": lambda a, b: a == b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+}
+
+
+def const(value: int | bool) -> Term:
+    """The constant ``value``."""
+    return Term("const", (value,), "bool" if isinstance(value, bool) else "int")
+
+
+TRUE = const(True)
+FALSE = const(False)
+
+
+def lift(value: IntTerm | BoolTerm) -> Term:
+    """``value`` itself if it is a term, else the constant."""
+    return value if isinstance(value, Term) else const(value)
+
+
+def load(cell: Cell, sort: Sort = "int") -> Term:
+    """The value of ``cell`` just before the operation."""
+    return Term("cell", (cell,), sort)
+
+
+def reg(name: str, sort: Sort = "int") -> Term:
+    """A register: a value that an earlier operation of the same task returned."""
+    return Term("reg", (name,), sort)
+
+
+def choice(name: str, sort: Sort = "int") -> Term:
+    """A value that the operation is free to pick within its constraint."""
+    return Term("choice", (name,), sort)
+
+
+#: the number of the task that performs the operation (1, 2, …)
+ME = reg("me")
+
+
+def _apply(op: str, sort: Sort, a: IntTerm, b: IntTerm) -> Term:
+    x, y = lift(a), lift(b)
+    if x.op == "const" and y.op == "const":
+        value = _FOLD[op](x.args[0], y.args[0])
+        return const(bool(value) if sort == "bool" else int(value))
+    if op in "+-" and y.op == "const" and y.args[0] == 0:
+        return x
+    if op == "+" and x.op == "const" and x.args[0] == 0:
+        return y
+    return Term(op, (x, y), sort)
+
+
+def minimum(a: IntTerm, b: IntTerm) -> Any:
+    """min(a, b): an int for ints, else a term."""
+    if isinstance(a, Term) or isinstance(b, Term):
+        return _apply("min", "int", a, b)
+    return min(a, b)
+
+
+def lnot(a: BoolTerm) -> Term:
+    """Negation."""
+    x = lift(a)
+    if x.op == "const":
+        return const(not x.args[0])
+    return x.args[0] if x.op == "not" else Term("not", (x,), "bool")  # type: ignore[no-any-return]
+
+
+def _junction(op: str, unit: bool, parts: Iterable[BoolTerm]) -> Term:
+    kept: list[Term] = []
+    for part in map(lift, parts):
+        if part.op == "const":
+            if bool(part.args[0]) != unit:
+                return const(not unit)
+        else:
+            kept.append(part)
+    if not kept:
+        return const(unit)
+    return kept[0] if len(kept) == 1 else Term(op, tuple(kept), "bool")
+
+
+def land(*parts: BoolTerm) -> Term:
+    """Conjunction; true when empty."""
+    return _junction("and", True, parts)
+
+
+def lor(*parts: BoolTerm) -> Term:
+    """Disjunction; false when empty."""
+    return _junction("or", False, parts)
+
+
+def implies(a: BoolTerm, b: BoolTerm) -> Term:
+    """Implication."""
+    return lor(lnot(a), b)
+
+
+def ite(condition: BoolTerm, then: IntTerm | BoolTerm, other: IntTerm | BoolTerm) -> Term:
+    """If-then-else."""
+    c, x, y = lift(condition), lift(then), lift(other)
+    if c.op == "const":
+        return x if c.args[0] else y
+    return x if x.key == y.key else Term("ite", (c, x, y), x.sort)
+
+
+def total(parts: Iterable[IntTerm]) -> Term:
+    """The sum of ``parts``; 0 when empty."""
+    result: Term = const(0)
+    for part in parts:
+        result = result + part
+    return result
+
+
+def evaluate(
+    term: Term, cells: Callable[[Cell], int], regs: Mapping[str, int], choices: Mapping[str, int] | None = None
+) -> int:
+    """The value of ``term`` over Python ints: ``cells`` reads shared memory, ``regs`` and ``choices`` the rest."""
+    op, args = term.op, term.args
+    if op == "const":
+        return args[0]  # type: ignore[no-any-return]
+    if op == "cell":
+        return cells(args[0])
+    if op == "reg":
+        return regs[args[0]]
+    if op == "choice":
+        return (choices or {})[args[0]]
+    if op == "not":
+        return not evaluate(args[0], cells, regs, choices)
+    if op == "and":
+        return all(evaluate(a, cells, regs, choices) for a in args)
+    if op == "or":
+        return any(evaluate(a, cells, regs, choices) for a in args)
+    if op == "ite":
+        return evaluate(args[1] if evaluate(args[0], cells, regs, choices) else args[2], cells, regs, choices)
+    return _FOLD[op](evaluate(args[0], cells, regs, choices), evaluate(args[1], cells, regs, choices))
+
+
+def atoms(term: Term, op: str) -> Iterator[Term]:
+    """The sub-terms of ``term`` with the given head (``cell``, ``reg`` or ``choice``), with repetitions."""
+    if term.op == op:
+        yield term
+    for a in term.args:
+        if isinstance(a, Term):
+            yield from atoms(a, op)
+
+
+def substitute(term: Term, regs: Mapping[str, Term]) -> Term:
+    """``term`` with registers replaced, constants folded again."""
+    op, args = term.op, term.args
+    if op == "reg":
+        return regs.get(args[0], term)
+    if op in ("const", "cell", "choice"):
+        return term
+    return rebuild(term, [substitute(a, regs) for a in args])
+
+
+def show(term: Term) -> str:
+    """``term`` as one line of infix text."""
+    op, args = term.op, term.args
+    if op in ("const", "cell", "reg", "choice"):
+        return str(args[0])
+    if op == "not":
+        return f"!({show(args[0])})"
+    if op in ("and", "or"):
+        return "(" + (" && " if op == "and" else " || ").join(map(show, args)) + ")"
+    if op == "ite":
+        return f"({show(args[0])} ? {show(args[1])} : {show(args[2])})"
+    if op == "min":
+        return f"min({show(args[0])}, {show(args[1])})"
+    return f"({show(args[0])} {op} {show(args[1])})"
+
+
+def substitute_cells(term: Term, cells: Mapping[Cell, Term]) -> Term:
+    """``term`` with the given cells replaced, constants folded again."""
+    op, args = term.op, term.args
+    if op == "cell":
+        return cells.get(args[0], term)
+    if op in ("const", "reg", "choice"):
+        return term
+    return rebuild(term, [substitute_cells(a, cells) for a in args])
+
+
+def rebuild(term: Term, args: list[Term]) -> Term:
+    """A compound term with the same head over other arguments, constants folded again."""
+    if term.op == "not":
+        return lnot(args[0])
+    if term.op in ("and", "or"):
+        return _junction(term.op, term.op == "and", args)
+    if term.op == "ite":
+        return ite(args[0], args[1], args[2])
+    return _apply(term.op, term.sort, args[0], args[1])

@@ -1,0 +1,176 @@
+"""What all files of the kernel's text share: the size of the machine, the locks, interrupts and work items."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from kernelmodel import ops
+from kernelmodel.config import Config
+from kernelmodel.mmzone import PageRange, Zone
+from kernelmodel.ops import Op, Routine, mark
+from kernelmodel.terms import ME, Cell, const, ite, land
+
+_C_NAME = re.compile(r"[\w/.-]+\.[chS]: (\w+)\(")
+#: C identifiers of Python names that differ from them, learned from docstrings
+_c_names: dict[tuple[type, str], str] = {}
+
+
+class KernelText:
+    """Base of every kernel: routines are generators of operations, called as ``yield from self.routine(...)``.
+
+    Calls through ``self`` of the routines below are wrapped with marks that open and close the properties' windows, so
+    that an override of a routine cannot forget them; calls through ``super()`` are not.
+    """
+
+    name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+
+    def __init__(self, config: Config) -> None:
+        """A kernel for a machine of the given size."""
+        self.config = config
+        for routine, (before, after) in _MARKS.items():
+            if hasattr(type(self), routine):
+                setattr(self, routine, functools.partial(_marked, getattr(self, routine), before, after, config))
+
+    # --- kernel/locking, kernel/cpu.c ---
+
+    def mutex_lock(self, mutex: str) -> Routine:
+        """kernel/locking/mutex.c: mutex_lock()."""
+        yield ops.lock_request(mutex)
+        yield ops.lock(mutex)
+
+    def mutex_trylock(self, mutex: str) -> Routine:
+        """kernel/locking/mutex.c: mutex_trylock(); cannot deadlock, so lockdep has no edge for it."""
+        return (yield ops.trylock(mutex))
+
+    def mutex_unlock(self, mutex: str) -> Routine:
+        """kernel/locking/mutex.c: mutex_unlock()."""
+        yield ops.unlock(mutex)
+
+    def cpus_read_lock(self) -> Routine:
+        """kernel/cpu.c: cpus_read_lock(): no CPU goes up or down until cpus_read_unlock()."""
+        readers = ops.value("cpu_hotplug_readers")
+        yield Op(
+            "cpus_read_lock()", ops.Kind.LOCK, guard=ops.value("mutex", "cpu_hotplug_lock") == 0,
+            updates=((Cell("cpu_hotplug_readers"), readers + 1),), tag="lock",
+        )  # fmt: skip
+
+    def cpus_read_unlock(self) -> Routine:
+        """kernel/cpu.c: cpus_read_unlock()."""
+        readers = ops.value("cpu_hotplug_readers")
+        yield Op(
+            "cpus_read_unlock()", ops.Kind.UNLOCK, guard=readers > 0, must="cpus_read_unlock() without a lock",
+            updates=((Cell("cpu_hotplug_readers"), readers - 1),), tag="unlock",
+        )  # fmt: skip
+
+    def cpus_write_lock(self) -> Routine:
+        """kernel/cpu.c: cpus_write_lock()."""
+        mine = Cell("mutex", ("cpu_hotplug_lock",))
+        free = land(ops.value("mutex", "cpu_hotplug_lock") == 0, ops.value("cpu_hotplug_readers") == 0)
+        yield Op("cpus_write_lock()", ops.Kind.LOCK, guard=free, updates=((mine, ME),), tag="lock")
+
+    def cpus_write_unlock(self) -> Routine:
+        """kernel/cpu.c: cpus_write_unlock()."""
+        yield ops.unlock("cpu_hotplug_lock")
+
+    # --- kernel/workqueue.c, for the one work item that each CPU has for drain_all_pages() ---
+
+    def queue_work_on(self, cpu: int) -> Routine:
+        """kernel/workqueue.c: queue_work_on() of CPU ``cpu``'s drain work item; nothing if it is pending already."""
+        yield Op(
+            f"queue_work_on({cpu}, drain_local_pages_wq)", ops.Kind.RMW,
+            updates=((Cell("work.pending", (cpu,)), const(True)),), tag="queue_work", info={"cpu": cpu},
+        )  # fmt: skip
+
+    def flush_work(self, cpu: int) -> Routine:
+        """kernel/workqueue.c: flush_work(): waits until CPU ``cpu``'s drain work item has been executed."""
+        idle = land(ops.lnot(ops.value("work.pending", cpu)), ops.lnot(ops.value("work.running", cpu)))
+        yield Op(f"flush_work(cpu {cpu})", ops.Kind.LOCK, guard=idle, tag="flush_work", info={"cpu": cpu})
+
+    def worker_thread(self, cpu: int, function: Callable[[int], Routine]) -> Routine:
+        """kernel/workqueue.c: worker_thread(), process_one_work(): executes CPU ``cpu``'s work item when it is queued."""
+        pending, running = Cell("work.pending", (cpu,)), Cell("work.running", (cpu,))
+        ready = land(ops.value("work.pending", cpu), ops.lnot(ops.value("work.running", cpu)))
+        while True:
+            yield Op(
+                f"process_one_work(): cpu {cpu}", ops.Kind.RMW, guard=ready,
+                updates=((pending, const(False)), (running, const(True))), tag="work_begin", info={"cpu": cpu},
+            )  # fmt: skip
+            yield from function(cpu)
+            yield Op(
+                "work item done", ops.Kind.RMW, updates=((running, const(False)),), tag="work_end", info={"cpu": cpu}
+            )
+
+
+Updates = list[tuple[Cell, Any]]
+
+
+def _disabled(_config: Config, zone: Zone, *_: Any) -> tuple[str, Updates]:
+    return "zone_pcp_disable() has returned", [(Cell("pcp_disabled_by", (zone.index,)), ME)]
+
+
+def _enabling(_config: Config, zone: Zone, *_: Any) -> tuple[str, Updates]:
+    by = ops.value("pcp_disabled_by", zone.index)
+    return "zone_pcp_enable() is entered", [(Cell("pcp_disabled_by", (zone.index,)), ite(by == ME, 0, by))]
+
+
+def _isolated(_config: Config, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
+    isolated = [(Cell("isolated", (b,)), ops.value("pageblock.migratetype", b) == 4) for b in page_range.blocks]
+    return "start_isolate_page_range() has returned", list(isolated)
+
+
+def _going_offline(_config: Config, event: str, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
+    if event != "MEM_GOING_OFFLINE":
+        return "", []
+    cells = [(Cell("isolated_and_drained", (b,)), ops.value("isolated", b)) for b in page_range.blocks]
+    return "the range is isolated and drained", list(cells)
+
+
+def _no_longer(_config: Config, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
+    names = ("isolated", "isolated_and_drained")
+    return "the range is given up", [(Cell(n, (b,)), const(False)) for b in page_range.blocks for n in names]
+
+
+def _offline_over(_config: Config, *_: Any) -> tuple[str, Updates]:
+    return "offline_pages() has returned", []
+
+
+Mark = Callable[..., tuple[str, Updates]]
+#: routine -> (mark on entry, mark on return): where the properties' windows open and close
+_MARKS: dict[str, tuple[Mark | None, Mark | None]] = {
+    "zone_pcp_disable": (None, _disabled),
+    "zone_pcp_enable": (_enabling, None),
+    "start_isolate_page_range": (None, _isolated),
+    "memory_notify": (_going_offline, None),
+    "undo_isolate_page_range": (_no_longer, None),
+    "offline_isolated_pages": (None, _no_longer),
+    "offline_pages": (None, _offline_over),
+}
+
+
+def _marked(
+    routine: Callable[..., Routine], before: Mark | None, after: Mark | None, config: Config, *args: Any, **kw: Any
+) -> Routine:
+    if before and (text := before(config, *args, **kw))[0]:
+        yield mark(text[0], "mark", text[1])
+    result = yield from routine(*args, **kw)
+    if after and (text := after(config, *args, **kw))[0]:
+        tag = "offline_pages_returned" if after is _offline_over else "mark"
+        yield mark(text[0], tag, text[1])
+    return result
+
+
+def c_name(kernel: type[KernelText], routine: str) -> str:
+    """The C identifier of a routine, from the first docstring in the kernel's bases that names its file and function."""
+    key = (kernel, routine)
+    if key not in _c_names:
+        _c_names[key] = routine
+        for base in kernel.__mro__:
+            found = _C_NAME.search(getattr(base.__dict__.get(routine), "__doc__", None) or "")
+            if found:
+                _c_names[key] = found[1]
+                break
+    return _c_names[key]

@@ -1,0 +1,229 @@
+"""The catalogue: every property, written once, as terms over the abstract cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+
+from kernelmodel.cells import MUTEXES, pages_of_block_on_pcplists, pcp_list_length, value
+from kernelmodel.config import Config
+from kernelmodel.kernels import nearest
+from kernelmodel.mmzone import MigrateType
+from kernelmodel.ops import Op
+from kernelmodel.state import State
+from kernelmodel.terms import FALSE, ME, TRUE, Term, land, lnot, lor
+from properties.property import Check, Property
+
+
+def _irqs_on(cpu: int) -> Term:
+    return land(value("irqs_off", cpu) == 0, value("cpu_online", cpu))
+
+
+def _no_stray_page(config: Config) -> Iterator[Check]:
+    for z in range(config.nr_zones):
+        for c in config.cpus:
+            empty = land(pcp_list_length(config, z, c) == 0, value("pcp.count", z, c) == 0)
+            window = land(lnot(value("pcp_disabled_by", z) == 0), _irqs_on(c))
+            yield Check(window, land(window, lnot(empty)), f"pages left on CPU{c}'s pcplist after zone_pcp_disable()", c)
+
+
+def _no_isolated_page_left(config: Config) -> Iterator[Check]:
+    for c in config.cpus:
+        windows = {b: land(value("isolated_and_drained", b), _irqs_on(c)) for b in range(config.nr_blocks)}
+        left = [land(w, pages_of_block_on_pcplists(config, b, c) > 0) for b, w in windows.items()]
+        yield Check(
+            lor(*windows.values()), lor(*left), f"a page of an isolated pageblock is left on CPU{c}'s pcplist", c
+        )
+
+
+def _isolated_page_not_allocated(config: Config, op: Op) -> Iterator[Check]:
+    if op.tag == "take":
+        c = op.info["cpu"]
+        isolated = {b: value("isolated_at_irqs_off", c, b) for b in op.info["taken"]}
+        given = [land(isolated[b], n > 0) for b, n in op.info["taken"].items()]
+        yield Check(
+            lor(*isolated.values()), lor(*given),
+            f"CPU{c} allocates a page of a pageblock that was isolated before the allocation began", c,
+        )  # fmt: skip
+
+
+def _isolated_page_on_isolate_list(config: Config) -> Iterator[Check]:
+    for b in range(config.nr_blocks):
+        window = value("pageblock.migratetype", b) == MigrateType.ISOLATE
+        yield Check(
+            window, land(window, value("misplaced", b) > 0),
+            "a free page of an isolated pageblock is on another migratetype's free list",
+        )  # fmt: skip
+
+
+def _misplaced_pages(state: State) -> list[str]:
+    found = []
+    for zone in state.config.zones:
+        found += [s for s in state.buddy(zone).audit(state.block_types(zone)) if "misplaced" in s]
+    return found
+
+
+def _pages_conserved(config: Config) -> Iterator[Check]:
+    for z in range(config.nr_zones):
+        for c in config.cpus:
+            on = _irqs_on(c)
+            differs = lnot(value("pcp.count", z, c) == pcp_list_length(config, z, c))
+            yield Check(on, land(on, differs), f"pcp[{c}]->count differs from the pages on its lists", c)
+
+
+def _limits_restored(config: Config) -> Iterator[Check]:
+    for z in range(config.nr_zones):
+        free = land(value("mutex", "pcp_batch_high_lock") == 0, value("zone.present_pages", z) > 0)
+        as_cached = land(
+            *(
+                land(
+                    value("pcp.high", z, c) == value("zone.pageset_high", z),
+                    value("pcp.batch", z, c) == value("zone.pageset_batch", z),
+                )
+                for c in config.cpus
+            )
+        )
+        yield Check(free, land(free, lnot(as_cached)), "nobody holds pcp_batch_high_lock, and a CPU has other limits")
+
+
+def _limits_exclusive(config: Config, op: Op) -> Iterator[Check]:
+    for cell, _ in op.updates:
+        if cell.name in ("pcp.high", "pcp.batch") and op.tag == "write":
+            by = value("pcp_disabled_by", int(cell.index[0]))
+            other = land(lnot(by == 0), lnot(by == ME))
+            yield Check(TRUE, other, f"{cell} is written by another task while the pcplists are disabled")
+
+
+def _bulk_free_terminates(config: Config, op: Op) -> Iterator[Check]:
+    if op.tag == "detach":
+        yield Check(TRUE, FALSE, "", op.info["cpu"])
+    if op.tag == "bulk_spin":
+        yield Check(FALSE, TRUE, "free_pcppages_bulk() loops for ever on empty lists")
+
+
+def _lock_order(config: Config) -> Iterator[Check]:
+    names = [m for m in MUTEXES if m != "cpu_hotplug_lock"]
+    for a in names:
+        twice = value("lock_edge", a, a)
+        yield Check(FALSE, twice, f"a task asks for {a}, which it holds: it waits for itself")
+    for n in range(2, len(names) + 1):
+        for cycle in permutations(names, n):
+            if cycle[0] == min(cycle):
+                edges = [value("lock_edge", a, b) for a, b in zip(cycle, (*cycle[1:], cycle[0]), strict=True)]
+                yield Check(edges[0], land(*edges), f"lock order is circular: {' -> '.join((*cycle, cycle[0]))}")
+
+
+def _enable_on_every_exit(config: Config, op: Op) -> Iterator[Check]:
+    if op.tag == "offline_pages_returned":
+        still = lor(
+            value("mutex", "pcp_batch_high_lock") == ME,
+            *(value("pcp_disabled_by", z) == ME for z in range(config.nr_zones)),
+        )
+        yield Check(TRUE, still, "offline_pages() returns with the pcplists disabled and pcp_batch_high_lock held")
+
+
+def _offline_progress(config: Config, op: Op) -> Iterator[Check]:
+    if op.tag == "test_pages_isolated":
+        blocks = op.info["blocks"]
+        all_freed = land(*(value("held", b) == 0 for b in blocks))
+        for c in config.cpus:
+            settled = land(all_freed, _irqs_on(c))
+            on_list = lor(*(pages_of_block_on_pcplists(config, b, c) > 0 for b in blocks))
+            yield Check(
+                settled, land(settled, on_list),
+                f"every page of the range has been freed, and offline_pages() goes round again: CPU{c}'s pcplist has some",
+                c,
+            )  # fmt: skip
+
+
+def _audit(state: State) -> Sequence[str]:
+    return state.audit()
+
+
+_ALL = [
+    Property(
+        "no_stray_page",
+        "once zone_pcp_disable(zone) has returned, no page stays on a pcplist of the zone: every online CPU that has"
+        " interrupts on has empty pcplists and pcp->count 0",
+        "mm/page_alloc.c: zone_pcp_disable() and its changelog",
+        "from the return of zone_pcp_disable() to the entry of zone_pcp_enable()",
+        "no-force-all-cpus", state=lambda c: list(_no_stray_page(c)), needs=("zone_pcp_disable",), quiet_cpu=True,
+    ),
+    Property(
+        "no_isolated_page_left",
+        "no page of an isolated pageblock is left on a pcplist of an online CPU that has interrupts on",
+        "mm/memory_hotplug.c: offline_pages(), changelog of the patch",
+        "from the moment at which the range is isolated and, where the kernel drains after that, drained, until the"
+        " isolation is undone or the range is offline",
+        "enable-before-unisolate", state=lambda c: list(_no_isolated_page_left(c)), quiet_cpu=True,
+    ),
+    Property(
+        "isolated_page_not_allocated",
+        "an allocation that begins after start_isolate_page_range() has returned gets no page of the range",
+        "mm/page_isolation.c: start_isolate_page_range(); the reuse that the patch ends",
+        "from the return of start_isolate_page_range() until the isolation is undone",
+        "isolate-before-disable", step=lambda c, op: list(_isolated_page_not_allocated(c, op)),
+    ),
+    Property(
+        "isolated_page_on_isolate_list",
+        "a free page of an ISOLATE pageblock lies on the ISOLATE free lists, nowhere else",
+        "mm/page_alloc.c: free_pcppages_bulk(), free_one_page()",
+        "always", "no-migratetype-reread",
+        state=lambda c: list(_isolated_page_on_isolate_list(c)), concrete=_misplaced_pages,
+    ),
+    Property(
+        "pages_conserved",
+        "each page is in one place, and where a CPU has interrupts on pcp->count is the number of pages on its lists",
+        "include/linux/mmzone.h: struct per_cpu_pages",
+        "always", "refill-not-counted",
+        state=lambda c: list(_pages_conserved(c)), concrete=_audit, quiet_cpu=True,
+    ),
+    Property(
+        "limits_restored",
+        "when nobody holds pcp_batch_high_lock, every possible CPU of a populated zone has the zone's cached limits",
+        "mm/page_alloc.c: zone_pcp_enable(), zone_set_pageset_high_and_batch()",
+        "whenever pcp_batch_high_lock is free", "enable-without-restore",
+        state=lambda c: list(_limits_restored(c)), needs=("zone_pcp_enable",),
+    ),
+    Property(
+        "limits_exclusive",
+        "while the pcplists are disabled nobody but the task that disabled them writes high or batch",
+        "mm/page_alloc.c: pcp_batch_high_lock, kept from zone_pcp_disable() to zone_pcp_enable()",
+        "from the return of zone_pcp_disable() to the entry of zone_pcp_enable()", "no-mutex",
+        step=lambda c, op: list(_limits_exclusive(c, op)), needs=("zone_pcp_disable",),
+    ),
+    Property(
+        "bulk_free_terminates",
+        "free_pcppages_bulk() is never asked for more pages than the lists hold, so its loop ends",
+        "mm/page_alloc.c: free_pcppages_bulk()",
+        "always", "no-count-clamp", step=lambda c, op: list(_bulk_free_terminates(c, op)),
+    ),
+    Property(
+        "lock_order",
+        "no task asks for a mutex that it holds, and the order in which mutexes nest has no cycle",
+        "kernel/locking/lockdep.c",
+        "always", "update-inside-window", state=lambda c: list(_lock_order(c)),
+    ),
+    Property(
+        "enable_on_every_exit",
+        "offline_pages() does not return with the pcplists disabled",
+        "mm/memory_hotplug.c: offline_pages(), its goto labels",
+        "at the return of offline_pages()", "missed-enable-on-isolation-failure",
+        step=lambda c, op: list(_enable_on_every_exit(c, op)), needs=("zone_pcp_disable",),
+    ),
+    Property(
+        "offline_progress",
+        "once every page of the range has been freed, offline_pages() finds it isolated without another drain",
+        "mm/memory_hotplug.c: offline_pages(), its loop; mm/page_isolation.c: test_pages_isolated()",
+        "at each test_pages_isolated()", "no-drain", step=lambda c, op: list(_offline_progress(c, op)),
+    ),
+]  # fmt: skip
+
+PROPERTIES: dict[str, Property] = {p.name: p for p in _ALL}
+
+
+def find(name: str) -> Property:
+    """The property of that name; an error that suggests the nearest one."""
+    if name not in PROPERTIES:
+        raise nearest("property", name, PROPERTIES)
+    return PROPERTIES[name]

@@ -1,0 +1,64 @@
+"""What a property is: data over abstract cells, which every engine evaluates.
+
+A *state property* must hold at each instant of its window; a *step property* is judged whenever an operation of a
+certain kind fires, from the cells just before it and the choices that it makes.  Either comes as checks: the premise
+shows that the window is reached (the ``sometimes`` twin), the violation is what must never be true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kernelmodel.config import Config
+from kernelmodel.ops import Op
+from kernelmodel.state import State
+from kernelmodel.terms import Term
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One instance of a property: for one CPU, or for the machine as a whole (``cpu`` None).
+
+    ``found`` says in kernel words what is wrong where the violation is true.
+    """
+
+    premise: Term
+    violation: Term
+    found: str
+    cpu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property of the catalogue.
+
+    ``statement`` is in kernel words, ``source`` the code or changelog that it is from, ``window`` the time at which it
+    must hold.  ``broken_by`` names a mutant or kernel that breaks it.  ``needs`` are routines without which it says
+    nothing.  Exactly one of ``state`` and ``step`` is given; ``concrete`` is what only a run of the concrete model can
+    judge beside it (sentences for what is wrong).  ``quiet_cpu``: a check for a CPU speaks only of moments at which
+    that CPU has interrupts on.
+    """
+
+    name: str
+    statement: str
+    source: str
+    window: str
+    broken_by: str
+    state: Callable[[Config], Sequence[Check]] | None = None
+    step: Callable[[Config, Op], Sequence[Check]] | None = None
+    concrete: Callable[[State], Sequence[str]] | None = None
+    needs: tuple[str, ...] = ()
+    quiet_cpu: bool = False
+
+    def applies_to(self, kernel: type) -> bool:
+        """Whether the kernel has the routines of which this property speaks."""
+        return all(hasattr(kernel, routine) for routine in self.needs)
+
+    def state_checks(self, config: Config) -> Sequence[Check]:
+        """The checks of a state property; none for a step property."""
+        return self.state(config) if self.state else ()
+
+    def step_checks(self, config: Config, op: Op) -> Sequence[Check]:
+        """The checks of a step property that ``op`` calls for."""
+        return self.step(config, op) if self.step else ()

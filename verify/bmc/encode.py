@@ -1,0 +1,536 @@
+"""A slice as an event graph in Z3: one clock and one truth value ("it happened") per operation, reads from writes.
+
+Every task is a prefix of a path through its control graph.  An operation happens after its predecessor; sections with
+interrupts off on one CPU exclude each other; a read takes the value of the latest write before it.  Cells that only
+sections of the followed CPU write are handed from section to section; the rest goes from event to event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations
+
+import z3
+
+from kernelmodel.automaton import Node
+from kernelmodel.cells import CELLS, initial, is_derived
+from kernelmodel.mmzone import PCPTYPES, MigrateType
+from kernelmodel.terms import Cell, Term, atoms
+from properties.property import Check
+from verify.bmc.slice import AGGREGATES, OPEN_AT_START, Slice, TaskGraph, finishes
+from verify.smt import Expr, literal, translate, variable
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """An operation of a task: whether it happened, when, and the values of its reads, writes and choices."""
+
+    task: TaskGraph
+    node: Node
+    happened: Expr
+    clock: Expr
+    section: Section | None = None
+    writes: dict[Cell, Expr] = field(default_factory=dict)
+    written: dict[Cell, Expr] = field(default_factory=dict)
+    reads: dict[Cell, Expr] = field(default_factory=dict)
+    choices: dict[str, Expr] = field(default_factory=dict)
+    returned: list[Expr] = field(default_factory=list)
+    before: dict[Cell, Expr] = field(default_factory=dict)
+    after: dict[Cell, Expr] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """A name for variables."""
+        return f"{self.task.spec.name}.{self.node.number}"
+
+
+@dataclass(slots=True, eq=False)
+class Section:
+    """A stretch with interrupts off: its first event, its last ones, and the private cells on entry and on exit."""
+
+    first: Event
+    cpu: int
+    ends: list[Event] = field(default_factory=list)
+    entry: dict[Cell, Expr] = field(default_factory=dict)
+    exit: dict[Cell, Expr] = field(default_factory=dict)
+    clock_end: Expr = None
+    over: Expr = None
+
+
+#: the events of a task by node number
+Events = dict[int, Event]
+
+
+class Encoding:
+    """The constraints of a slice.  ``violated`` is what must be unsatisfiable with them, ``reached`` what must not be."""
+
+    def __init__(self, piece: Slice, known: Mapping[Cell, int], assumed: Sequence[Check] = ()) -> None:
+        """Build all constraints; nothing is solved here.
+
+        ``assumed`` are checks of this CPU that hold whenever its interrupts are on, so also when a section begins.  A
+        check may be assumed for its own proof: the first moment at which it fails comes after sections that began well.
+        """
+        self.piece, self.known = piece, known
+        self.config = piece.scenario.config
+        self.constraints: list[Expr] = []
+        self.events: list[Event] = []
+        self.by_task: dict[int, dict[int, Event]] = {}
+        self.sections: list[Section] = []
+        self.start: dict[Cell, Expr] = {}
+        self.parameters: dict[str, Expr] = {}
+        self._writers: dict[Cell, list[Event]] = {}
+        self._apart: set[tuple[int, int]] = set()
+        self._incoming_ways: dict[int, dict[int, list[tuple[Event | None, tuple[Term, ...]]]]] = {}
+        self._ancestors: dict[int, dict[int, set[int]]] = {}
+        self.time = z3.Int("T")
+        for task in piece.tasks:
+            self._events_of(task)
+        self._find_sections()
+        self._find_writers()
+        self.private = {
+            c
+            for c, ws in self._writers.items()
+            if all(w.section and w.section.cpu == piece.cpu for w in ws)
+        }  # fmt: skip
+        self.local = self._task_local_cells()
+        self._sections_exclude()
+        for events in self.by_task.values():
+            for e in _topological(events):
+                self._values(e)
+            self._control(events)
+        self._hand_over()
+        self._assume(assumed)
+        self._order_twins()
+        self.violated, self.reached = self._judge()
+        # a run may stop anywhere, so what comes after the moment of the violation need not happen
+        self.until = z3.And([z3.Implies(e.happened, e.clock <= self.time) for e in self.events])
+        self._define_written()
+        self.finished = z3.And([self._finish(t) for t in piece.tasks if t.spec.kind != "worker"] or [True])
+
+    # --- tasks and their order ---
+
+    def _events_of(self, task: TaskGraph) -> None:
+        events = {}
+        for node in task.graph.nodes:
+            name = f"{task.spec.name}.{node.number}"
+            events[node.number] = Event(task, node, z3.Bool(f"{name}.happened"), z3.Int(f"{name}.clock"))
+        for register, least, greatest in task.spec.parameters:
+            p = self.parameters[register] = z3.Int(register)
+            self.constraints.append(z3.And(least <= p, p <= greatest))
+        self.by_task[task.spec.number] = events
+        self.events += events.values()
+
+    def _incoming(self, events: Events) -> dict[int, list[tuple[Event | None, tuple[Term, ...]]]]:
+        task = next(iter(events.values())).task
+        incoming: dict[int, list[tuple[Event | None, tuple[Term, ...]]]] = {n: [] for n in events}
+        for edge in task.graph.entry:
+            if edge.target >= 0:
+                incoming[edge.target].append((None, edge.conditions))
+        for e in events.values():
+            for edge in e.node.edges:
+                if edge.target >= 0:
+                    incoming[edge.target].append((e, edge.conditions))
+        return incoming
+
+    def _control(self, events: Events) -> None:
+        if not events:
+            return
+        number = next(iter(events.values())).task.spec.number
+        for number, ways in self._ways(number).items():
+            e = events[number]
+            reasons = []
+            for before, conditions in ways:
+                parts = [self._term(t, e, None) for t in conditions]
+                if before is not None:
+                    parts.append(before.happened)
+                    self.constraints.append(before.clock < e.clock)
+                reasons.append(z3.And(parts) if parts else z3.BoolVal(True))
+            self.constraints.append(z3.Implies(e.happened, z3.Or(reasons)))
+            if e.node.op.tag not in ("irq_save", "irq_restore"):
+                guard = self._term(e.node.op.guard, e, e)
+                self.constraints.append(z3.Implies(e.happened, guard))
+
+    def _finish(self, task: TaskGraph) -> Expr:
+        events = self.by_task[task.spec.number]
+        ways = []
+        for number, conditions in finishes(task.graph):
+            e = next(iter(events.values())) if number is None else events[number]
+            parts = [self._term(t, e, None) for t in conditions]
+            ways.append(z3.And(parts if number is None else [*parts, e.happened]))
+        return z3.Or(ways)
+
+    # --- sections with interrupts off ---
+
+    def _find_sections(self) -> None:
+        for events in self.by_task.values():
+            for e in events.values():
+                if e.node.op.tag == "irq_save" and e.section is None:
+                    section = Section(e, e.node.op.info["cpu"])
+                    self.sections.append(section)
+                    self._mark(events, e, section)
+                    over, end = z3.BoolVal(False), section.first.clock
+                    for last in section.ends:
+                        over = z3.Or(over, last.happened)
+                        end = z3.If(last.happened, last.clock, end)
+                    section.over, section.clock_end = over, end
+                    if len(section.ends) == 1:
+                        section.clock_end = section.ends[0].clock
+
+    def _mark(self, events: Events, first: Event, section: Section) -> None:
+        queue = [first]
+        while queue:
+            e = queue.pop()
+            if e.section is not None:
+                continue
+            e.section = section
+            if e.node.op.tag == "irq_restore":
+                section.ends.append(e)
+                continue
+            queue += [events[edge.target] for edge in e.node.edges if edge.target >= 0]
+
+    def _sections_exclude(self) -> None:
+        for a, b in combinations(self.sections, 2):
+            if a.cpu == b.cpu:
+                apart = z3.Or(
+                    z3.And(a.over, a.clock_end < b.first.clock), z3.And(b.over, b.clock_end < a.first.clock)
+                )
+                self.constraints.append(z3.Implies(z3.And(a.first.happened, b.first.happened), apart))
+
+    def _hand_over(self) -> None:
+        mine = [s for s in self.sections if s.cpu == self.piece.cpu]
+        cells = sorted(self.private)
+        for s in mine:
+            s.exit = {c: self._pick([(e, e.after[c]) for e in s.ends]) if s.ends else s.entry[c] for c in cells}
+        for s in mine:
+            self.constraints.append(
+                z3.Implies(s.first.happened, self._latest(s.first.clock, s.entry, [o for o in mine if o is not s]))
+            )
+
+    def _assume(self, checks: Sequence[Check]) -> None:
+        """Checks over private cells alone, at the entry of each section of the followed CPU."""
+        for s in self.sections:
+            for check in checks:
+                cells = {a.args[0] for a in atoms(check.violation, "cell")}
+                if s.cpu != self.piece.cpu or not cells <= self.private | _quiet_cells(s.cpu):
+                    continue
+                entry = {**s.entry, **dict(zip(sorted(_quiet_cells(s.cpu)), (z3.BoolVal(True), z3.IntVal(0)), strict=True))}
+                holds = z3.Not(translate(check.violation, entry.__getitem__, _no_atom, _no_atom))
+                self.constraints.append(z3.Implies(s.first.happened, holds))
+            for c, v in s.entry.items():
+                if c.name == "pcp.nr":
+                    self.constraints.append(v >= 0)
+
+    def _latest(self, clock: Expr, values: dict[Cell, Expr], others: Sequence[Section]) -> Expr:
+        """``values`` are those on exit from the latest of the other sections that began before ``clock``."""
+        ways = [z3.And(
+            [z3.Implies(o.first.happened, clock < o.first.clock) for o in others]
+            + [v == self._initially(c) for c, v in values.items()]
+        )]  # fmt: skip
+        for o in others:
+            between = [
+                z3.Or(z3.Not(k.first.happened), k.first.clock < o.first.clock, clock < k.first.clock)
+                for k in others
+                if k is not o
+            ]
+            same = [v == o.exit[c] for c, v in values.items()]
+            ways.append(z3.And(o.first.happened, o.over, o.clock_end < clock, *between, *same))
+        return z3.Or(ways)
+
+    def _pick(self, options: Sequence[tuple[Event, Expr]]) -> Expr:
+        value = options[-1][1]
+        for e, v in reversed(options[:-1]):
+            value = z3.If(e.happened, v, value)
+        return value
+
+    def _order_twins(self) -> None:
+        for kind in ("free", "alloc"):
+            twins = [e for e in self.sections if e.first.task.spec.kind == kind and e.cpu == self.piece.cpu]
+            for a, b in zip(twins, twins[1:], strict=False):
+                self.constraints.append(
+                    z3.Implies(b.first.happened, z3.And(a.first.happened, a.first.clock < b.first.clock))
+                )
+
+    # --- values ---
+
+    def _find_writers(self) -> None:
+        for e in self.events:
+            elsewhere = e.section is not None and e.section.cpu != self.piece.cpu
+            for cell, _ in e.node.op.updates:
+                if cell in self.piece.cells and cell.name != "irqs_off" and not (
+                    elsewhere and cell.name in AGGREGATES
+                ):  # fmt: skip
+                    self._writers.setdefault(cell, []).append(e)
+
+    def _task_local_cells(self) -> dict[int, set[Cell]]:
+        """For each task, the cells that no other task and no check looks at: they are variables of its own."""
+        users: dict[Cell, set[int]] = {}
+        for e in self.events:
+            op = e.node.op
+            cells = {c for c, _ in op.updates}
+            for t in (op.guard, op.where, *op.returns, *(t for _, t in op.updates)):
+                cells |= {a.args[0] for a in atoms(t, "cell")}
+            for c in cells:
+                users.setdefault(c, set()).add(e.task.spec.number)
+        checks = [s.check for s in self.piece.step_checks] + [self.piece.state_check] * bool(self.piece.state_check)
+        judged = {
+            a.args[0] for c in checks if c is not None for t in (c.premise, c.violation) for a in atoms(t, "cell")
+        }  # fmt: skip
+        local: dict[int, set[Cell]] = {number: set() for number in self.by_task}
+        for c, numbers in users.items():
+            if len(numbers) == 1 and c in self._writers and c not in judged and c not in self.private:
+                local[next(iter(numbers))].add(c)
+        return local
+
+    def _values(self, e: Event) -> None:
+        self._local_before(e)
+        if e.section is not None and e.section.cpu == self.piece.cpu:
+            self._private_before(e)
+        for c in e.node.op.choices:
+            e.choices[c.args[0]] = variable(f"{e.name}.{c.args[0]}", c.sort)
+        if e.node.op.choices and (e.section is None or e.section.cpu == self.piece.cpu):
+            self.constraints.append(z3.Implies(e.happened, self._term(e.node.op.where, e, e)))
+        for i, t in enumerate(e.node.op.returns):
+            term = self._term(t, e, e)
+            if term.num_args():
+                value = variable(f"{e.name}.returns{i}", t.sort)
+                self.constraints.append(z3.Implies(e.happened, value == term))
+                term = value
+            e.returned.append(term)
+        e.after = dict(e.before)
+        for cell, term in e.node.op.updates:
+            if e in self._writers.get(cell, ()):
+                e.writes[cell] = self._term(term, e, e)
+                if cell in self.private or cell in self.local[e.task.spec.number]:
+                    e.after[cell] = e.writes[cell]
+
+    def _local_before(self, e: Event) -> None:
+        cells = sorted(self.local[e.task.spec.number])
+        if not cells:
+            return
+        ways = self._ways(e.task.spec.number)[e.node.number]
+        for c in cells:
+            options = [(p, self._initially(c) if p is None else p.after[c]) for p, _ in ways]
+            e.before[c] = self._merge(e, options)
+
+    def _private_before(self, e: Event) -> None:
+        assert e.section is not None
+        cells = sorted(self.private)
+        if e is e.section.first:
+            e.section.entry = {c: variable(f"{e.name}.in.{c}", CELLS[c.name][0]) for c in cells}
+            e.before |= e.section.entry
+            return
+        inside = [p for p, _ in self._ways(e.task.spec.number)[e.node.number] if p and p.section is e.section]
+        e.before |= {c: self._merge(e, [(p, p.after[c]) for p in inside]) for c in cells}
+
+    def _ways(self, number: int) -> dict[int, list[tuple[Event | None, tuple[Term, ...]]]]:
+        if number not in self._incoming_ways:
+            self._incoming_ways[number] = self._incoming(self.by_task[number])
+        return self._incoming_ways[number]
+
+    def _merge(self, e: Event, options: Sequence[tuple[Event | None, Expr]]) -> Expr:
+        """The value that comes with the way on which ``e`` was reached."""
+        value = options[-1][1]
+        for p, v in reversed(options[:-1]):
+            if v is value or v.eq(value):
+                continue
+            edges = e.task.graph.entry if p is None else p.node.edges
+            taken = [
+                z3.And([*([] if p is None else [p.happened]), *(self._term(t, e, None) for t in edge.conditions)])
+                for edge in edges
+                if edge.target == e.node.number
+            ]
+            value = z3.If(z3.Or(taken), v, value)
+        return value
+
+    def _term(self, term: Term, e: Event, reads_of: Event | None) -> Expr:
+        """``term`` over the registers of ``e``'s task and, if given, the cells as event ``reads_of`` sees them."""
+        number = e.task.spec.number
+
+        def register(name: str) -> Expr:
+            if name == "me":
+                return z3.IntVal(number)
+            if name in self.parameters:
+                return self.parameters[name]
+            node, index = name.split(".")
+            return self.by_task[number][int(node)].returned[int(index)]
+
+        def cell(c: Cell) -> Expr:
+            assert reads_of is not None
+            return self._read(c, reads_of)
+
+        return translate(term, cell, register, lambda c: e.choices[c.args[0]])
+
+    def _read(self, cell: Cell, e: Event) -> Expr:
+        if cell in self.known:
+            return literal(self._typed(cell, self.known[cell]))
+        if cell in e.before:
+            return e.before[cell]
+        if cell not in e.reads:
+            value = variable(f"{e.name}.reads.{cell}", CELLS[cell.name][0])
+            e.reads[cell] = value
+            if cell in self.piece.cells:
+                self.constraints.append(z3.Implies(e.happened, self._latest_write(cell, e.clock, value, e)))
+            elif is_derived(cell) or cell.name == "pcp.count":
+                self.constraints.append(value >= 0)
+        return e.reads[cell]
+
+    def _latest_write(self, cell: Cell, clock: Expr, value: Expr, reader: Event | None) -> Expr:
+        """``value`` is what the latest write before ``clock`` left, or the initial value."""
+        if cell.name == "irqs_off":
+            open_now = [
+                z3.And(s.first.happened, s.first.clock < clock, z3.Not(z3.And(s.over, s.clock_end < clock)))
+                for s in self.sections
+                if s.cpu == cell.index[0]
+            ]
+            return z3.If(z3.Or(open_now), value != 0, value == 0) if open_now else value == 0
+        writers = [w for w in self._writers.get(cell, ()) if w is not reader]
+        if reader is not None:
+            for w in writers:
+                self._keep_apart(w, reader)
+            writers = [w for w in writers if w.task is not reader.task or w.node.number in self._earlier(reader)]
+        for a, b in combinations(writers, 2):
+            self._keep_apart(a, b)
+        ways = [z3.And([value == self._initially(cell), *(self._not_before(w, clock) for w in writers)])]
+        for w in writers:
+            between = [
+                z3.Or(z3.Not(o.happened), o.clock < w.clock, clock < o.clock) for o in writers if o is not w
+            ]  # fmt: skip
+            ways.append(z3.And(w.happened, w.clock < clock, *between, value == self._written(w, cell)))
+        return z3.Or(ways)
+
+    def _written(self, w: Event, cell: Cell) -> Expr:
+        """The value that ``w`` writes, as a variable: it may be needed before it is built."""
+        if cell not in w.written:
+            w.written[cell] = variable(f"{w.name}.writes.{cell}", CELLS[cell.name][0])
+        return w.written[cell]
+
+    def _define_written(self) -> None:
+        for w in self.events:
+            for cell, v in w.written.items():
+                self.constraints.append(z3.Implies(w.happened, v == w.writes[cell]))
+
+    def _not_before(self, w: Event, clock: Expr) -> Expr:
+        return z3.Or(z3.Not(w.happened), clock < w.clock)
+
+    def _keep_apart(self, a: Event, b: Event) -> None:
+        key = (min(id(a), id(b)), max(id(a), id(b)))
+        if a.task is not b.task and key not in self._apart:
+            self._apart.add(key)
+            self.constraints.append(a.clock != b.clock)
+
+    def _earlier(self, e: Event) -> set[int]:
+        """Numbers of the nodes from which ``e`` can be reached."""
+        number = e.task.spec.number
+        if number not in self._ancestors:
+            events = self.by_task[number]
+            ancestors: dict[int, set[int]] = {n: set() for n in events}
+            for n in _topological(events):
+                for edge in n.node.edges:
+                    if edge.target >= 0:
+                        ancestors[edge.target] |= ancestors[n.node.number] | {n.node.number}
+            self._ancestors[number] = ancestors
+        return self._ancestors[number][e.node.number]
+
+    # --- the start, and what is asked ---
+
+    def _typed(self, cell: Cell, value: int) -> int:
+        return bool(value) if CELLS[cell.name][0] == "bool" else int(value)
+
+    def _initially(self, cell: Cell) -> Expr:
+        if cell in self.start:
+            return self.start[cell]
+        if cell.name not in OPEN_AT_START:
+            value = 0 if is_derived(cell) else initial(self.config, cell)
+            return literal(self._typed(cell, value))
+        shared = {"pcp.high": "zone.pageset_high", "pcp.batch": "zone.pageset_batch"}
+        if cell.name in shared:
+            # at the start nobody holds pcp_batch_high_lock, so every CPU has the zone's cached limits
+            return self._initially(Cell(shared[cell.name], (cell.index[0],)))
+        v = self.start[cell] = z3.Int(f"start.{cell}")
+        if cell.name == "pcp.count":
+            z, c = (int(i) for i in cell.index)
+            lists = [Cell("pcp.nr", (z, c, t, b)) for t in range(PCPTYPES) for b in range(self.config.nr_blocks)]
+            self.constraints.append(v == z3.Sum([self._initially(x) for x in lists]))
+        elif cell.name == "pageblock.migratetype":
+            self.constraints.append(z3.And(v >= 0, v <= int(MigrateType.HIGHATOMIC)))
+        elif cell.name == "held":
+            mine = [z3.If(self.parameters[p] == cell.index[0], 1, 0) for p in self._free_blocks()]
+            self.constraints.append(v >= z3.Sum([z3.IntVal(0), *mine]))
+        else:
+            self.constraints.append(v >= (1 if "batch" in cell.name else 0))
+        return v
+
+    def _free_blocks(self) -> Iterable[str]:
+        return [p for p in self.parameters if p.startswith("free")]
+
+    def _judge(self) -> tuple[Expr, Expr]:
+        check = self.piece.state_check
+        if check is None:
+            violated = [
+                z3.And(e.happened, e.clock == self.time, self._term(s.check.violation, e, e)) for s in self.piece.step_checks
+                for e in [self.by_task[s.task.spec.number][s.node.number]]
+            ]  # fmt: skip
+            reached = [
+                z3.And(e.happened, self._term(s.check.premise, e, e)) for s in self.piece.step_checks
+                for e in [self.by_task[s.task.spec.number][s.node.number]]
+            ]  # fmt: skip
+            return z3.Or([False, *violated]), z3.Or([False, *reached])
+        observed: dict[Cell, Expr] = {}
+        extra = [self._observe_quiet(observed)] if check.cpu is not None else []
+        look = partial(self._observe, observed)
+        violated_now = translate(check.violation, look, _no_atom, _no_atom)
+        reached_now = translate(check.premise, look, _no_atom, _no_atom)
+        return z3.And(violated_now, *extra), z3.And(reached_now, *extra)
+
+    def _observe_quiet(self, observed: dict[Cell, Expr]) -> Expr:
+        """The observer of a CPU with interrupts on looks between sections, as if it were one."""
+        mine = [s for s in self.sections if s.cpu == self.piece.cpu]
+        for c in sorted(self.private):
+            observed[c] = variable(f"observed.{c}", CELLS[c.name][0])
+        observed[Cell("irqs_off", (self.piece.cpu,))] = z3.IntVal(0)
+        outside = [
+            z3.Implies(s.first.happened, z3.Or(self.time < s.first.clock, z3.And(s.over, s.clock_end < self.time)))
+            for s in mine
+        ]
+        return z3.And(self._latest(self.time, {c: observed[c] for c in sorted(self.private)}, mine), *outside)
+
+    def _observe(self, observed: dict[Cell, Expr], cell: Cell) -> Expr:
+        if cell in self.known:
+            return literal(self._typed(cell, self.known[cell]))
+        if cell not in observed:
+            observed[cell] = variable(f"observed.{cell}", CELLS[cell.name][0])
+            self.constraints.append(self._latest_write(cell, self.time, observed[cell], None))
+            for w in self._writers.get(cell, ()):
+                self.constraints.append(z3.Or(z3.Not(w.happened), w.clock != self.time))
+        return observed[cell]
+
+
+
+def _quiet_cells(cpu: int) -> set[Cell]:
+    """Cells whose value is known where a CPU is online and has interrupts on: cpu_online 1, irqs_off 0, in this order."""
+    return {Cell("cpu_online", (cpu,)), Cell("irqs_off", (cpu,))}
+
+
+def _no_atom(_: object) -> Expr:
+    raise TypeError("a state property reads cells only")
+
+
+def _topological(events: Events) -> list[Event]:
+    """The events of a task, each after all that can lead to it."""
+    waiting = dict.fromkeys(events, 0)
+    for e in events.values():
+        for target in {edge.target for edge in e.node.edges if edge.target >= 0}:
+            waiting[target] += 1
+    ready = [e for e in events.values() if not waiting[e.node.number]]
+    order = []
+    while ready:
+        e = ready.pop()
+        order.append(e)
+        for target in {edge.target for edge in e.node.edges if edge.target >= 0}:
+            waiting[target] -= 1
+            if not waiting[target]:
+                ready.append(events[target])
+    return order
+

@@ -1,0 +1,118 @@
+"""The bound of a verification: which tasks run on how many CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kernelmodel.config import Config
+from kernelmodel.errors import ModelError
+from kernelmodel.mmzone import MigrateType, Page, PageRange, Zone
+from kernelmodel.ops import Op, Routine
+from kernelmodel.terms import Term, reg
+
+#: more tasks or CPUs than this are refused as a slip of the keyboard
+LARGEST = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A task of the scenario; ``number`` as in the machine that replays it, ``cpu`` None if it may be on any CPU.
+
+    ``parameters`` are its open inputs: register name, least and greatest value.
+    """
+
+    name: str
+    number: int
+    kind: str
+    make: Callable[[Any], Routine]
+    cpu: int | None = None
+    parameters: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """So many CPUs, freeing and allocating tasks, zone_pcp_update() callers and offliners, and one drain worker a CPU.
+
+    ``rounds`` bounds the loop of offline_pages().  With ``spread`` the i-th free and the i-th alloc run on CPU
+    i mod cpus, else each may be on any CPU.  Pageblock 0 stands for all memory that is not offlined; each offliner has
+    a block of its own.
+    """
+
+    cpus: int = 3
+    frees: int = 2
+    allocs: int = 2
+    updates: int = 1
+    offlines: int = 1
+    rounds: int = 2
+    spread: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("cpus", 1), ("frees", 0), ("allocs", 0), ("updates", 0), ("offlines", 0), ("rounds", 1)):
+            n = getattr(self, name)
+            if not least <= n <= LARGEST:
+                raise ModelError(f"--{name} {n} is out of range: give {least} to {LARGEST}")
+
+    @property
+    def config(self) -> Config:
+        """The abstract machine."""
+        return Config(nr_cpus=self.cpus, block_types=(MigrateType.MOVABLE,) * (1 + self.offlines))
+
+    def bound(self) -> str:
+        """The bound in words."""
+        tasks = [
+            _count(self.frees, "free"), _count(self.allocs, "alloc"), _count(self.offlines, "offline_pages()"),
+            _count(self.updates, "zone_pcp_update()"),
+        ]  # fmt: skip
+        where = "the i-th free and alloc on CPU i" if self.spread else "each free and alloc on any CPU"
+        rounds = f"at most {self.rounds} rounds of offline_pages()'s loop with no migration of its own"
+        return (
+            f"{_count(self.cpus, 'CPU')}, {', '.join(tasks)}, a drain worker on each CPU; {where}; "
+            f"{rounds}; all values of high, batch and initial list lengths; all interleavings"
+        )
+
+    def visits(self, op: Op) -> int:
+        """How often a path may come to the same operation of a loop."""
+        if op.tag == "migrate":
+            return 0
+        if op.tag in ("work_begin", "work_end"):
+            return LARGEST
+        return self.rounds
+
+    def tasks(self) -> list[TaskSpec]:
+        """The tasks, numbered as a machine numbers them: workers, offliners, updates, frees, allocs."""
+        zone = Zone(0)
+        specs: list[TaskSpec] = []
+
+        def add(name: str, kind: str, make: Callable[[Any], Routine], cpu: int | None = None, *parameters: Any) -> None:
+            specs.append(TaskSpec(name, len(specs) + 1, kind, make, cpu, parameters))
+
+        for c in range(self.cpus):
+            add(f"kworker/{c}", "worker", lambda k, c=c: k.drain_worker(c), c)
+        for i in range(self.offlines):
+            add(f"offline{i}", "offline", lambda k, i=i: k.offline_pages(PageRange(i + 1, i + 1)))
+        for i in range(self.updates):
+            add(f"update{i}", "update", lambda k: k.zone_pcp_update(zone))
+        for i in range(self.frees):
+            block = reg(f"free{i}.block")
+            add(
+                f"free{i}", "free", lambda k, b=block: k.free_unref_page(Page(-1, b, zone)),
+                i % self.cpus if self.spread else None, (f"free{i}.block", 0, self.offlines),
+            )  # fmt: skip
+        for i in range(self.allocs):
+            kind = reg(f"alloc{i}.migratetype")
+            add(
+                f"alloc{i}", "alloc", lambda k, t=kind: _alloc(k, zone, t),
+                i % self.cpus if self.spread else None, (f"alloc{i}.migratetype", 0, 2),
+            )  # fmt: skip
+        return specs
+
+
+def _alloc(kernel: Any, zone: Zone, migratetype: Term) -> Routine:
+    return kernel.rmqueue_pcplist(zone, migratetype)  # type: ignore[no-any-return]
+
+
+def _count(n: int, what: str) -> str:
+    plural = "" if n == 1 or what.endswith(")") else "s"
+    return f"{n} {what}{plural}"

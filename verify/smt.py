@@ -1,0 +1,58 @@
+"""Terms as Z3 expressions: the symbolic back end of kernelmodel.terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import z3
+
+from kernelmodel.terms import Cell, Term
+
+#: a z3 expression; the package has no types for them
+Expr = Any
+
+_BINARY: Mapping[str, Callable[[Expr, Expr], Expr]] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "min": lambda a, b: z3.If(a <= b, a, b),
+    "==": lambda a, b: a == b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+}
+
+
+def variable(name: str, sort: str) -> Expr:
+    """A fresh constant of the sort."""
+    return z3.Bool(name) if sort == "bool" else z3.Int(name)
+
+
+def literal(value: int | bool) -> Expr:
+    """A constant."""
+    return z3.BoolVal(value) if isinstance(value, bool) else z3.IntVal(value)
+
+
+def translate(
+    term: Term, cells: Callable[[Cell], Expr], regs: Callable[[str], Expr], choices: Callable[[Term], Expr]
+) -> Expr:
+    """``term`` as a Z3 expression over what the three functions give for its atoms."""
+    op, args = term.op, term.args
+    if op == "const":
+        return literal(args[0])
+    if op == "cell":
+        return cells(args[0])
+    if op == "reg":
+        return regs(args[0])
+    if op == "choice":
+        return choices(term)
+    new = [translate(a, cells, regs, choices) for a in args]
+    if op == "not":
+        return z3.Not(new[0])
+    if op == "and":
+        return z3.And(new)
+    if op == "or":
+        return z3.Or(new)
+    if op == "ite":
+        return z3.If(new[0], new[1], new[2])
+    return _BINARY[op](new[0], new[1])

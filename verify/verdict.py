@@ -1,0 +1,94 @@
+"""Verdicts and exit codes: one frozen record carries every result of every engine; text and JSON are views of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import Enum, IntEnum
+from typing import Any
+
+
+class Result(Enum):
+    """What an engine found."""
+
+    PROVED = "proved"
+    HOLDS = "holds"
+    VIOLATED = "violated"
+    UNDECIDED = "undecided"
+    VACUOUS = "vacuous"
+    NOT_APPLICABLE = "not applicable"
+
+
+class Exit(IntEnum):
+    """Exit codes of every command; where several apply, the worst (the largest) wins."""
+
+    OK = 0
+    VIOLATED = 1
+    USAGE = 2
+    UNDECIDED = 3
+    VACUOUS = 4
+    DISAGREE = 70
+
+
+_EXIT_OF = {
+    Result.PROVED: Exit.OK,
+    Result.HOLDS: Exit.OK,
+    Result.NOT_APPLICABLE: Exit.OK,
+    Result.VIOLATED: Exit.VIOLATED,
+    Result.UNDECIDED: Exit.UNDECIDED,
+    Result.VACUOUS: Exit.VACUOUS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result of one engine for one property of one kernel.
+
+    ``bound`` is in words; ``seconds`` is what this property took; ``trace`` holds the columns of a counterexample and
+    ``schedule`` its steps; ``replayed`` says that the concrete model violated the same property on that schedule;
+    ``expected`` is what is recorded for a mutant or kernel (None: nothing recorded).
+    """
+
+    property: str
+    kernel: str
+    engine: str
+    bound: str
+    result: Result
+    memory_model: str = "sequential consistency"
+    reachable: bool | None = None
+    expected: Result | None = None
+    reason: str = ""
+    found: str = ""
+    trace: str = ""
+    schedule: tuple[Mapping[str, Any], ...] = ()
+    replayed: bool | None = None
+    seconds: float = 0.0
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether this is what was recorded, or nothing was."""
+        return self.expected is None or self.expected is self.result
+
+    @property
+    def exit_code(self) -> Exit:
+        """The exit code that this verdict calls for on its own."""
+        if self.result is Result.VIOLATED and self.replayed is False:
+            return Exit.DISAGREE
+        if self.result in (Result.HOLDS, Result.PROVED, Result.VIOLATED) and not self.as_expected:
+            return Exit.DISAGREE
+        return _EXIT_OF[self.result]
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        record = asdict(self)
+        record["result"] = self.result.value
+        record["expected"] = self.expected.value if self.expected else None
+        record["as_expected"] = self.as_expected
+        record["seconds"] = round(self.seconds, 3)
+        return record
+
+
+def worst(verdicts: Iterable[Verdict]) -> Exit:
+    """The exit code of a run."""
+    return max((v.exit_code for v in verdicts), default=Exit.OK)
