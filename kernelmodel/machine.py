@@ -319,7 +319,8 @@ def call_stack(kernel: type[KernelText], routine: Routine) -> tuple[str, ...]:
         name = generator.gi_frame.f_code.co_name
         if not name.startswith("_"):
             found = c_name(kernel, name)
-            if not names or names[-1] != found:
+            # a routine split into helpers is one call: C's __f() and the part of f() that it shares with it
+            if not names or names[-1].lstrip("_") != found.lstrip("_"):
                 names.append(found)
         generator = generator.gi_yieldfrom
     return tuple(names)

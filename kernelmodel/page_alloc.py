@@ -122,7 +122,7 @@ class PageAlloc(KernelText):
                 yield from self.drain_pages_zone(cpu, zone)
 
     def drain_worker(self, cpu: int) -> Routine:
-        """mm/page_alloc.c: drain_local_pages_wq(), executed by CPU ``cpu``'s worker of mm_percpu_wq, again and again."""
+        """kernel/workqueue.c: worker_thread() of CPU ``cpu`` and mm_percpu_wq: executes drain_local_pages_wq() when queued."""
         yield from self.worker_thread(cpu, self.drain_local_pages_wq)
 
     def drain_all_pages(self, zone: Zone | None) -> Routine:

@@ -11,7 +11,7 @@ from kernelmodel.kernels import nearest
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
 from kernelmodel.state import State
-from kernelmodel.terms import FALSE, ME, TRUE, Term, land, lnot, lor
+from kernelmodel.terms import FALSE, ME, TRUE, Term, ite, land, lnot, lor, total
 from properties.property import Check, Property
 
 
@@ -24,22 +24,23 @@ def _no_stray_page(config: Config) -> Iterator[Check]:
         for c in config.cpus:
             empty = land(pcp_list_length(config, z, c) == 0, value("pcp.count", z, c) == 0)
             window = land(lnot(value("pcp_disabled_by", z) == 0), _irqs_on(c))
-            yield Check(window, land(window, lnot(empty)), f"pages left on CPU{c}'s pcplist after zone_pcp_disable()", c)
+            left = f"{{n}} left on CPU{c}'s pcplist after zone_pcp_disable()"
+            yield Check(window, land(window, lnot(empty)), left, c, pcp_list_length(config, z, c))
 
 
 def _no_isolated_page_left(config: Config) -> Iterator[Check]:
     for c in config.cpus:
         windows = {b: land(value("isolated_and_drained", b), _irqs_on(c)) for b in range(config.nr_blocks)}
         left = [land(w, pages_of_block_on_pcplists(config, b, c) > 0) for b, w in windows.items()]
-        yield Check(
-            lor(*windows.values()), lor(*left), f"a page of an isolated pageblock is left on CPU{c}'s pcplist", c
-        )
+        amount = total(ite(w, pages_of_block_on_pcplists(config, b, c), 0) for b, w in windows.items())
+        found = f"{{n}} of an isolated pageblock left on CPU{c}'s pcplist"
+        yield Check(lor(*windows.values()), lor(*left), found, c, amount)
 
 
 def _isolated_page_not_allocated(config: Config, op: Op) -> Iterator[Check]:
     if op.tag == "take":
         c = op.info["cpu"]
-        isolated = {b: value("isolated_at_irqs_off", c, b) for b in op.info["taken"]}
+        isolated = {b: land(value("isolated_at_irqs_off", c, b), value("isolated", b)) for b in op.info["taken"]}
         given = [land(isolated[b], n > 0) for b, n in op.info["taken"].items()]
         yield Check(
             lor(*isolated.values()), lor(*given),
@@ -159,7 +160,8 @@ _ALL = [
     ),
     Property(
         "isolated_page_not_allocated",
-        "an allocation that begins after start_isolate_page_range() has returned gets no page of the range",
+        "an allocation that begins after start_isolate_page_range() has returned gets no page of the range as long as"
+        " the isolation lasts",
         "mm/page_isolation.c: start_isolate_page_range(); the reuse that the patch ends",
         "from the return of start_isolate_page_range() until the isolation is undone",
         "isolate-before-disable", step=lambda c, op: list(_isolated_page_not_allocated(c, op)),

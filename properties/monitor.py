@@ -18,6 +18,7 @@ class Violation:
     name: str
     found: str
     step: int
+    check: Check | None = None
 
 
 class Monitor:
@@ -64,4 +65,8 @@ class Monitor:
         if premise or violated:
             self.reached.add(p.name)
         if violated:
-            self.violations.append(Violation(p.name, check.found, len(machine.history)))
+            words = check.found
+            if check.amount is not None:
+                n = evaluate(check.amount, machine.state.load, {})
+                words = words.format(n=f"{n} page{'' if n == 1 else 's'}")
+            self.violations.append(Violation(p.name, words, len(machine.history), check))

@@ -20,13 +20,14 @@ from kernelmodel.terms import Term
 class Check:
     """One instance of a property: for one CPU, or for the machine as a whole (``cpu`` None).
 
-    ``found`` says in kernel words what is wrong where the violation is true.
+    ``found`` says in kernel words what is wrong where the violation is true; ``{n}`` in it stands for ``amount`` pages.
     """
 
     premise: Term
     violation: Term
     found: str
     cpu: int | None = None
+    amount: Term | None = None
 
 
 @dataclass(frozen=True, slots=True)

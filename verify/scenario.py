@@ -45,7 +45,7 @@ class Scenario:
     allocs: int = 2
     updates: int = 1
     offlines: int = 1
-    rounds: int = 2
+    rounds: int = 1
     spread: bool = False
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Scenario:
             _count(self.updates, "zone_pcp_update()"),
         ]  # fmt: skip
         where = "the i-th free and alloc on CPU i" if self.spread else "each free and alloc on any CPU"
-        rounds = f"at most {self.rounds} rounds of offline_pages()'s loop with no migration of its own"
+        rounds = f"{_count(self.rounds, 'round')} of offline_pages()'s loop, with no migration of its own"
         return (
             f"{_count(self.cpus, 'CPU')}, {', '.join(tasks)}, a drain worker on each CPU; {where}; "
             f"{rounds}; all values of high, batch and initial list lengths; all interleavings"

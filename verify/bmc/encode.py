@@ -7,7 +7,7 @@ sections of the followed CPU write are handed from section to section; the rest 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
@@ -66,13 +66,19 @@ Events = dict[int, Event]
 class Encoding:
     """The constraints of a slice.  ``violated`` is what must be unsatisfiable with them, ``reached`` what must not be."""
 
-    def __init__(self, piece: Slice, known: Mapping[Cell, int], assumed: Sequence[Check] = ()) -> None:
+    def __init__(
+        self, piece: Slice, known: Mapping[Cell, int], assumed: Sequence[Check] = (), zero_before: str = "",
+        modular: bool = False,
+    ) -> None:  # fmt: skip
         """Build all constraints; nothing is solved here.
 
         ``assumed`` are checks of this CPU that hold whenever its interrupts are on, so also when a section begins.  A
         check may be assumed for its own proof: the first moment at which it fails comes after sections that began well.
+        ``zero_before`` names a cell that operations read as 0, for the proof that it never is anything else: up to the
+        first operation that changes this, it is.  ``modular`` lets each section begin in any state that the assumed
+        checks allow, whatever the sections before it did: more runs, and a simpler question.
         """
-        self.piece, self.known = piece, known
+        self.piece, self.known, self.zero_before = piece, known, zero_before
         self.config = piece.scenario.config
         self.constraints: list[Expr] = []
         self.events: list[Event] = []
@@ -80,6 +86,7 @@ class Encoding:
         self.sections: list[Section] = []
         self.start: dict[Cell, Expr] = {}
         self.parameters: dict[str, Expr] = {}
+        self.elsewhere: dict[tuple[str, Cell], Expr] = {}
         self._writers: dict[Cell, list[Event]] = {}
         self._apart: set[tuple[int, int]] = set()
         self._incoming_ways: dict[int, dict[int, list[tuple[Event | None, tuple[Term, ...]]]]] = {}
@@ -100,7 +107,11 @@ class Encoding:
             for e in _topological(events):
                 self._values(e)
             self._control(events)
-        self._hand_over()
+        for s in self.sections:
+            cells = sorted(self.private) if s.cpu == piece.cpu else []
+            s.exit = {c: self._pick([(e, e.after[c]) for e in s.ends]) if s.ends else s.entry[c] for c in cells}
+        if not modular:
+            self._hand_over()
         self._assume(assumed)
         self._order_twins()
         self.violated, self.reached = self._judge()
@@ -148,7 +159,9 @@ class Encoding:
                     self.constraints.append(before.clock < e.clock)
                 reasons.append(z3.And(parts) if parts else z3.BoolVal(True))
             self.constraints.append(z3.Implies(e.happened, z3.Or(reasons)))
-            if e.node.op.tag not in ("irq_save", "irq_restore"):
+            cells = [a.args[0] for a in atoms(e.node.op.guard, "cell")]
+            is_open = cells and not any(c in self.piece.cells or c in self.known for c in cells)
+            if e.node.op.tag not in ("irq_save", "irq_restore") and not is_open:
                 guard = self._term(e.node.op.guard, e, e)
                 self.constraints.append(z3.Implies(e.happened, guard))
 
@@ -198,11 +211,27 @@ class Encoding:
                 )
                 self.constraints.append(z3.Implies(z3.And(a.first.happened, b.first.happened), apart))
 
+        for e, s in self._beside_sections():
+            if e.task.spec.kind == "worker":
+                self.constraints.append(self.outside(e, s))
+
+    def _beside_sections(self) -> Iterator[tuple[Event, Section]]:
+        """Operations with interrupts on, and the sections of other tasks on the CPU where their task is."""
+        for e in self.events:
+            if e.section is None and e.task.spec.kind in ("worker", "free", "alloc"):
+                yield from ((e, s) for s in self.sections if s.cpu == e.task.cpu and s.first.task is not e.task)
+
+    def outside(self, e: Event, s: Section) -> Expr:
+        """``e`` does not happen while section ``s`` has the CPU."""
+        both = z3.And(e.happened, s.first.happened)
+        return z3.Implies(both, z3.Or(e.clock < s.first.clock, z3.And(s.over, s.clock_end < e.clock)))
+
+    def nobody_migrates(self) -> Expr:
+        """Every task does what it does with interrupts on where it also disables them."""
+        return z3.And([self.outside(e, s) for e, s in self._beside_sections()])
+
     def _hand_over(self) -> None:
         mine = [s for s in self.sections if s.cpu == self.piece.cpu]
-        cells = sorted(self.private)
-        for s in mine:
-            s.exit = {c: self._pick([(e, e.after[c]) for e in s.ends]) if s.ends else s.entry[c] for c in cells}
         for s in mine:
             self.constraints.append(
                 z3.Implies(s.first.happened, self._latest(s.first.clock, s.entry, [o for o in mine if o is not s]))
@@ -273,10 +302,8 @@ class Encoding:
                 cells |= {a.args[0] for a in atoms(t, "cell")}
             for c in cells:
                 users.setdefault(c, set()).add(e.task.spec.number)
-        checks = [s.check for s in self.piece.step_checks] + [self.piece.state_check] * bool(self.piece.state_check)
-        judged = {
-            a.args[0] for c in checks if c is not None for t in (c.premise, c.violation) for a in atoms(t, "cell")
-        }  # fmt: skip
+        checks = [*(s.check for s in self.piece.step_checks), *self.piece.state_checks]
+        judged = {a.args[0] for c in checks for t in (c.premise, c.violation) for a in atoms(t, "cell")}
         local: dict[int, set[Cell]] = {number: set() for number in self.by_task}
         for c, numbers in users.items():
             if len(numbers) == 1 and c in self._writers and c not in judged and c not in self.private:
@@ -362,9 +389,13 @@ class Encoding:
 
         return translate(term, cell, register, lambda c: e.choices[c.args[0]])
 
+    def shown(self, e: Event) -> Expr:
+        """The first value that the text of ``e`` shows."""
+        return self._term(e.node.op.shown[0], e, e)
+
     def _read(self, cell: Cell, e: Event) -> Expr:
-        if cell in self.known:
-            return literal(self._typed(cell, self.known[cell]))
+        if cell in self.known or cell.name == self.zero_before:
+            return literal(self._typed(cell, self.known.get(cell, 0)))
         if cell in e.before:
             return e.before[cell]
         if cell not in e.reads:
@@ -372,6 +403,11 @@ class Encoding:
             e.reads[cell] = value
             if cell in self.piece.cells:
                 self.constraints.append(z3.Implies(e.happened, self._latest_write(cell, e.clock, value, e)))
+                if cell.name == "held":
+                    # what tasks on other CPUs hold just now
+                    others = self.elsewhere[e.name, cell] = z3.Int(f"{e.name}.elsewhere.{cell}")
+                    self.constraints.append(others >= 0)
+                    e.reads[cell] = value + others
             elif is_derived(cell) or cell.name == "pcp.count":
                 self.constraints.append(value >= 0)
         return e.reads[cell]
@@ -457,7 +493,7 @@ class Encoding:
             self.constraints.append(z3.And(v >= 0, v <= int(MigrateType.HIGHATOMIC)))
         elif cell.name == "held":
             mine = [z3.If(self.parameters[p] == cell.index[0], 1, 0) for p in self._free_blocks()]
-            self.constraints.append(v >= z3.Sum([z3.IntVal(0), *mine]))
+            self.constraints.append(v == z3.Sum([z3.IntVal(0), *mine]))
         else:
             self.constraints.append(v >= (1 if "batch" in cell.name else 0))
         return v
@@ -466,23 +502,37 @@ class Encoding:
         return [p for p in self.parameters if p.startswith("free")]
 
     def _judge(self) -> tuple[Expr, Expr]:
-        check = self.piece.state_check
-        if check is None:
-            violated = [
-                z3.And(e.happened, e.clock == self.time, self._term(s.check.violation, e, e)) for s in self.piece.step_checks
-                for e in [self.by_task[s.task.spec.number][s.node.number]]
-            ]  # fmt: skip
-            reached = [
-                z3.And(e.happened, self._term(s.check.premise, e, e)) for s in self.piece.step_checks
-                for e in [self.by_task[s.task.spec.number][s.node.number]]
-            ]  # fmt: skip
-            return z3.Or([False, *violated]), z3.Or([False, *reached])
-        observed: dict[Cell, Expr] = {}
-        extra = [self._observe_quiet(observed)] if check.cpu is not None else []
-        look = partial(self._observe, observed)
-        violated_now = translate(check.violation, look, _no_atom, _no_atom)
-        reached_now = translate(check.premise, look, _no_atom, _no_atom)
-        return z3.And(violated_now, *extra), z3.And(reached_now, *extra)
+        """Where a check's violation is true, and where its premise is."""
+        violated, reached = [z3.BoolVal(False)], [z3.BoolVal(False)]
+        for s in self.piece.step_checks:
+            e = self.by_task[s.task.spec.number][s.node.number]
+            now = z3.And(e.happened, e.clock == self.time)
+            violated.append(z3.And(now, self._term(s.check.violation, e, e)))
+            reached.append(z3.And(e.happened, self._term(s.check.premise, e, e)))
+        if self.zero_before:
+            for check in self.piece.state_checks:
+                violated += [z3.And(w.happened, w.clock == self.time, self._just_after(check, w)) for w in self._changing(check)]
+        if self.piece.state_checks:
+            observed: dict[Cell, Expr] = {}
+            quiet = any(c.cpu is not None for c in self.piece.state_checks)
+            extra = [self._observe_quiet(observed)] if quiet else []
+            look = partial(self._observe, observed)
+            for check in self.piece.state_checks:
+                if not self.zero_before:
+                    violated.append(z3.And(translate(check.violation, look, _no_atom, _no_atom), *extra))
+                reached.append(z3.And(translate(check.premise, look, _no_atom, _no_atom), *extra))
+        return z3.Or(violated), z3.Or(reached)
+
+    def _changing(self, check: Check) -> list[Event]:
+        cells = {a.args[0] for a in atoms(check.violation, "cell")}
+        found = [w for c in sorted(cells) for w in self._writers.get(c, ())]
+        return list(dict.fromkeys(found))
+
+    def _just_after(self, check: Check, w: Event) -> Expr:
+        """The violation, as it is right after ``w``: it becomes true for the first time at some such moment."""
+        return translate(
+            check.violation, lambda c: w.writes[c] if c in w.writes else self._read(c, w), _no_atom, _no_atom
+        )  # fmt: skip
 
     def _observe_quiet(self, observed: dict[Cell, Expr]) -> Expr:
         """The observer of a CPU with interrupts on looks between sections, as if it were one."""

@@ -1,16 +1,18 @@
 """What of a scenario matters for one check: the tasks' graphs as seen from one CPU, and the cone of influence.
 
-A *slice* follows one CPU.  All freeing and allocating tasks that may be there are put there, and each may stop at any
-point or never start, so every placement of them on CPUs is covered as far as this CPU can tell.  What belongs to other
-CPUs alone is open: a read of it gives any value.  ``interference`` computes what the tasks left out could write that
-this slice reads; the caller must have an answer for it.
+A *slice* follows one CPU, or none.  All freeing and allocating tasks that may be on the CPU are put there, and each may
+stop at any point or never start, so every placement of them on CPUs is covered as far as this CPU can tell.  What
+belongs to other CPUs alone is open: a read of it gives any value, and waiting for it may end at any time.  That makes
+the slices of most CPUs the same but for the CPU's number; ``signature`` shows it, and one of them is asked.
+``interference`` computes what the tasks left out could write that this slice reads; the caller must have an answer.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kernelmodel.automaton import DONE, Edge, Graph, Node, extract
 from kernelmodel.cells import initial, is_derived, layout
@@ -21,8 +23,13 @@ from properties.property import Check, Property
 from verify.scenario import Scenario, TaskSpec
 
 #: cells that belong to one CPU, and the place of that CPU in their index
-PER_CPU = {"pcp.nr": 1, "pcp.count": 1, "pcp.high": 1, "pcp.batch": 1, "irqs_off": 0, "isolated_at_irqs_off": 0}
-#: sums over all CPUs: what a section on another CPU adds and takes back is left out of a slice
+PER_CPU = {
+    "pcp.nr": 1, "pcp.count": 1, "pcp.high": 1, "pcp.batch": 1, "irqs_off": 0, "isolated_at_irqs_off": 0,
+    "work.pending": 0, "work.running": 0, "drain.zone": 0, "cpus_with_pcps": 0,
+}  # fmt: skip
+#: per-CPU cells that tasks of any CPU write, so that a slice that follows no CPU still follows them
+LIMITS = frozenset(("pcp.high", "pcp.batch"))
+#: sums over all CPUs: a slice follows its own CPU's part, and what others add is open (held) or excluded (misplaced)
 AGGREGATES = frozenset(("held", "misplaced"))
 #: only compared with 0, and never 0 here, for pageblock 0 stays online: whatever is written, the answer is the same
 NEVER_ZERO = frozenset(("zone.present_pages",))
@@ -31,6 +38,8 @@ OPEN_AT_START = frozenset(
     ("pcp.nr", "pcp.count", "pcp.high", "pcp.batch", "zone.pageset_high", "zone.pageset_batch", "held")
     + ("pageblock.migratetype",)
 )
+#: kinds of tasks that belong to a CPU's pcplists and may be left out of a slice
+CPU_TASKS = ("free", "alloc", "worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +62,19 @@ class StepCheck:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The tasks that matter for one check (or one property's step checks), and the cells that are followed."""
+    """The tasks that matter for some checks of one property, and the cells that are followed (``cpu`` -1: of no CPU)."""
 
     scenario: Scenario
     cpu: int
     tasks: tuple[TaskGraph, ...]
     cells: frozenset[Cell]
-    state_check: Check | None = None
+    state_checks: tuple[Check, ...] = ()
     step_checks: tuple[StepCheck, ...] = ()
 
     @property
-    def has_cpu_tasks(self) -> bool:
-        """Whether any freeing or allocating task matters."""
-        return any(t.spec.kind in ("free", "alloc") for t in self.tasks)
+    def cpu_words(self) -> str:
+        """Which CPU the slice follows, for people."""
+        return "no CPU" if self.cpu < 0 else f"CPU {self.cpu}"
 
 
 class Model:
@@ -102,86 +111,76 @@ class Model:
             _most_on_a_path(g, lambda op: op.tag == "queue_work" and op.info["cpu"] == cpu) for g in graphs
         )  # fmt: skip
 
-    def task_graphs(self, cpu: int) -> list[TaskGraph]:
-        """All tasks that may be on ``cpu``, and those that belong to no CPU or to another one by their nature."""
-        found = []
-        for spec in self.specs:
-            if spec.kind in ("free", "alloc") and spec.cpu not in (None, cpu):
-                continue
-            where = spec.cpu if spec.cpu is not None else cpu
-            found.append(TaskGraph(spec, where, self.graph(spec, where)))
-        return found
-
     @property
     def known(self) -> Mapping[Cell, int]:
         """Cells that keep one value throughout."""
         return self._known
 
     def slices(self, prop: Property) -> list[Slice]:
-        """The slices that together decide ``prop``."""
-        found: list[Slice] = []
+        """The slices that together decide ``prop``, without those that differ from another one in the CPU's number only."""
+        nobody = self._slice(prop, -1)
+        if nobody is not None:
+            return [nobody]
+        found: dict[Any, Slice] = {}
         for cpu in self.config.cpus:
-            tasks = self.task_graphs(cpu)
-            checks: list[tuple[Check | None, tuple[StepCheck, ...]]] = [
-                (c, ()) for c in prop.state_checks(self.config) if c.cpu in (None, cpu)
-            ]
-            steps = tuple(
-                StepCheck(t, n, c)
-                for t in tasks
-                if t.spec.kind != "worker" or t.cpu == cpu
-                for n in t.graph.nodes
-                for c in prop.step_checks(self.config, n.op)
-                if c.cpu in (None, cpu)
-            )
-            if prop.step:
-                checks.append((None, steps))
-            for state_check, step_checks in checks:
-                piece = self._cone(cpu, tasks, state_check, step_checks)
-                # without tasks of a CPU, the slices of different CPUs ask the same question
-                everywhere = state_check is None or state_check.cpu is None
-                if cpu == 0 or piece.has_cpu_tasks or not everywhere:
-                    found.append(piece)
+            piece = self._slice(prop, cpu)
+            if piece is not None:
+                found.setdefault(signature(piece), piece)
+        return list(found.values())
+
+    def _slice(self, prop: Property, cpu: int) -> Slice | None:
+        """The slice of a CPU; that of no CPU (-1) only if the pcplists' tasks have no part in the property."""
+        tasks = self._tasks(cpu)
+        states = tuple(c for c in prop.state_checks(self.config) if c.cpu in (None, cpu) or cpu < 0)
+        steps = tuple(
+            StepCheck(t, n, c)
+            for t in tasks
+            for n in t.graph.nodes
+            for c in prop.step_checks(self.config, n.op)
+            if c.cpu in (None, cpu) or cpu < 0
+        )
+        if cpu < 0:
+            cells = {a.args[0] for c in states for t in (c.premise, c.violation) for a in atoms(t, "cell")}
+            cells |= {a.args[0] for s in steps for t in (s.check.premise, s.check.violation) for a in atoms(t, "cell")}
+            lists = [self.graph(s, s.cpu or 0) for s in self.specs if s.kind in CPU_TASKS]
+            written = {c.name for g in lists for n in g.nodes for c, _ in n.op.updates}
+            judged = any(prop.step_checks(self.config, n.op) for g in lists for n in g.nodes)
+            if judged or any(c.name in written for c in cells):
+                return None
+        return self._cone(cpu, tasks, states, steps)
+
+    def _tasks(self, cpu: int) -> list[TaskGraph]:
+        found = []
+        for spec in self.specs:
+            if spec.kind in CPU_TASKS and (cpu < 0 or spec.cpu not in (None, cpu)):
+                continue
+            found.append(TaskGraph(spec, max(cpu, 0), self.graph(spec, max(cpu, 0))))
         return found
 
     def _cone(
-        self, cpu: int, tasks: list[TaskGraph], state_check: Check | None, step_checks: tuple[StepCheck, ...]
-    ) -> Slice:
-        terms = [t for s in step_checks for t in (s.check.premise, s.check.violation)]
-        if state_check:
-            terms += [state_check.premise, state_check.violation]
-        cells = self._follow(cpu, terms)
-        chosen = {t.spec.number for s in step_checks for t in (s.task,)}
+        self, cpu: int, tasks: list[TaskGraph], states: tuple[Check, ...], steps: tuple[StepCheck, ...]
+    ) -> Slice:  # fmt: skip
+        checks = [*states, *(s.check for s in steps)]
+        cells = self._follow(cpu, [t for c in checks for t in (c.premise, c.violation)])
+        judged = {(s.task.spec.number, s.node.number) for s in steps}
+        chosen = {number for number, _ in judged}
         while True:
             for t in tasks:
-                if t.spec.number not in chosen and any(c in cells for n in t.graph.nodes for c, _ in n.op.updates):
+                if any(c in cells for n in t.graph.nodes for c, _ in n.op.updates):
                     chosen.add(t.spec.number)
-            new = set(cells)
-            for t in tasks:
-                if t.spec.number in chosen:
-                    new |= self._follow(cpu, _needed_terms(t.graph, new))
+            kept = [t for t in tasks if t.spec.number in chosen]
+            lean = [TaskGraph(t.spec, t.cpu, contract(t, frozenset(cells), judged, cpu)) for t in kept]
+            new = cells | self._follow(cpu, [term for t in lean for term in _needed_terms(t.graph, cells)])
             if new == cells:
-                break
+                return Slice(self.scenario, cpu, tuple(lean), frozenset(cells), states, steps)
             cells = new
-        judged = {(s.task.spec.number, s.node.number) for s in step_checks}
-        kept = tuple(
-            TaskGraph(t.spec, t.cpu, contract(t.graph, functools.partial(_matters, t, frozenset(cells), judged)))
-            for t in tasks
-            if t.spec.number in chosen
-        )
-        return Slice(self.scenario, cpu, kept, frozenset(cells), state_check, step_checks)
 
-    def _follow(self, cpu: int, terms: Sequence[Term]) -> set[Cell]:
+    def _follow(self, cpu: int, terms: Iterable[Term]) -> set[Cell]:
         found = {a.args[0] for t in terms for a in atoms(t, "cell")}
-        return {
-            c for c in found if c not in self._known and (c.name not in PER_CPU or self._mine(c, cpu))
-        }  # fmt: skip
-
-    def _mine(self, cell: Cell, cpu: int) -> bool:
-        # limits of other CPUs are shared variables that a check may compare; lists and counts are not
-        return cell.name in ("pcp.high", "pcp.batch") or cell.index[PER_CPU[cell.name]] == cpu
+        return {c for c in found if c not in self._known and followed(c, cpu)}
 
     def interference(self, piece: Slice) -> set[Cell]:
-        """Cells that the slice reads and that a freeing or allocating task on another CPU could write."""
+        """Cells that the slice reads and that a pcplists' task which it leaves out could write."""
         read = {
             a.args[0]
             for t in piece.tasks
@@ -189,29 +188,99 @@ class Model:
             for term in (n.op.guard, n.op.where, *n.op.returns, *(u for c, u in n.op.updates if c in piece.cells))
             for a in atoms(term, "cell")
         } & piece.cells
-        other = (piece.cpu + 1) % self.config.nr_cpus
-        if other == piece.cpu:
-            return set()
-        written = {
-            c
-            for spec in self.specs
-            if spec.kind in ("free", "alloc")
-            for n in self.graph(spec, other).nodes
-            for c, _ in n.op.updates
-        }
+        written: set[Cell] = set()
+        for spec in self.specs:
+            if spec.kind in CPU_TASKS and spec.cpu != piece.cpu:
+                others = [c for c in self.config.cpus if c != piece.cpu][:1] if spec.cpu is None else [spec.cpu]
+                written |= {c for cpu in others for n in self.graph(spec, cpu).nodes for c, _ in n.op.updates}
         return read & written
 
 
-def _matters(task: TaskGraph, cells: frozenset[Cell], judged: set[tuple[int, int]], node: Node) -> bool:
-    op = node.op
-    return (
-        op.tag in ("irq_save", "irq_restore")
-        or op.guard.op != "const"
-        or not op.guard.args[0]
-        or any(t.op != "const" for t in op.returns)
-        or any(c in cells for c, _ in op.updates)
-        or (task.spec.number, node.number) in judged
-    )
+def followed(cell: Cell, cpu: int) -> bool:
+    """Whether a slice of ``cpu`` follows the cell: what belongs to other CPUs is open."""
+    if cell.name not in PER_CPU:
+        return True
+    if cpu < 0:
+        return cell.name in LIMITS
+    return cell.index[PER_CPU[cell.name]] == cpu
+
+
+def _most_on_a_path(graph: Graph, counted: Callable[[Op], bool]) -> int:
+    """How many counted operations one path of an acyclic graph can have at most."""
+
+    @functools.cache
+    def most(number: int) -> int:
+        node = graph.nodes[number]
+        after = max((most(e.target) for e in node.edges if e.target >= 0), default=0)
+        return after + counted(node.op)
+
+    return max((most(e.target) for e in graph.entry if e.target >= 0), default=0)
+
+
+def _effective_guard(op: Op, cpu: int) -> bool:
+    """Whether the guard can hold the task up as far as a slice of ``cpu`` can tell."""
+    if op.guard.op == "const":
+        return not op.guard.args[0]
+    return any(followed(a.args[0], cpu) for a in atoms(op.guard, "cell"))
+
+
+def contract(task: TaskGraph, cells: frozenset[Cell], judged: set[tuple[int, int]], cpu: int) -> Graph:
+    """The task's graph without operations that change, wait for and decide nothing that a slice of ``cpu`` follows."""
+    graph = task.graph
+    gone: dict[int, int] = {}
+
+    def follow(target: int) -> int:
+        while target in gone:
+            target = gone[target]
+        return target
+
+    def matters(node: Node) -> bool:
+        return (
+            (node.op.tag in ("irq_save", "irq_restore") and node.op.info["cpu"] == task.cpu and task.spec.kind in CPU_TASKS)
+            or _effective_guard(node.op, cpu)
+            or any(c in cells for c, _ in node.op.updates)
+            or (task.spec.number, node.number) in judged
+        )
+
+    def deciding_registers() -> set[str]:
+        rest = [n for n in graph.nodes if n.number not in gone]
+        terms = [t for n in rest for t in (*n.op.returns, n.op.guard, n.op.where)]
+        terms += [t for n in rest for c, t in n.op.updates if c in cells]
+        for edges in (graph.entry, *(n.edges for n in rest)):
+            if len({follow(e.target) for e in edges}) > 1:
+                terms += [c for e in edges for c in e.conditions]
+        return {a.args[0] for t in terms for a in atoms(t, "reg")}
+
+    while True:
+        used = deciding_registers()
+        before = len(gone)
+        for node in reversed(graph.nodes):
+            targets = {follow(e.target) for e in node.edges}
+            needed = any(f"{node.number}.{i}" in used for i in range(len(node.op.returns)))
+            if node.number not in gone and len(targets) == 1 and not needed and not matters(node):
+                gone[node.number] = targets.pop()
+        if len(gone) == before:
+            break
+    return _reachable(graph, follow)
+
+
+def _reachable(graph: Graph, follow: Callable[[int], int]) -> Graph:
+    def rewired(edges: list[Edge]) -> list[Edge]:
+        targets = {follow(e.target) for e in edges}
+        if len(targets) == 1:
+            return [Edge((), targets.pop())]
+        return [Edge(e.conditions, follow(e.target)) for e in edges]
+
+    kept: dict[int, Node] = {}
+    entry = rewired(graph.entry)
+    queue = [e.target for e in entry if e.target >= 0]
+    while queue:
+        number = queue.pop()
+        if number not in kept:
+            node = graph.nodes[number]
+            kept[number] = Node(number, node.op, node.stack, rewired(node.edges))
+            queue += [e.target for e in kept[number].edges if e.target >= 0]
+    return Graph(entry, [kept[n] for n in sorted(kept)])
 
 
 def _needed_terms(graph: Graph, cells: set[Cell]) -> list[Term]:
@@ -238,42 +307,68 @@ def _needed_terms(graph: Graph, cells: set[Cell]) -> list[Term]:
     return terms
 
 
-def _most_on_a_path(graph: Graph, counted: Callable[[Op], bool]) -> int:
-    """How many counted operations one path of an acyclic graph can have at most."""
+def signature(piece: Slice) -> Any:
+    """What the slice asks, with its CPU called "here" and all that is not followed called "open"."""
 
-    @functools.cache
-    def most(number: int) -> int:
-        node = graph.nodes[number]
-        after = max((most(e.target) for e in node.edges if e.target >= 0), default=0)
-        return after + counted(node.op)
+    def named(key: Any) -> Any:
+        if isinstance(key, Cell):
+            if key.name in PER_CPU:
+                if key not in piece.cells:
+                    return "open"
+                place = PER_CPU[key.name]
+                return (key.name, *("here" if i == place else x for i, x in enumerate(key.index)))
+            return key if key in piece.cells else ("constant", key.name)
+        if not isinstance(key, tuple):
+            return key
+        parts = [named(k) for k in key]
+        if parts and parts[0] in ("and", "or", "+"):
+            # the order of a sum or a conjunction over all CPUs says nothing
+            same = [p[2:] if isinstance(p, tuple) and p[:1] == (parts[0],) else (p,) for p in parts[2:]]
+            parts[2:] = sorted((q for group in same for q in group), key=repr)
+        return tuple(parts)
 
-    return max((most(e.target) for e in graph.entry if e.target >= 0), default=0)
+    tasks = []
+    for t in piece.tasks:
+        order = {n.number: i for i, n in enumerate(_in_flow_order(t.graph))}
+        rank = {**order, DONE: DONE, -2: -2}
+
+        def renamed(key: Any, rank: Mapping[int, int] = rank) -> Any:
+            if isinstance(key, tuple) and len(key) == 3 and key[0] == "reg" and "." in str(key[2]):
+                node, index = str(key[2]).split(".")
+                return ("reg", key[1], rank[int(node)] if node.isdigit() and int(node) in rank else key[2], index)
+            return tuple(renamed(k) for k in key) if isinstance(key, tuple) and not isinstance(key, Cell) else key
+
+        def edges(found: list[Edge], rank: Mapping[int, int] = rank, renamed: Any = renamed) -> Any:
+            return tuple((tuple(named(renamed(c.key)) for c in e.conditions), rank[e.target]) for e in found)
+
+        nodes = [
+            (
+                n.op.tag,
+                named(renamed(n.op.guard.key)),
+                tuple((named(c), named(renamed(u.key))) for c, u in n.op.updates if c in piece.cells),
+                # a returned constant, such as the CPU's number, has gone into the text that follows
+                tuple(named(renamed(r.key)) for r in n.op.returns if r.op != "const"),
+                named(renamed(n.op.where.key)),
+                edges(n.edges),
+            )
+            for n in _in_flow_order(t.graph)
+        ]
+        tasks.append((t.spec.kind, edges(t.graph.entry), tuple(nodes)))
+    judged = tuple((named(s.check.premise.key), named(s.check.violation.key)) for s in piece.step_checks)
+    states = tuple((named(c.premise.key), named(c.violation.key)) for c in piece.state_checks)
+    return (tuple(tasks), states, judged)
 
 
-def contract(graph: Graph, matters: Callable[[Node], bool]) -> Graph:
-    """``graph`` without the operations that do not matter and decide nothing: they leave their place to the next."""
-
-    def follow(target: int) -> int:
-        while target >= 0 and not matters(graph.nodes[target]):
-            edges = graph.nodes[target].edges
-            if len(edges) != 1 or edges[0].conditions:
-                break
-            target = edges[0].target
-        return target
-
-    def rewired(edges: list[Edge]) -> list[Edge]:
-        return [Edge(e.conditions, follow(e.target)) for e in edges]
-
-    kept: dict[int, Node] = {}
-    entry = rewired(graph.entry)
-    queue = [e.target for e in entry if e.target >= 0]
+def _in_flow_order(graph: Graph) -> list[Node]:
+    by_number = {n.number: n for n in graph.nodes}
+    seen: dict[int, Node] = {}
+    queue = [e.target for e in graph.entry]
     while queue:
-        number = queue.pop()
-        if number not in kept:
-            node = graph.nodes[number]
-            kept[number] = Node(number, node.op, node.stack, rewired(node.edges))
-            queue += [e.target for e in kept[number].edges if e.target >= 0]
-    return Graph(entry, [kept[n] for n in sorted(kept)])
+        number = queue.pop(0)
+        if number >= 0 and number not in seen:
+            seen[number] = by_number[number]
+            queue += [e.target for e in by_number[number].edges]
+    return list(seen.values())
 
 
 def finishes(graph: Graph) -> list[tuple[int | None, tuple[Term, ...]]]:

@@ -1,0 +1,196 @@
+"""``python -m verify.bmc``: bounded proofs and counterexamples, for all values of high, batch and list lengths."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from kernelmodel.base import Base
+from kernelmodel.errors import ModelError
+from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.text import KernelText
+from kernelmodel.v5_11 import V5_11
+from properties.catalogue import find
+from properties.property import Property
+from verify.bmc.pool import decide_all
+from verify.bmc.smt2 import script
+from verify.bmc.solve import ENGINE, Engine
+from verify.options import (
+    EXIT_CODES, RACE, Parser, add_kernel, add_property, add_scenario, fail, kernel_of, listing, positive_seconds,
+    properties_of, scenario_of, writable,
+)  # fmt: skip
+from verify.report import as_json, heading, line, write_json
+from verify.scenario import Scenario
+from verify.verdict import Exit, Result, Verdict, worst
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(
+        prog="python -m verify.bmc",
+        description="Decides the properties of a kernel for all interleavings of a set of tasks, and for all values of "
+        "high, batch and initial list lengths, with Z3.  With no option: v5.11 is verified, then the race of `base`, "
+        "which the patch closes, is shown.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_kernel(p)
+    add_scenario(p)
+    add_property(p)
+    p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
+    p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
+    p.add_argument("--smt2", metavar="FILE", help="write the queries that decided as SMT-LIB, to run with `z3 FILE`")
+    p.add_argument("--quiet", action="store_true", help="print nothing but violations; the exit code tells the rest")
+    p.add_argument("--list", action="store_true", help="list kernels, mutants and properties")
+    return p
+
+
+@dataclass(slots=True)
+class Run:
+    """A command under way: what was decided so far is kept whatever comes."""
+
+    options: argparse.Namespace
+    scenario: Scenario
+    deadline: float | None
+    verdicts: list[Verdict] = field(default_factory=list)
+    demonstration: list[Verdict] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
+
+    def engine(self, kernel: type[KernelText]) -> Engine:
+        """An engine for a kernel within this run's bound."""
+        return Engine(kernel, self.scenario, self.deadline, bool(self.options.smt2), self._progress)
+
+    def one_by_one(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
+        """Decide properties of one kernel until one is violated."""
+        engine = self.engine(kernel)
+        for n, prop in enumerate(properties):
+            verdict = self._take(engine, prop, engine.decide(prop), self.verdicts)
+            if verdict.result is Result.VIOLATED:
+                rest = [p.name for p in properties[n + 1 :] if p.applies_to(kernel)]
+                if rest and not self.options.quiet:
+                    print(f"  not checked: {', '.join(rest)} (--property all checks them too)")
+                break
+
+    def all_of(self, kernel: type[KernelText], properties: Sequence[Property], with_race: bool) -> None:
+        """Decide all properties of one kernel, and show the race of `base` if asked."""
+        engine = self.engine(kernel)
+        work = [(engine, p) for p in properties]
+        if with_race:
+            work.append((self.engine(Base), find(RACE["base"])))
+        self._progress("proving")
+        for (asked, prop), verdict in zip(work, decide_all(work), strict=True):
+            if asked is not engine and not self.options.quiet:
+                print("\nbefore the patch, the race that it closes:")
+            self._take(asked, prop, verdict, self.verdicts if asked is engine else self.demonstration)
+
+    def _take(self, engine: Engine, prop: Property, verdict: Verdict, into: list[Verdict]) -> Verdict:
+        expected = _expected(self.options, engine.kernel, prop, self.scenario)
+        verdict = replace(verdict, expected=expected)
+        self._progress("")
+        if not into and not self.options.quiet:
+            print(heading(verdict))
+        into.append(verdict)
+        if self.options.smt2:
+            self.queries.append(script(verdict, engine.queries(prop)))
+        self._print(verdict)
+        return verdict
+
+    def _print(self, verdict: Verdict) -> None:
+        if not self.options.quiet or verdict.result is Result.VIOLATED:
+            print(line(verdict), flush=True)
+        if verdict.trace:
+            print("\n" + verdict.trace + "\n", flush=True)
+
+    def _progress(self, text: str) -> None:
+        if sys.stderr.isatty() and not self.options.quiet:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    def finish(self, interrupted: bool) -> Exit:
+        """Write what was asked for and tell the exit code."""
+        every = [*self.verdicts, *self.demonstration]
+        code = max(worst(self.verdicts), worst(_as_demonstration(v) for v in self.demonstration))
+        if interrupted:
+            code = max(code, Exit.UNDECIDED)
+        try:
+            if self.options.json:
+                write_json(self.options.json, {**as_json(every, sys.argv[1:], interrupted), "exit": int(code)})
+            if self.options.smt2:
+                with open(self.options.smt2, "w") as out:
+                    out.write("\n".join(self.queries))
+        except OSError as error:
+            fail(f"python -m verify.bmc: cannot write {error.filename}: {error.strerror}")
+        return code
+
+
+def _as_demonstration(verdict: Verdict) -> Verdict:
+    """The race of `base` is expected: shown, it is as good as a property that holds."""
+    if verdict.result is Result.VIOLATED and verdict.replayed and verdict.as_expected:
+        return replace(verdict, result=Result.HOLDS, expected=None)
+    return verdict
+
+
+def _expected(
+    options: argparse.Namespace, kernel: type[KernelText], prop: Property, scenario: Scenario
+) -> Result | None:  # fmt: skip
+    """What is recorded for this kernel and property; None where nothing is, or the bound is too small to show it."""
+    if options.variant:
+        return None
+    if options.mutant:
+        m = MUTANTS[options.mutant]
+        if m.breaks == EQUIVALENT:
+            return Result.HOLDS
+        large_enough = all(getattr(scenario, task) >= n for task, n in m.needs.items())
+        return Result.VIOLATED if prop.name == m.breaks and large_enough else None
+    if kernel is V5_11:
+        return Result.HOLDS
+    large_enough = scenario.offlines >= 1 and scenario.frees >= 1
+    return Result.VIOLATED if RACE.get(kernel.name) == prop.name and large_enough else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    if options.list:
+        print(listing())
+        return int(Exit.OK)
+    try:
+        scenario = scenario_of(options)
+        kernel = kernel_of(options)
+        properties, stop = properties_of(options)
+        writable([options.json, options.smt2])
+    except ModelError as error:
+        fail(f"python -m verify.bmc: {error}")
+    deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    run = Run(options, scenario, deadline)
+    interrupted = False
+    try:
+        if kernel is not None and stop:
+            run.one_by_one(kernel, properties)
+        else:
+            run.all_of(kernel or V5_11, properties, with_race=kernel is None and not options.property)
+    except KeyboardInterrupt:
+        interrupted = True
+        decided = len(run.verdicts) + len(run.demonstration)
+        print(f"\n{ENGINE}: interrupted after {decided} of {len(properties)} properties; what was decided is kept",
+              file=sys.stderr)  # fmt: skip
+    except ModelError as error:
+        fail(f"python -m verify.bmc: {error}")
+    code = run.finish(interrupted)
+    if not options.quiet:
+        print(f"exit {int(code)}: {_SAID[code]}")
+    return int(code)
+
+
+_SAID = {
+    Exit.OK: "all as expected, within the bound",
+    Exit.VIOLATED: "a property is violated",
+    Exit.UNDECIDED: "undecided",
+    Exit.VACUOUS: "vacuous: a premise is never reached",
+    Exit.DISAGREE: "a contradiction: see above",
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,160 @@
+"""From a solver's model to a counterexample: a simple model is preferred, replayed on the concrete machine, shortened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import z3
+
+from kernelmodel.cells import initial
+from kernelmodel.mmzone import MigrateType
+from kernelmodel.terms import Cell
+from kernelmodel.text import KernelText
+from properties.property import Property
+from verify.bmc.encode import Encoding, Event
+from verify.columns import columns
+from verify.scenario import Scenario
+from verify.shorten import shorten
+from verify.smt import Expr
+from verify.trace import MismatchError, Start, TraceStep, as_json, replay
+
+#: asks the solver with further assumptions; returns its answer and, if satisfiable, a model
+Check = Callable[..., tuple[z3.CheckSatResult, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A counterexample: the broken property in words, its columns and steps, and whether the replay agreed."""
+
+    words: str
+    text: str
+    schedule: tuple[Mapping[str, Any], ...]
+    replayed: bool
+
+
+def counterexample(
+    kernel: type[KernelText], scenario: Scenario, encoding: Encoding, solver: z3.Solver, prop: Property, check: Check
+) -> Found:
+    """The counterexample in a satisfiable ``solver``; ``replayed`` is false if the concrete machine disagrees."""
+    model = _simple_model(encoding, solver, check)
+    start, steps = _start(scenario, encoding, model), _steps(encoding, model)
+    try:
+        found = replay(kernel, scenario, start, steps, prop)
+    except MismatchError as error:
+        return Found(f"the solver's trace does not replay: {error}", "", (), False)
+    if not found.violations:
+        return Found("the solver's trace replays, and does not violate the property there", "", (), False)
+    start, found = shorten(kernel, scenario, start, found, prop)
+    violation = found.violations[0]
+    cpu = encoding.piece.cpu if encoding.piece.cpu >= 0 and prop.name != "lock_order" else None
+    text = columns(start, found.steps[: violation.step], found.accesses[: violation.step], violation.found, cpu)
+    return Found(violation.found, text, as_json(start, found), True)
+
+
+def _simple_model(encoding: Encoding, solver: z3.Solver, check: Check) -> Any:
+    """A model that has as many of the wishes as go together, the first ones first."""
+    kept: list[Expr] = []
+    _, model = check(solver)
+    for wish in _wishes(encoding):
+        if z3.is_true(model.eval(wish, model_completion=True)):
+            kept.append(wish)
+            continue
+        answer, better = check(solver, *kept, wish)
+        if answer == z3.sat:
+            kept.append(wish)
+            model = better
+    return model
+
+
+def _wishes(encoding: Encoding) -> Iterator[Expr]:
+    """What makes a counterexample easy to read: other CPUs quiet, few tasks, small numbers, no odd types, no faults."""
+    away = [v for e in encoding.events for c, v in e.reads.items() if c.name == "pcp.count" and c not in encoding.piece.cells]
+    yield z3.And([v == 0 for v in away])
+    yield encoding.nobody_migrates()
+    yield z3.And([v == int(MigrateType.MOVABLE) for c, v in encoding.start.items() if c.name == "pageblock.migratetype"])
+    yield z3.And([p == int(MigrateType.MOVABLE) for name, p in encoding.parameters.items() if "migratetype" in name])
+    for kind in ("update", "alloc", "free"):
+        for events in reversed(encoding.by_task.values()):
+            if events and next(iter(events.values())).task.spec.kind == kind:
+                yield z3.Not(z3.Or([e.happened for e in events.values()]))
+    faults = [v for e in encoding.events if e.node.op.tag == "environment" for v in e.choices.values()]
+    yield z3.Not(z3.Or([False, *faults]))
+    lists = {c: v for c, v in encoding.start.items() if c.name == "pcp.nr"}
+    yield z3.And([v == 0 for c, v in lists.items() if c.index[2] != MigrateType.MOVABLE])
+    yield z3.And([v == 0 for v in lists.values()])
+    yield z3.And([v <= 2 for v in lists.values()])
+    yield z3.And([v == 0 for v in encoding.elsewhere.values()])
+    high, batch = encoding.start.get(_zone("zone.pageset_high")), encoding.start.get(_zone("zone.pageset_batch"))
+    if high is not None and batch is not None:
+        yield z3.And(batch <= high, high <= 6, batch <= 3)
+    for e in encoding.events:
+        if e.node.op.tag == "refill" and e.choices:
+            yield z3.Implies(e.happened, e.returned[0] == encoding.shown(e))
+        if e.node.op.tag == "new_limits" and e.choices:
+            yield z3.And(e.choices["new_batch"] <= e.choices["new_high"], e.choices["new_high"] <= 8)
+
+
+def _zone(name: str) -> Cell:
+    return Cell(name, (0,))
+
+
+def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
+    def number(expression: Expr | None, otherwise: int) -> int:
+        return otherwise if expression is None else model.eval(expression, model_completion=True).as_long()  # type: ignore[no-any-return]
+
+    cpu, config = max(encoding.piece.cpu, 0), scenario.config
+    start = {c: number(v, 0) for c, v in encoding.start.items()}
+    lists = [(int(c.index[1]), int(c.index[2]), int(c.index[3]), n) for c, n in sorted(start.items()) if c.name == "pcp.nr" and n]
+    for c, n in _first_counts_elsewhere(encoding, model).items():
+        lists.append((c, int(MigrateType.MOVABLE), 0, n))
+    block_of = {s.name: number(encoding.parameters.get(f"{s.name}.block"), 0) for s in scenario.tasks() if s.kind == "free"}
+    type_of = {
+        s.name: number(encoding.parameters.get(f"{s.name}.migratetype"), int(MigrateType.MOVABLE))
+        for s in scenario.tasks()
+        if s.kind == "alloc"
+    }
+    where = {"free": cpu, "alloc": cpu, "offline": (cpu + 1) % config.nr_cpus, "update": (cpu + 2) % config.nr_cpus}
+    if config.nr_cpus == 2:
+        where["update"] = where["offline"]
+    return Start(
+        limits=(start.get(_zone("zone.pageset_high"), 4), start.get(_zone("zone.pageset_batch"), 2)),
+        block_types=tuple(
+            start.get(Cell("pageblock.migratetype", (b,)), initial(config, Cell("pageblock.migratetype", (b,))))
+            for b in range(config.nr_blocks)
+        ),
+        lists=tuple(lists),
+        cpu_of={s.name: where[s.kind] for s in scenario.tasks() if s.kind in where},
+        block_of=block_of,
+        type_of=type_of,
+    )
+
+
+def _first_counts_elsewhere(encoding: Encoding, model: Any) -> dict[int, int]:
+    """What the first look at another CPU's count saw: as many pages are put there."""
+    found: dict[int, int] = {}
+    for e in _in_order(encoding, model):
+        for c, v in e.reads.items():
+            if c.name == "pcp.count" and c not in encoding.piece.cells:
+                found.setdefault(int(c.index[1]), min(model.eval(v, model_completion=True).as_long(), 8))
+    return {c: n for c, n in found.items() if n}
+
+
+def _in_order(encoding: Encoding, model: Any) -> list[Event]:
+    happened = [e for e in encoding.events if z3.is_true(model.eval(e.happened, model_completion=True))]
+    return sorted(happened, key=lambda e: model.eval(e.clock, model_completion=True).as_long())
+
+
+def _steps(encoding: Encoding, model: Any) -> list[TraceStep]:
+    found = []
+    for e in _in_order(encoding, model):
+        elsewhere = e.task.spec.kind == "worker" and e.task.cpu != encoding.piece.cpu
+        if elsewhere:
+            continue
+        choices = {}
+        for name, v in e.choices.items():
+            value = model.eval(v, model_completion=True)
+            choices[name] = value.as_long() if z3.is_int(v) else z3.is_true(value)
+        found.append(TraceStep(e.task.spec.name, e.node.op.text, choices))
+    return found

@@ -1,0 +1,219 @@
+"""Deciding a property within a scenario: lemmas, slices, vacuity, and a counterexample that was replayed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import z3
+
+from kernelmodel.text import KernelText
+from properties.catalogue import PROPERTIES
+from properties.property import Check, Property
+from verify.bmc.counterexample import Found, counterexample
+from verify.bmc.encode import Encoding
+from verify.bmc.slice import AGGREGATES, Model, Slice
+from verify.scenario import Scenario
+from verify.verdict import Result, Verdict
+
+ENGINE = "bmc"
+OUT_OF_TIME = "out of time (--timeout)"
+#: proved first, and then used in the proofs of the others: see docs/architecture.md
+LEMMA_COUNTS, LEMMA_MISPLACED = "pages_conserved", "isolated_page_on_isolate_list"
+LEMMAS = (LEMMA_MISPLACED, LEMMA_COUNTS)
+
+
+class StoppedError(Exception):
+    """The time given is over, or the solver gave up: nothing was decided."""
+
+
+@dataclass(slots=True)
+class Query:
+    """A question that was put to the solver: its SMT-LIB text where that is wanted (--smt2), and the answer."""
+
+    title: str
+    script: str
+    answer: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The answer for one property before it becomes a verdict."""
+
+    result: Result
+    reason: str = ""
+    found: Found | None = None
+    events: int = 0
+    queries: list[Query] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Engine:
+    """Decides properties of one kernel within one scenario; keeps lemmas and control graphs between properties."""
+
+    def __init__(
+        self,
+        kernel: type[KernelText],
+        scenario: Scenario,
+        deadline: float | None = None,
+        keep_queries: bool = False,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``deadline`` is a time.monotonic() after which nothing more is decided."""
+        self.kernel, self.scenario, self.deadline = kernel, scenario, deadline
+        self.keep_queries, self.progress = keep_queries, progress
+        self._models: dict[bool, Model] = {}
+        self._outcomes: dict[tuple[str, bool, bool], Outcome] = {}
+
+    def decide(self, prop: Property) -> Verdict:
+        """The verdict on ``prop``; never raises for a timeout."""
+        return self.conclude(prop, self.quick(prop))
+
+    def quick(self, prop: Property) -> Outcome:
+        """The outcome under lemmas that may not be proved yet.
+
+        What they let through is real, for it is replayed; that they stop nothing real is for conclude() to see.
+        """
+        if not prop.applies_to(self.kernel):
+            missing = ", ".join(f"{r}()" for r in prop.needs)
+            return Outcome(Result.NOT_APPLICABLE, f"{self.kernel.name} has no {missing}")
+        return self._decide(prop, counts=True, misplaced=prop.name != LEMMA_MISPLACED)
+
+    def conclude(self, prop: Property, quick: Outcome) -> Verdict:
+        """The verdict: an outcome that rests on a lemma counts only if the lemma holds, else it is decided without."""
+        outcome = quick
+        if quick.result is Result.HOLDS:
+            unproved = [name for name in LEMMAS if name != prop.name and not self.holds(name)]
+            if unproved:
+                misplaced = LEMMA_MISPLACED not in (*unproved, prop.name)
+                outcome = self._decide(prop, LEMMA_COUNTS not in unproved, misplaced)
+        found = outcome.found
+        return Verdict(
+            prop.name,
+            self.kernel.name,
+            ENGINE,
+            self.scenario.bound(),
+            outcome.result,
+            reason=outcome.reason,
+            reachable={Result.HOLDS: True, Result.VIOLATED: True, Result.VACUOUS: False}.get(outcome.result),
+            found=found.words if found else "",
+            trace=found.text if found else "",
+            schedule=found.schedule if found else (),
+            replayed=found.replayed if found else None,
+            seconds=outcome.seconds,
+            statistics={"events": outcome.events, "queries": len(outcome.queries), "z3": z3.get_version_string()},
+        )
+
+    def queries(self, prop: Property) -> list[Query]:
+        """The questions that decided ``prop``, and those of the lemmas that it rests on (decide() came before)."""
+        names = (prop.name, *LEMMAS)
+        return [q for n in dict.fromkeys(names) for (name, *_), o in self._outcomes.items() if name == n for q in o.queries]
+
+    # --- lemmas ---
+
+    def holds(self, lemma: str) -> bool:
+        """Whether the lemma holds in this scenario; each may rest on the other up to its own first violation."""
+        return self.quick(PROPERTIES[lemma]).result is Result.HOLDS
+
+    def learn(self, prop: Property, outcome: Outcome) -> None:
+        """Take over what quick() found elsewhere."""
+        self._outcomes[prop.name, True, prop.name != LEMMA_MISPLACED] = outcome
+
+    def model(self, misplaced: bool) -> Model:
+        """The tasks' graphs; with ``misplaced``, under the lemma that no page is ever misplaced."""
+        if misplaced not in self._models:
+            self._models[misplaced] = Model(self.kernel, self.scenario, ["misplaced"] if misplaced else [])
+        return self._models[misplaced]
+
+    # --- one property ---
+
+    def _decide(self, prop: Property, counts: bool, misplaced: bool) -> Outcome:
+        key = (prop.name, counts, misplaced)
+        if key not in self._outcomes:
+            began = time.monotonic()
+            try:
+                outcome = self._decide_anew(prop, counts, misplaced)
+            except StoppedError as stop:
+                outcome = Outcome(Result.UNDECIDED, str(stop))
+            self._outcomes[key] = replace(outcome, seconds=time.monotonic() - began)
+        return self._outcomes[key]
+
+    def _decide_anew(self, prop: Property, counts: bool, misplaced: bool) -> Outcome:
+        model = self.model(misplaced)
+        outcome = Outcome(Result.HOLDS)
+        reached = False
+        slices = model.slices(prop)
+        for n, piece in enumerate(slices):
+            others = {c for c in model.interference(piece) if c.name not in AGGREGATES}
+            if others:
+                names = ", ".join(sorted(map(str, others)))
+                reason = f"tasks on other CPUs write {names}, which this engine follows on one CPU at a time"
+                return Outcome(Result.UNDECIDED, reason)
+            self.progress(f"{prop.name}: {piece.cpu_words} ({n + 1} of {len(slices)})")
+            encoding, solver = self._encode(prop, model, piece, counts)
+            reached = reached or self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat
+            if counts and prop.name in (LEMMA_COUNTS, LEMMA_MISPLACED):
+                # a lemma speaks of one section at a time; where that is not enough, the sections are chained after all
+                loose, loose_solver = self._encode(prop, model, piece, counts, modular=True)
+                loose_solver.add(loose.violated, loose.until)
+                if self._check(loose_solver)[0] == z3.unsat:
+                    encoding, solver = loose, loose_solver
+            solver.add(encoding.violated, encoding.until)
+            answer, _ = self._check(solver)
+            outcome.events = max(outcome.events, len(encoding.events))
+            script = solver.to_smt2() if self.keep_queries else ""
+            outcome.queries.append(Query(f"{prop.name}, {piece.cpu_words}", script, str(answer)))
+            if answer == z3.sat:
+                found = counterexample(self.kernel, self.scenario, encoding, solver, prop, self._check)
+                if found.replayed:
+                    return replace(outcome, result=Result.VIOLATED, found=found)
+                return replace(outcome, result=Result.UNDECIDED, found=found, reason=found.words)
+        if not reached:
+            return replace(
+                outcome, result=Result.VACUOUS, reason="no run in which every task finishes reaches the property's premise"
+            )
+        return outcome
+
+    def _encode(
+        self, prop: Property, model: Model, piece: Slice, counts: bool, modular: bool = False
+    ) -> tuple[Encoding, z3.Solver]:
+        zero_before = "misplaced" if prop.name == LEMMA_MISPLACED else ""
+        encoding = Encoding(piece, model.known, self._assumed(piece, counts), zero_before, modular)
+        solver = self._solver()
+        solver.add(*encoding.constraints)
+        return encoding, solver
+
+    def _assumed(self, piece: Slice, counts: bool) -> list[Check]:
+        if not counts:
+            return []
+        return [c for c in PROPERTIES[LEMMA_COUNTS].state_checks(self.scenario.config) if c.cpu == piece.cpu]
+
+    def _solver(self) -> z3.Solver:
+        solver = z3.Solver()
+        solver.set("arith.solver", 2)
+        return solver
+
+    def _check(self, solver: z3.Solver, *assumptions: z3.ExprRef) -> tuple[z3.CheckSatResult, z3.ModelRef | None]:
+        """The solver's answer under further assumptions, with a model if there is one."""
+        if self.deadline is not None:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise StoppedError(OUT_OF_TIME)
+            solver.set("timeout", max(1, int(left * 1000)))
+        solver.push()
+        try:
+            solver.add(*assumptions)
+            answer = solver.check()
+            if answer == z3.unknown:
+                self._give_up(solver.reason_unknown())
+            return answer, solver.model() if answer == z3.sat else None
+        finally:
+            solver.pop()
+
+    def _give_up(self, why: str) -> None:
+        if "timeout" in why or (self.deadline is not None and time.monotonic() >= self.deadline):
+            raise StoppedError(OUT_OF_TIME)
+        if "interrupt" in why or "cancel" in why:
+            raise KeyboardInterrupt
+        raise StoppedError(f"the solver gave up: {why}")

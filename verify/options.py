@@ -1,0 +1,154 @@
+"""Options that the commands share, declared once; bad input becomes one line and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from kernelmodel.errors import ModelError
+from kernelmodel.kernels import KERNELS, kernel, mutant, variant
+from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.text import KernelText
+from properties.catalogue import PROPERTIES, find
+from properties.property import Property
+from verify.scenario import LARGEST, Scenario
+from verify.verdict import Exit
+
+EXIT_CODES = """exit codes, the worst wins:
+  0  everything as expected
+  1  a property is violated
+  2  bad input
+  3  undecided: out of time, interrupted, or the engine cannot tell
+  4  vacuous: no complete run reaches the property's premise
+ 70  engines disagree, a trace does not replay, or a mutant contradicts what is recorded of it"""
+
+#: the property that the race of a kernel before the patch breaks, checked first there
+RACE = {"v5.10": "no_isolated_page_left", "base": "no_isolated_page_left"}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line: cause and cure."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the one line and leave with the exit code for bad input."""
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0] if "unrecognized" in message else ""
+        close = difflib.get_close_matches(unknown, self._option_string_actions, 1) if unknown else []
+        hint = f"; did you mean {close[0]}?" if close else "; --help lists the options"
+        fail(f"{self.prog}: {message}{hint}")
+
+
+def fail(line: str) -> NoReturn:
+    """Print one line about bad input and leave with its exit code."""
+    print(line, file=sys.stderr)
+    raise SystemExit(int(Exit.USAGE))
+
+
+def add_kernel(parser: argparse.ArgumentParser) -> None:
+    """--kernel, --mutant, --variant."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--kernel", metavar="NAME", help=f"a kernel: {', '.join(KERNELS)}")
+    which.add_argument("--mutant", metavar="NAME", help="v5.11 with one function changed (--list names them)")
+    which.add_argument("--variant", metavar="FILE.py[:NAME]", help="your own change: a class that overrides routines")
+
+
+def add_scenario(parser: argparse.ArgumentParser) -> None:
+    """The numbers of CPUs and tasks."""
+    default = Scenario()
+    helps = {
+        "cpus": "CPUs",
+        "frees": "tasks that free a page (free_unref_page)",
+        "allocs": "tasks that allocate a page (rmqueue_pcplist)",
+        "updates": "callers of zone_pcp_update()",
+        "offlines": "callers of offline_pages(), each with a range of its own",
+        "rounds": "bound on the rounds of offline_pages()'s loop",
+    }
+    for name, what in helps.items():
+        parser.add_argument(
+            f"--{name}", type=int, default=getattr(default, name), metavar="N", help=f"{what} (default %(default)s)"
+        )
+    parser.add_argument("--spread", action="store_true", help="the i-th free and alloc run on CPU i, not on any CPU")
+
+
+def add_property(parser: argparse.ArgumentParser) -> None:
+    """--property."""
+    parser.add_argument(
+        "--property", action="append", metavar="NAME", help="check this property (repeatable), or `all` of them"
+    )
+
+
+def scenario_of(options: argparse.Namespace) -> Scenario:
+    """The scenario that the options describe."""
+    return Scenario(
+        options.cpus, options.frees, options.allocs, options.updates, options.offlines, options.rounds, options.spread
+    )
+
+
+def kernel_of(options: argparse.Namespace) -> type[KernelText] | None:
+    """The kernel that the options name, or None if they name none."""
+    if options.kernel:
+        return kernel(options.kernel)
+    if options.mutant:
+        return mutant(options.mutant)
+    if options.variant:
+        return variant(options.variant)
+    return None
+
+
+def properties_of(options: argparse.Namespace) -> tuple[list[Property], bool]:
+    """The properties to check, the one that is expected to fail first; and whether to stop at the first violation."""
+    if options.property and "all" not in options.property:
+        return [find(name) for name in dict.fromkeys(options.property)], False
+    first = RACE.get(options.kernel or "", "")
+    if options.mutant and MUTANTS[options.mutant].breaks != EQUIVALENT:
+        first = MUTANTS[options.mutant].breaks
+    ordered = sorted(PROPERTIES.values(), key=lambda p: p.name != first)
+    return ordered, not options.property
+
+
+def positive_seconds(text: str) -> float:
+    """A duration for argparse: a number of seconds above 0."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+    if not 0 < seconds < 1e7:
+        raise argparse.ArgumentTypeError(f"{text} seconds: give a number above 0")
+    return seconds
+
+
+def writable(paths: Sequence[str | None]) -> None:
+    """Refuse output files that cannot be written before any work is done; what they hold is kept until then."""
+    for text in paths:
+        if text is None:
+            continue
+        path = Path(text)
+        try:
+            existed = path.exists()
+            with path.open("a"):
+                pass
+            if not existed:
+                path.unlink()
+        except OSError as error:
+            raise ModelError(f"cannot write {text}: {error.strerror}") from error
+
+
+def listing() -> str:
+    """Kernels, mutants and properties, one line each."""
+    lines = ["kernels:"]
+    lines += [f"  {name:36} {k.summary}" for name, k in KERNELS.items()]
+    lines += ["", "mutants (v5.11 with one function changed), with the property that each breaks:"]
+    for m in MUTANTS.values():
+        lines.append(f"  {m.name:36} {m.summary}; {m.function}() -> {m.breaks}")
+    lines += ["", "properties:"]
+    lines += [f"  {p.name:36} {p.statement}" for p in PROPERTIES.values()]
+    return "\n".join(lines)
+
+
+__all__ = [
+    "EXIT_CODES", "LARGEST", "RACE", "Parser", "add_kernel", "add_property", "add_scenario", "fail", "kernel_of", "listing",
+    "positive_seconds", "properties_of", "scenario_of", "writable",
+]  # fmt: skip

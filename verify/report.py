@@ -1,0 +1,55 @@
+"""Verdicts as text for people: one line a property, columns below what is violated, the bound in words once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from verify.verdict import Result, Verdict, worst
+
+
+def line(verdict: Verdict) -> str:
+    """One property's verdict as one line."""
+    notes = []
+    if verdict.result is Result.HOLDS:
+        notes.append(f"reachable: {'yes' if verdict.reachable else 'no'}")
+    if verdict.result is Result.VIOLATED:
+        notes.append("replayed on the concrete model" if verdict.replayed else "NOT confirmed by the concrete model")
+    if verdict.reason:
+        notes.append(verdict.reason)
+    if verdict.expected is not None and verdict.result in (Result.HOLDS, Result.VIOLATED):
+        notes.append("as expected" if verdict.as_expected else f"CONTRADICTS what is recorded: {verdict.expected.value}")
+    if verdict.seconds:
+        notes.append(f"{verdict.seconds:.1f} s")
+    return f"  {verdict.property:30} {verdict.result.value:14} {'; '.join(notes)}".rstrip()
+
+
+def heading(verdict: Verdict) -> str:
+    """What was checked, and the bound."""
+    return f"{verdict.kernel}, {verdict.engine}, {verdict.memory_model}\n  bound: {verdict.bound}"
+
+
+def as_json(verdicts: Sequence[Verdict], command: Sequence[str], interrupted: bool) -> dict[str, Any]:
+    """The whole run as JSON values."""
+    return {
+        "schema": "straypage-verdicts-1",
+        "command": list(command),
+        "interrupted": interrupted,
+        "exit": int(worst(verdicts)),
+        "verdicts": [v.as_json() for v in verdicts],
+    }
+
+
+def write_json(path: str, record: Any) -> None:
+    """Write JSON, in whole or not at all; what is no regular file is written to directly."""
+    text = json.dumps(record, indent=2) + "\n"
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        target.write_text(text)
+        return
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.write_text(text)
+    part.replace(target)

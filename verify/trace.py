@@ -1,0 +1,204 @@
+"""A trace: a start, and named steps; it is replayed on the concrete machine before anybody sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernelmodel.config import Config
+from kernelmodel.errors import ModelError, RefinementError
+from kernelmodel.machine import Machine, Step, Task
+from kernelmodel.mmzone import MigrateType, Zone
+from kernelmodel.ops import Op
+from kernelmodel.terms import Cell, Term, atoms
+from kernelmodel.text import KernelText
+from properties.monitor import Monitor, Violation
+from properties.property import Property
+from verify.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The state in which a trace begins: limits, pages on pcplists, and where and on what the tasks work.
+
+    ``lists`` are (cpu, migratetype, block, how many).
+    """
+
+    limits: tuple[int, int]
+    block_types: tuple[int, ...]
+    lists: tuple[tuple[int, int, int, int], ...] = ()
+    cpu_of: Mapping[str, int] = field(default_factory=dict)
+    block_of: Mapping[str, int] = field(default_factory=dict)
+    type_of: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """``task`` goes on until it performs the operation ``text`` (a name with ``{0}`` for values), then once more past it."""
+
+    task: str
+    text: str
+    choices: Mapping[str, int] = field(default_factory=dict)
+    cpu: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which cells a step of a replay looked at and wrote, for the order that it depends on."""
+
+    reads: frozenset[Cell]
+    writes: frozenset[Cell]
+
+
+@dataclass(slots=True)
+class Replay:
+    """What the concrete machine made of a trace."""
+
+    machine: Machine
+    violations: list[Violation]
+    accesses: list[Access]
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps made."""
+        return self.machine.history
+
+
+class _Recorder:
+    """A watcher that notes each step's accesses."""
+
+    def __init__(self) -> None:
+        self.accesses: list[Access] = []
+
+    def terms(self, task: Task, op: Op) -> Mapping[str, Term]:
+        """Nothing is to be evaluated."""
+        read = {a.args[0] for t in (op.guard, op.where, *op.returns, *(t for _, t in op.updates)) for a in atoms(t, "cell")}
+        read.add(Cell("irqs_off", (task.cpu,)))
+        self.accesses.append(Access(frozenset(read), frozenset(c for c, _ in op.updates)))
+        return {}
+
+    def stepped(self, machine: Machine, task: Task, op: Op, values: Mapping[str, int]) -> None:
+        """Everything was noted before."""
+
+
+class MismatchError(Exception):
+    """The trace does not fit the concrete machine: a step that it names does not come or is not enabled."""
+
+
+def boot(kernel: type[KernelText], scenario: Scenario, start: Start) -> tuple[Machine, dict[str, Task]]:
+    """The machine at the start of a trace, and its tasks by name."""
+    pages = [0] * scenario.config.nr_blocks
+    for _, _, block, n in start.lists:
+        pages[block] += n
+    for block in start.block_of.values():
+        pages[block] += 1
+    spare = scenario.allocs * max(1, start.limits[1], 8)
+    order = max(2, (max(pages) + spare).bit_length())
+    types = tuple(MigrateType(t) for t in start.block_types)
+    config = Config(nr_cpus=scenario.cpus, block_types=types, pageblock_order=order, max_order=order + 2)
+    machine = Machine(kernel, config, start.limits)
+    for cpu, migratetype, block, n in start.lists:
+        for _ in range(n):
+            machine.put_on_pcplist(cpu, block, migratetype)
+    freed = {name: machine.allocate(block) for name, block in start.block_of.items()}
+    tasks = {t.name: t for t in machine.workers}
+    for spec in scenario.tasks():
+        cpu = start.cpu_of.get(spec.name, 0)
+        if spec.kind == "free":
+            tasks[spec.name] = machine.free(spec.name, freed[spec.name], cpu)
+        elif spec.kind == "alloc":
+            wanted = MigrateType(start.type_of[spec.name])
+            tasks[spec.name] = machine.spawn(spec.name, machine.kernel.rmqueue_pcplist(Zone(0), wanted), cpu)
+        elif spec.kind != "worker":
+            tasks[spec.name] = machine.spawn(spec.name, spec.make(machine.kernel), cpu)
+    return machine, tasks
+
+
+def replay(
+    kernel: type[KernelText], scenario: Scenario, start: Start, steps: Sequence[TraceStep], prop: Property
+) -> Replay:
+    """Run a trace on the concrete machine, with the property evaluated there; MismatchError if it does not fit."""
+    try:
+        machine, tasks = boot(kernel, scenario, start)
+        recorder = _Recorder()
+        machine.watchers.append(recorder)
+        monitor = Monitor(machine, [prop])
+        for step in steps:
+            _advance(machine, tasks[step.task], step, start.cpu_of.get(step.task))
+    except (ModelError, RefinementError) as error:
+        raise MismatchError(str(error)) from error
+    return Replay(machine, monitor.violations, recorder.accesses)
+
+
+def _advance(machine: Machine, task: Task, step: TraceStep, home: int | None) -> None:
+    for _ in range(1000):
+        if task.done:
+            raise MismatchError(f"{step.task} has finished before it came to {step.text}")
+        _find_cpu(machine, task, home)
+        here = machine.operation(task)
+        if here.tag == "flush_work" and machine.why_not(task):
+            # an engine that follows one CPU leaves the others' workers to us: they run when somebody waits for them
+            worker = machine.workers[here.info["cpu"]]
+            while machine.why_not(task):
+                machine.step(worker)
+        machine.step(task, step.choices)
+        if here.text == step.text:
+            return
+    raise MismatchError(f"{step.task} never comes to {step.text}")
+
+
+def _find_cpu(machine: Machine, task: Task, home: int | None) -> None:
+    """A task with interrupts on leaves a CPU that somebody else has for himself, and disables them at home only."""
+    if home is None or task in machine.workers:
+        return
+    busy = {c for c in machine.config.cpus if machine.state.load(Cell("irqs_off", (c,))) not in (0, task.number)}
+    if machine.operation(task).tag == "irq_save" and task.cpu != home:
+        machine.migrate(task, home)
+    elif task.cpu in busy:
+        free = [c for c in machine.config.cpus if c not in busy]
+        if free:
+            machine.migrate(task, free[0])
+
+
+def exact_steps(found: Replay) -> list[TraceStep]:
+    """Every step of a replay, one by one."""
+    return [TraceStep(s.task, "", dict(s.choices), s.cpu) for s in found.steps]
+
+
+def rerun(
+    kernel: type[KernelText], scenario: Scenario, start: Start, steps: Sequence[TraceStep], prop: Property
+) -> Replay:
+    """Run steps of which each is exactly one operation."""
+    try:
+        machine, tasks = boot(kernel, scenario, start)
+        recorder = _Recorder()
+        machine.watchers.append(recorder)
+        monitor = Monitor(machine, [prop])
+        for step in steps:
+            task = tasks[step.task]
+            if step.cpu is not None and task.cpu != step.cpu:
+                machine.migrate(task, step.cpu)
+            machine.step(task, step.choices)
+            if monitor.violations:
+                break
+    except (ModelError, RefinementError) as error:
+        raise MismatchError(str(error)) from error
+    return Replay(machine, monitor.violations, recorder.accesses)
+
+
+def as_json(start: Start, found: Replay) -> tuple[dict[str, Any], ...]:
+    """The trace as JSON values: the start, then each step."""
+    first = {
+        "limits": list(start.limits), "block_types": list(start.block_types), "lists": [list(x) for x in start.lists],
+        "cpu_of": dict(start.cpu_of), "block_of": dict(start.block_of),
+        "type_of": dict(start.type_of),
+    }  # fmt: skip
+    steps = [
+        {
+            "step": s.number, "task": s.task, "cpu": s.cpu, "calls": list(s.stack), "operation": s.text,
+            "returned": list(s.returned), "choices": dict(s.choices),
+        }
+        for s in found.steps
+    ]  # fmt: skip
+    return ({"start": first}, *steps)
