@@ -135,7 +135,7 @@ class MemoryHotplug(PageIsolation):
         to = {b: choice(f"to{b}") for b in blocks}
         isolated = {b: ops.value("pageblock.migratetype", b) == MigrateType.ISOLATE for b in blocks}
         where = land(
-            *(land(n >= 0, implies(isolated[b], n == 0)) for b, n in to.items()),
+            *(land(n >= 0, implies(isolated[b], n <= ops.value("misplaced", b))) for b, n in to.items()),
             total(to.values()) == ite(moved, 1, 0),
         )
 
@@ -154,7 +154,10 @@ class MemoryHotplug(PageIsolation):
             returns=(moved,),
             choices=(moved, *to.values()),
             where=where,
-            updates=tuple((Cell("held", (b,)), ops.value("held", b) + n) for b, n in to.items()),
+            updates=(
+                *((Cell("held", (b,)), ops.value("held", b) + n) for b, n in to.items()),
+                *((Cell("misplaced", (b,)), ops.value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in to.items()),
+            ),
             effect=effect,
             tag="migrate",
         )

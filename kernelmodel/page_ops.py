@@ -15,7 +15,22 @@ from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Effect, Kind, Op
 from kernelmodel.state import Place, State
-from kernelmodel.terms import BoolTerm, Cell, IntTerm, Term, choice, implies, ite, land, lift, lnot, minimum, total
+from kernelmodel.terms import (
+    BoolTerm,
+    Cell,
+    IntTerm,
+    Term,
+    choice,
+    evaluate,
+    implies,
+    ite,
+    land,
+    lift,
+    lnot,
+    lor,
+    minimum,
+    total,
+)
 
 ISOLATE = MigrateType.ISOLATE
 
@@ -157,48 +172,71 @@ def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm) -> Op:
     )
 
 
+def _misplacing(freed: Mapping[int, IntTerm], stale: Mapping[int, Term]) -> tuple[dict[int, Term], Term]:
+    """How ``misplaced`` may change where ``freed[b]`` pages of each block are freed, ``stale[b]``: to a wrong list.
+
+    The page drags the free neighbours that it merges with to its list, so one stale free may misplace many; a good one
+    may bring some back.  Returns the new values, which are choices, and their constraint.
+    """
+    after = {b: choice(f"misplaced{b}") for b in freed}
+    any_stale = lor(*(land(stale[b], lift(freed[b]) > 0) for b in freed))
+    where = [
+        land(
+            m >= 0,
+            implies(lnot(any_stale), m <= value("misplaced", b)),
+            implies(stale[b], m >= freed[b]),
+            implies(lnot(value("pageblock.migratetype", b) == ISOLATE), m == 0),
+        )
+        for b, m in after.items()
+    ]
+    return after, land(*where)
+
+
+def _made(state: State, after: Mapping[int, Term]) -> Effect:
+    return Effect({m.args[0]: state.load(Cell("misplaced", (b,))) for b, m in after.items()})
+
+
 def free_to_buddy(config: Config, zone: Zone, pages: PageList, reread: BoolTerm) -> Op:
     """The second loop of free_pcppages_bulk(): one critical section of zone->lock, __free_one_page() for each page.
 
     ``reread``: use the pageblock's migratetype as it is now; otherwise the one that was stored in the page.
     """
-    updates = []
-    for b, n in pages.by_block:
-        updates.append((Cell("held", (b,)), value("held", b) - n))
-        stale = land(value("pageblock.migratetype", b) == ISOLATE, lnot(reread))
-        updates.append((Cell("misplaced", (b,)), value("misplaced", b) + ite(stale, n, 0)))
+    freed = dict(pages.by_block)
+    stale = {b: land(value("pageblock.migratetype", b) == ISOLATE, lnot(reread)) for b in freed}
+    after, where = _misplacing(freed, stale)
+    updates = [(Cell("held", (b,)), value("held", b) - n) for b, n in freed.items()]
+    updates += [(Cell("misplaced", (b,)), m) for b, m in after.items()]
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         now = bool(_value(state, reread))
         for p in pages.pfns:
             state.free_to_buddy(p, 0, state.block_type(state.block_of(p)) if now else state.stored_type[p])
-        return Effect()
+        return _made(state, after)
 
     return Op(
         "spin_lock(&zone->lock): __free_one_page() of {0} pages", Kind.CRITICAL, updates=tuple(updates), effect=effect,
-        shown=(lift(pages.length),), tag="free_to_buddy",
+        choices=tuple(after.values()), where=where, shown=(lift(pages.length),), tag="free_to_buddy",
     )  # fmt: skip
 
 
 def free_one(config: Config, page: Page, migratetype: IntTerm, order: int, reread: BoolTerm) -> Op:
     """The critical section of free_one_page(): re-read the type if ``reread``, then __free_one_page()."""
-    pages = 1 << order
-    updates = []
-    for b in config.blocks_of(page.zone):
-        mine = _count(b, page.block, pages)
-        updates.append((Cell("held", (b,)), value("held", b) - mine))
-        stale = land(value("pageblock.migratetype", b) == ISOLATE, lnot(reread), lnot(lift(migratetype) == ISOLATE))
-        updates.append((Cell("misplaced", (b,)), value("misplaced", b) + ite(stale, mine, 0)))
+    freed = {b: _count(b, page.block, 1 << order) for b in config.blocks_of(page.zone)}
+    wrong = land(lnot(reread), lnot(lift(migratetype) == ISOLATE))
+    stale = {b: land(value("pageblock.migratetype", b) == ISOLATE, wrong) for b in freed}
+    after, where = _misplacing(freed, stale)
+    updates = [(Cell("held", (b,)), value("held", b) - n) for b, n in freed.items()]
+    updates += [(Cell("misplaced", (b,)), m) for b, m in after.items()]
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         assert isinstance(migratetype, int)
         now = state.block_type(state.block_of(page.pfn)) if _value(state, reread) else migratetype
         state.free_to_buddy(page.pfn, order, now)
-        return Effect()
+        return _made(state, after)
 
     return Op(
         "spin_lock(&zone->lock): __free_one_page()", Kind.CRITICAL, updates=tuple(updates), effect=effect,
-        tag="free_to_buddy",
+        choices=tuple(after.values()), where=where, tag="free_to_buddy",
     )  # fmt: skip
 
 
@@ -224,7 +262,8 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
 
     def effect(state: State, wanted: Mapping[str, int]) -> Effect:
         assert isinstance(batch, int) and isinstance(migratetype, int)
-        hidden = _hide_all_but(state, zone, {b: wanted[f"got{b}"] for b in blocks}) if "got" + str(blocks[0]) in wanted else []  # noqa: E501
+        keep = {b: wanted[f"got{b}"] for b in blocks if f"got{b}" in wanted}
+        hidden = _hide_all_but(state, zone, keep)
         made = {f"got{b}": 0 for b in blocks}
         taken = []
         for _ in range(batch):
@@ -322,7 +361,7 @@ def rmqueue_buddy(config: Config, zone: Zone, order: int, migratetype: IntTerm) 
         choices=tuple(got.values()),
         where=where,
         effect=effect,
-        pack=lambda values, pfn: None if not values[0] else Page(-1 if pfn is None else pfn, pfn and pfn >> config.pageblock_order or 0, zone),  # noqa: E501
+        pack=lambda values, pfn: None if pfn is None else Page(pfn, pfn >> config.pageblock_order, zone),
         tag="rmqueue",
         info={"zone": zone.index, "taken": {b: got[b] for b in blocks}},
     )
@@ -432,6 +471,4 @@ def _hide_all_but(state: State, zone: Zone, keep: Mapping[int, int]) -> list[tup
 
 
 def _value(state: State, term: BoolTerm) -> int:
-    from kernelmodel.terms import evaluate
-
     return evaluate(lift(term), state.load, {})

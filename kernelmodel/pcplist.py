@@ -8,14 +8,14 @@ from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PCPTYPES
 
 
-def split_bulk(lengths: Sequence[int], count: int) -> list[int]:
-    """mm/page_alloc.c: free_pcppages_bulk(), its choice of lists: how many pages leave each list.
+def bulk_order(lengths: Sequence[int], count: int) -> list[int]:
+    """mm/page_alloc.c: free_pcppages_bulk(), its choice of lists: the list that each page leaves, first to last.
 
     Round robin over the types, more from fuller lists: each empty list on the way makes the next batch one page
-    larger.  Where ``count`` exceeds what is there the C loop never ends; this returns all there is.
+    larger.  Where ``count`` exceeds what is there the C loop never ends; this ends with all there is.
     """
     left = list(lengths)
-    taken = [0] * len(left)
+    order: list[int] = []
     migratetype = batch_free = 0
     count = min(count, sum(left))
     while count > 0:
@@ -28,12 +28,18 @@ def split_bulk(lengths: Sequence[int], count: int) -> list[int]:
             batch_free = count
         while True:
             left[migratetype] -= 1
-            taken[migratetype] += 1
+            order.append(migratetype)
             count -= 1
             batch_free -= 1
             if not (count and batch_free and left[migratetype]):
                 break
-    return taken
+    return order
+
+
+def split_bulk(lengths: Sequence[int], count: int) -> list[int]:
+    """mm/page_alloc.c: free_pcppages_bulk(), its choice of lists: how many pages leave each list (see bulk_order)."""
+    order = bulk_order(lengths, count)
+    return [order.count(migratetype) for migratetype in range(len(lengths))]
 
 
 class PcpLists:
@@ -45,34 +51,38 @@ class PcpLists:
 
     def add_head(self, pfn: int, migratetype: int) -> None:
         """include/linux/list.h: list_add(); an error for a page that is already on one of the lists."""
-        self._check(pfn, migratetype)
+        self._check([pfn], migratetype)
         self.lists[migratetype].insert(0, pfn)
 
     def add_tail(self, pfns: Sequence[int], migratetype: int) -> None:
         """include/linux/list.h: list_add_tail(), one page after the other."""
-        for pfn in pfns:
-            self._check(pfn, migratetype)
+        self._check(pfns, migratetype)
         self.lists[migratetype].extend(pfns)
 
     def take_head(self, migratetype: int) -> int:
         """include/linux/list.h: list_first_entry() and list_del(); an error for an empty list."""
+        self._check_type(migratetype)
         if not self.lists[migratetype]:
             raise ModelError(f"pcplist of migratetype {migratetype} is empty: test list_empty() before taking a page")
         return self.lists[migratetype].pop(0)
 
     def detach_bulk(self, count: int) -> list[int]:
-        """mm/page_alloc.c: free_pcppages_bulk(), its first loop: the pages that leave, from the tails.
+        """mm/page_alloc.c: free_pcppages_bulk(), its first loop: the pages that leave, from the tails, in that order.
 
         Fewer than ``count`` where the C loop would spin on empty lists for ever: the caller tells by the length.
         """
-        gone: list[int] = []
-        for migratetype, n in enumerate(split_bulk([len(pages) for pages in self.lists], count)):
-            for _ in range(n):
-                gone.append(self.lists[migratetype].pop())
-        return gone
+        return [self.lists[t].pop() for t in bulk_order([len(pages) for pages in self.lists], count)]
 
-    def _check(self, pfn: int, migratetype: int) -> None:
-        if not 0 <= migratetype < PCPTYPES:
-            raise ModelError(f"migratetype {migratetype} has no pcplist: give one below {PCPTYPES}")
-        if any(pfn in pages for pages in self.lists):
-            raise ModelError(f"double free: page {pfn} is on this CPU's pcplist already")
+    def _check(self, pfns: Sequence[int], migratetype: int) -> None:
+        self._check_type(migratetype)
+        seen = {pfn for pages in self.lists for pfn in pages}
+        for pfn in pfns:
+            if pfn in seen:
+                raise ModelError(
+                    f"double free: page {pfn} is on this CPU's pcplist already; take it off before adding it"
+                )
+            seen.add(pfn)
+
+    def _check_type(self, migratetype: int) -> None:
+        if not 0 <= migratetype < len(self.lists):
+            raise ModelError(f"migratetype {migratetype} has no pcplist: give one below {len(self.lists)}")

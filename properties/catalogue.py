@@ -165,6 +165,7 @@ _ALL = [
         "mm/page_isolation.c: start_isolate_page_range(); the reuse that the patch ends",
         "from the return of start_isolate_page_range() until the isolation is undone",
         "isolate-before-disable", step=lambda c, op: list(_isolated_page_not_allocated(c, op)),
+        needs_tasks=("allocs",),
     ),
     Property(
         "isolated_page_on_isolate_list",

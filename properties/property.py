@@ -36,7 +36,7 @@ class Property:
 
     ``statement`` is in kernel words, ``source`` the code or changelog that it is from, ``window`` the time at which it
     must hold.  ``broken_by`` names a mutant or kernel that breaks it.  ``needs`` are routines without which it says
-    nothing.  Exactly one of ``state`` and ``step`` is given; ``concrete`` is what only a run of the concrete model can
+    nothing, ``needs_tasks`` the tasks of a bounded run (``allocs``) of which it speaks.  Exactly one of ``state`` and ``step`` is given; ``concrete`` is what only a run of the concrete model can
     judge beside it (sentences for what is wrong).  ``quiet_cpu``: a check for a CPU speaks only of moments at which
     that CPU has interrupts on.
     """
@@ -50,6 +50,7 @@ class Property:
     step: Callable[[Config, Op], Sequence[Check]] | None = None
     concrete: Callable[[State], Sequence[str]] | None = None
     needs: tuple[str, ...] = ()
+    needs_tasks: tuple[str, ...] = ()
     quiet_cpu: bool = False
 
     def applies_to(self, kernel: type) -> bool:

@@ -76,7 +76,7 @@ class Encoding:
         check may be assumed for its own proof: the first moment at which it fails comes after sections that began well.
         ``zero_before`` names a cell that operations read as 0, for the proof that it never is anything else: up to the
         first operation that changes this, it is.  ``modular`` lets each section begin in any state that the assumed
-        checks allow, whatever the sections before it did: more runs, and a simpler question.
+        checks allow, whatever the sections before it did (but for the sums over CPUs): more runs, and a simpler question.
         """
         self.piece, self.known, self.zero_before = piece, known, zero_before
         self.config = piece.scenario.config
@@ -110,8 +110,7 @@ class Encoding:
         for s in self.sections:
             cells = sorted(self.private) if s.cpu == piece.cpu else []
             s.exit = {c: self._pick([(e, e.after[c]) for e in s.ends]) if s.ends else s.entry[c] for c in cells}
-        if not modular:
-            self._hand_over()
+        self._hand_over({c for c in self.private if not modular or c.name in AGGREGATES})
         self._assume(assumed)
         self._order_twins()
         self.violated, self.reached = self._judge()
@@ -230,12 +229,12 @@ class Encoding:
         """Every task does what it does with interrupts on where it also disables them."""
         return z3.And([self.outside(e, s) for e, s in self._beside_sections()])
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, cells: set[Cell]) -> None:
         mine = [s for s in self.sections if s.cpu == self.piece.cpu]
         for s in mine:
-            self.constraints.append(
-                z3.Implies(s.first.happened, self._latest(s.first.clock, s.entry, [o for o in mine if o is not s]))
-            )
+            others = [o for o in mine if o is not s]
+            entry = {c: v for c, v in s.entry.items() if c in cells}
+            self.constraints.append(z3.Implies(s.first.happened, self._latest(s.first.clock, entry, others)))
 
     def _assume(self, checks: Sequence[Check]) -> None:
         """Checks over private cells alone, at the entry of each section of the followed CPU."""

@@ -335,7 +335,8 @@ def signature(piece: Slice) -> Any:
         def renamed(key: Any, rank: Mapping[int, int] = rank) -> Any:
             if isinstance(key, tuple) and len(key) == 3 and key[0] == "reg" and "." in str(key[2]):
                 node, index = str(key[2]).split(".")
-                return ("reg", key[1], rank[int(node)] if node.isdigit() and int(node) in rank else key[2], index)
+                # a parameter is called after its task
+                return ("reg", key[1], rank[int(node)] if node.isdigit() and int(node) in rank else "parameter", index)
             return tuple(renamed(k) for k in key) if isinstance(key, tuple) and not isinstance(key, Cell) else key
 
         def edges(found: list[Edge], rank: Mapping[int, int] = rank, renamed: Any = renamed) -> Any:

@@ -78,6 +78,9 @@ class Engine:
         if not prop.applies_to(self.kernel):
             missing = ", ".join(f"{r}()" for r in prop.needs)
             return Outcome(Result.NOT_APPLICABLE, f"{self.kernel.name} has no {missing}")
+        absent = [t for t in prop.needs_tasks if not getattr(self.scenario, t)]
+        if absent:
+            return Outcome(Result.NOT_APPLICABLE, f"it speaks of {absent[0]}, of which this bound has none")
         return self._decide(prop, counts=True, misplaced=prop.name != LEMMA_MISPLACED)
 
     def conclude(self, prop: Property, quick: Outcome) -> Verdict:
@@ -153,8 +156,8 @@ class Engine:
             self.progress(f"{prop.name}: {piece.cpu_words} ({n + 1} of {len(slices)})")
             encoding, solver = self._encode(prop, model, piece, counts)
             reached = reached or self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat
-            if counts and prop.name in (LEMMA_COUNTS, LEMMA_MISPLACED):
-                # a lemma speaks of one section at a time; where that is not enough, the sections are chained after all
+            if counts and prop.name == LEMMA_COUNTS:
+                # it speaks of one section at a time; where that is not enough, the sections are chained after all
                 loose, loose_solver = self._encode(prop, model, piece, counts, modular=True)
                 loose_solver.add(loose.violated, loose.until)
                 if self._check(loose_solver)[0] == z3.unsat:
