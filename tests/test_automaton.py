@@ -1,0 +1,390 @@
+"""The control graphs that the solvers work on are those of the routines that the machine runs."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from kernelmodel import V5_11, Config, Machine, MigrateType, Page, PageRange, Zone, automaton
+from kernelmodel.automaton import CUT, DONE, Graph, extract, live_locals
+from kernelmodel.kernels import KERNELS
+from kernelmodel.machine import Step, Task
+from kernelmodel.memory_failure import get_hwpoison_page
+from kernelmodel.mutants import MUTANTS, build
+from kernelmodel.ops import Op, Routine, happens, read
+from kernelmodel.terms import Cell, evaluate, reg
+from kernelmodel.text import KernelText
+
+CONFIG = Config(nr_cpus=2, block_types=(MigrateType.MOVABLE,) * 3, pageblock_order=4, max_order=5)
+TWO_ZONES = Config(2, 2, (MigrateType.MOVABLE,) * 4, pageblock_order=4, max_order=5)
+RANGE = PageRange(1, 2)
+Make = Callable[[Any, Any, Any], Routine]
+#: routine of interest -> how it is started, given a kernel, a page and a migratetype
+ROUTINES: dict[str, Make] = {
+    "free_unref_page": lambda k, page, _: k.free_unref_page(page),
+    "rmqueue_pcplist": lambda k, _, t: k.rmqueue_pcplist(Zone(0), t),
+    "drain_all_pages": lambda k, *_: k.drain_all_pages(Zone(0)),
+    "direct_reclaim": lambda k, *_: k.direct_reclaim(),
+    "zone_pcp_update": lambda k, *_: k.zone_pcp_update(Zone(0)),
+    "setup_zone_pageset": lambda k, *_: k.setup_zone_pageset(Zone(0)),
+    "sysctl": lambda k, *_: k.percpu_pagelist_fraction_sysctl_handler(8),
+    "start_isolate_page_range": lambda k, *_: k.start_isolate_page_range(RANGE, MigrateType.MOVABLE),
+    "offline_pages": lambda k, *_: k.offline_pages(RANGE),
+}
+ONLY_V5_11: dict[str, Make] = {
+    "zone_pcp_disable": lambda k, *_: k.zone_pcp_disable(Zone(0)),
+    "get_hwpoison_page": lambda k, *_: get_hwpoison_page(k, Zone(0)),
+}
+CASES = [(k, r) for k in KERNELS for r in ROUTINES] + [("v5.11", r) for r in ONLY_V5_11]
+VISITS = 3
+
+
+class NoPathError(AssertionError):
+    """A run of the machine is not a path of the graph."""
+
+
+def follow(graph: Graph, steps: list[Step], regs: dict[str, int], done: bool) -> list[int]:
+    """The nodes along which ``steps`` run through the graph; at each node exactly one edge must hold."""
+
+    def no_cells(cell: Cell) -> int:
+        raise NoPathError(f"an edge condition reads {cell}")
+
+    walked: list[int] = []
+    edges = graph.entry
+    for step in steps:
+        target = only(edges, regs, no_cells)
+        if target == CUT:
+            return walked
+        if target == DONE:
+            raise NoPathError(f"the graph is over, the run goes on with {step}")
+        node = graph.nodes[target]
+        pattern = re.sub(r"\\\{\d\\\}", ".+", re.escape(node.op.text))
+        if not re.fullmatch(pattern, step.text) or (node.op.kind, node.op.tag) != (step.kind, step.tag):
+            raise NoPathError(f"the graph has {node.op.text}, the run has {step}")
+        if node.stack != step.stack or len(node.op.returns) != len(step.returned):
+            raise NoPathError(f"the graph is in {node.stack}, the run in {step}")
+        for i, (term, value) in enumerate(zip(node.op.returns, step.returned, strict=True)):
+            regs[f"{target}.{i}"] = value
+            assert term.op != "const" or term.args[0] == value
+        walked.append(target)
+        edges = node.edges
+    target = only(edges, regs, no_cells)
+    if target != CUT and (target == DONE) != done:
+        raise NoPathError(f"the run {'is over' if done else 'goes on'} and the graph leads to {target}")
+    return walked
+
+
+def only(edges: list[Any], regs: dict[str, int], cells: Callable[[Cell], int]) -> int:
+    open_ones = [e for e in edges if all(evaluate(c, cells, regs) for c in e.conditions)]
+    if len(open_ones) != 1:
+        raise NoPathError(f"{len(open_ones)} of {len(edges)} edges are open")
+    return open_ones[0].target  # type: ignore[no-any-return]
+
+
+@dataclass
+class Subject:
+    """A task of a run, its graph, and the values of the graph's parameters."""
+
+    task: Task
+    graph: Graph
+    parameters: dict[str, int]
+
+
+_graphs: dict[tuple[Any, ...], Graph] = {}
+
+
+def graph_of(kernel: type[KernelText], config: Config, name: str, cpu: int) -> Graph:
+    key = (kernel, config, name, cpu)
+    if key not in _graphs:
+        text: Any = kernel(config)
+        if name == "drain_worker":
+            make = lambda: text.drain_worker(cpu)  # noqa: E731
+        else:
+            page = Page(-1, reg("block"), Zone(0))
+            make = lambda: {**ROUTINES, **ONLY_V5_11}[name](text, page, reg("type"))  # noqa: E731
+        _graphs[key] = extract(kernel, make, cpu, visits=lambda _: VISITS)
+    return _graphs[key]
+
+
+def subject(machine: Machine, kernel: type[KernelText], config: Config, name: str, rng: random.Random) -> Subject:
+    cpu = rng.randrange(config.nr_cpus)
+    graph = graph_of(kernel, config, name, cpu)
+    if name == "free_unref_page":
+        block = rng.randrange(config.blocks_per_zone)
+        return Subject(machine.free(name, machine.allocate(block), cpu), graph, {"block": block})
+    migratetype = rng.randrange(3)
+    page = machine.state.page(0)
+    task = machine.spawn(name, {**ROUTINES, **ONLY_V5_11}[name](machine.kernel, page, migratetype), cpu)
+    return Subject(task, graph, {"type": migratetype})
+
+
+def random_choices(op: Op, rng: random.Random) -> dict[str, int]:
+    """The environment's choices, seldom a fault; limits at random; nothing where a concrete effect decides."""
+    if op.tag == "new_limits":
+        return {"new_high": rng.randrange(6), "new_batch": rng.randrange(1, 4)}
+    if op.external or op.tag == "isolate":
+        return {c.args[0]: rng.random() < 0.1 for c in op.choices}
+    return {}
+
+
+def runs(kernel: type[KernelText], config: Config, name: str, seed: int) -> Iterator[tuple[Subject, list[Step]]]:
+    """One random run of a routine among others that disturb it; each task with a graph, and its steps."""
+    rng = random.Random(f"{name} {seed}")
+    machine = Machine(kernel, config, limits=(rng.randrange(4), rng.randrange(1, 4)))
+    for _ in range(rng.randrange(6)):
+        machine.put_on_pcplist(rng.randrange(config.nr_cpus), rng.randrange(config.nr_blocks), rng.randrange(3))
+    for _ in range(rng.randrange(3)):
+        machine.allocate(rng.randrange(config.nr_blocks))
+    others = rng.choices(["free_unref_page", "rmqueue_pcplist", "zone_pcp_update", "drain_all_pages"], k=3)
+    subjects = [subject(machine, kernel, config, n, rng) for n in (name, *others)]
+    for worker in machine.workers:
+        subjects.append(Subject(worker, graph_of(kernel, config, "drain_worker", worker.cpu), {}))
+    history: dict[int, list[Step]] = {s.task.number: [] for s in subjects}
+    for _ in range(250):
+        ready = machine.ready()
+        if not ready:
+            break
+        task = rng.choice(ready)
+        step = machine.step(task, random_choices(machine.operation(task), rng))
+        history[task.number].append(step)
+    for s in subjects:
+        yield s, history[s.task.number]
+
+
+def check(kernel: type[KernelText], config: Config, name: str, seeds: range) -> set[int]:
+    """Every run must be a path; the nodes of the routine's own graphs that were walked."""
+    walked: set[int] = set()
+    for seed in seeds:
+        for i, (s, steps) in enumerate(runs(kernel, config, name, seed)):
+            nodes = follow(s.graph, steps, {"me": s.task.number, **s.parameters}, s.task.done)
+            if i == 0:
+                walked |= set(nodes)
+    return walked
+
+
+@pytest.mark.parametrize(("kernel", "name"), CASES)
+def test_each_run_of_a_routine_is_a_path_of_its_graph(kernel: str, name: str) -> None:
+    assert check(KERNELS[kernel], CONFIG, name, range(12))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("name", ["direct_reclaim", "sysctl", "free_unref_page"])
+def test_each_run_is_a_path_also_on_a_machine_of_two_zones(kernel: str, name: str) -> None:
+    assert check(KERNELS[kernel], TWO_ZONES, name, range(8))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_each_run_of_a_mutants_offline_pages_is_a_path(mutant: str) -> None:
+    assert check(build(MUTANTS[mutant]), CONFIG, "offline_pages", range(2))
+
+
+def test_a_run_of_another_kernel_is_no_path() -> None:
+    """A planted fault: the check is not one that everything passes."""
+    with pytest.raises(NoPathError):
+        for seed in range(12):
+            for s, steps in runs(KERNELS["v5.10"], CONFIG, "zone_pcp_update", seed):
+                graph = graph_of(V5_11, CONFIG, "zone_pcp_update", s.task.cpu)
+                if s.task.name == "zone_pcp_update":
+                    follow(graph, steps, {"me": s.task.number}, s.task.done)
+
+
+def test_a_cut_is_made_where_a_loop_comes_round_once_more() -> None:
+    kernel = V5_11(CONFIG)
+    for visits in (1, 2):
+        graph = extract(V5_11, lambda: kernel.drain_worker(0), 0, visits=lambda _, n=visits: n)
+        begins = [n for n in graph.nodes if n.op.tag == "work_begin"]
+        assert len(begins) == visits
+        assert any(e.target == CUT for n in graph.nodes for e in n.edges)
+        assert not any(e.target == DONE for n in graph.nodes for e in n.edges)
+
+
+@pytest.mark.parametrize(("kernel", "name"), CASES)
+def test_every_target_exists_and_every_edge_leads_forward_to_a_node_reached(kernel: str, name: str) -> None:
+    graph = graph_of(KERNELS[kernel], CONFIG, name, 0)
+    edges = [*graph.entry, *(e for n in graph.nodes for e in n.edges)]
+    targets = {e.target for e in edges}
+    assert targets <= {DONE, CUT, *range(len(graph.nodes))}
+    assert set(range(len(graph.nodes))) <= targets
+    state = dict.fromkeys(range(len(graph.nodes)), "new")
+
+    def acyclic(number: int) -> bool:
+        if number < 0 or state[number] == "closed":
+            return True
+        if state[number] == "open":
+            return False
+        state[number] = "open"
+        fine = all(acyclic(e.target) for e in graph.nodes[number].edges)
+        state[number] = "closed"
+        return fine
+
+    assert all(acyclic(e.target) for e in graph.entry)
+
+
+def test_a_constant_cell_forks_nothing() -> None:
+    kernel = V5_11(CONFIG)
+    online = {Cell("cpu_online", (c,)): True for c in CONFIG.cpus}
+    make = lambda: kernel.drain_all_pages(Zone(0), force_all_cpus=True)  # noqa: E731
+    free, fixed = extract(V5_11, make, 0), extract(V5_11, make, 0, constants=online)
+    assert len(fixed.nodes) < len(free.nodes) or sum(len(n.edges) for n in fixed.nodes) < sum(
+        len(n.edges) for n in free.nodes
+    )
+    reads = [n for n in fixed.nodes if n.op.text.startswith("cpu_online")]
+    assert reads
+    assert all(len(n.edges) == 1 for n in reads)
+
+
+# --- liveness of local variables ---
+
+
+def remembers(pick: int | None = None) -> Routine:
+    """Decides now, does something in between, and acts on the decision later."""
+    count = yield read("pcp.count", 0, 0)
+    if pick is None:
+        late = bool(count == 0)
+    else:
+        late = bool(pick)
+    yield happens("in between")
+    if late:
+        yield happens("was empty")
+    else:
+        yield happens("was not empty")
+
+
+def forgets() -> Routine:
+    """The decision is not looked at again: both ways lead to the same place."""
+    count = yield read("pcp.count", 0, 0)
+    seen = "some"
+    if count == 0:
+        seen = "none"
+    del seen
+    yield happens("in between")
+    yield happens("after")
+
+
+def paths(graph: Graph) -> set[tuple[str, ...]]:
+    found = set()
+    todo = [(e.target, ()) for e in graph.entry]
+    while todo:
+        number, before = todo.pop()
+        if number < 0:
+            found.add(before)
+            continue
+        node = graph.nodes[number]
+        todo += [(e.target, (*before, node.op.text)) for e in node.edges]
+    return found
+
+
+BOTH = {("pcp[0]->count", "in between", "was empty"), ("pcp[0]->count", "in between", "was not empty")}
+
+
+def test_a_decision_that_a_local_remembers_keeps_the_nodes_apart() -> None:
+    graph = extract(V5_11, remembers, 0)
+    assert paths(graph) == BOTH
+    assert len(graph.nodes) == 5
+
+
+def test_without_liveness_the_graph_would_merge_them_and_lose_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automaton, "live_locals", lambda *_: frozenset())
+    assert paths(extract(V5_11, remembers, 0)) != BOTH
+
+
+def test_without_liveness_runs_of_the_kernel_would_be_no_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automaton, "live_locals", lambda *_: frozenset())
+    _graphs.clear()
+    try:
+        with pytest.raises((NoPathError, KeyError)):
+            for name in ROUTINES:
+                check(V5_11, CONFIG, name, range(12))
+    finally:
+        _graphs.clear()
+
+
+def test_a_decision_that_is_not_looked_at_again_merges() -> None:
+    graph = extract(V5_11, forgets, 0)
+    assert [n.op.text for n in graph.nodes] == ["pcp[0]->count", "in between", "after"]
+
+
+def at_yield(function: Callable[..., Any], nth: int, *args: Any) -> frozenset[str]:
+    """What is live where the nth yield of a generator waits."""
+    generator = function(*args)
+    for _ in range(nth):
+        next(generator)
+    return live_locals(generator.gi_frame.f_code, generator.gi_frame.f_lasti)
+
+
+def example(a: int, b: int) -> Iterator[int]:
+    c = a + b
+    yield 1
+    d = c * 2
+    yield 2
+    yield d
+
+
+def looping(n: int) -> Iterator[int]:
+    total = 0
+    for i in range(n):
+        yield total
+        total += 1
+        if total > 3:
+            break
+        last = i
+        yield last
+    yield total
+
+
+def closing(n: int) -> Iterator[int]:
+    m = n + 1
+    f = lambda: m  # noqa: E731
+    yield 1
+    yield f()
+
+
+def overwritten() -> Iterator[int]:
+    x = 1
+    yield 0
+    x = 2
+    yield x
+
+
+def guarded(x: int) -> Iterator[int]:
+    y = 5
+    try:
+        yield 1
+        z = x
+        yield z
+    except ValueError:
+        yield y
+
+
+def test_only_what_may_still_be_read_is_live() -> None:
+    assert at_yield(example, 1, 1, 2) == {"c"}
+    assert at_yield(example, 2, 1, 2) == {"d"}
+    assert at_yield(example, 3, 1, 2) == frozenset()
+
+
+def test_a_variable_that_is_written_first_is_not_live() -> None:
+    assert at_yield(overwritten, 1) == frozenset()
+    assert at_yield(overwritten, 2) == frozenset()
+
+
+def test_loop_variables_stand_for_their_iterators_and_what_the_next_round_reads_is_live() -> None:
+    assert at_yield(looping, 1, 2) == {"i", "total"}
+    assert at_yield(looping, 2, 2) == {"i", "total"}
+
+
+def test_variables_of_closures_stay_live() -> None:
+    assert {"m", "f"} <= at_yield(closing, 1, 1)
+
+
+def test_before_the_first_step_parameters_that_are_read_are_live() -> None:
+    assert {"a", "b"} <= live_locals(example.__code__, -1)
+
+
+@pytest.mark.xfail(strict=True, reason="live_locals() does not follow the exception table to the handler")
+def test_what_only_an_exception_handler_reads_is_live() -> None:
+    assert "y" in at_yield(guarded, 1, 1)
