@@ -6,6 +6,7 @@ from kernelmodel.machine import Machine, Step, Task
 from kernelmodel.mmzone import MigrateType, Page, PageRange, Zone
 from kernelmodel.v5_10 import V5_10
 from kernelmodel.v5_11 import V5_11
+
 from kernelmodel.base import Base  # isort: skip
 
 __all__ = [

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dis
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import CodeType
 from typing import Any
 
 from kernelmodel.machine import call_stack, packed
-from kernelmodel.ops import CpuOp, Op, Routine
+from kernelmodel.ops import CpuOp, Op, Routine, advance
 from kernelmodel.terms import Cell, Term, const, deciding, lnot, reg, substitute_cells
 from kernelmodel.text import KernelText
 
@@ -94,7 +95,7 @@ class _Extraction:
         generator, value = self.make(), None
         for number, decisions in zip(path, script, strict=True):
             with deciding(_Decider(decisions)):
-                generator.send(value)
+                advance(generator, value)
             value = self._value(self.nodes[number])
         return generator, value
 
@@ -105,14 +106,20 @@ class _Extraction:
         return packed(node.op, returned)
 
     def _walk(
-        self, generator: Routine, value: Any, path: list[int], script: list[list[bool]], decisions: list[bool], todo: Any
+        self,
+        generator: Routine,
+        value: Any,
+        path: list[int],
+        script: list[list[bool]],
+        decisions: list[bool],
+        todo: Any,
     ) -> None:
         while True:
             decider = _Decider(decisions)
             given = len(decisions)
             with deciding(decider):
                 try:
-                    yielded = generator.send(value)
+                    yielded: Op | CpuOp | None = advance(generator, value)
                 except StopIteration:
                     yielded = None
             for i in range(given, len(decider.made)):
@@ -211,6 +218,9 @@ def live_locals(code: CodeType, lasti: int) -> frozenset[str]:
     instruction that is not understood counts as a read: more live variables only mean more nodes.
     """
     instructions = list(dis.get_instructions(code))
+    if any(ins.opname == "PUSH_EXC_INFO" for ins in instructions):
+        # a handler may be entered from anywhere in its block, and may read anything
+        return frozenset(code.co_varnames) | set(code.co_cellvars) | set(code.co_freevars)
     position = {ins.offset: i for i, ins in enumerate(instructions)}
     kept = frozenset(_loop_variables(instructions)) | set(code.co_cellvars) | set(code.co_freevars)
     live: list[frozenset[str]] = [frozenset()] * (len(instructions) + 1)
@@ -229,7 +239,7 @@ def live_locals(code: CodeType, lasti: int) -> frozenset[str]:
 
 def _loop_variables(instructions: list[dis.Instruction]) -> set[str]:
     found: set[str] = set()
-    for ins, following in zip(instructions, instructions[1:], strict=False):
+    for ins, following in itertools.pairwise(instructions):
         if ins.opname == "FOR_ITER" and "STORE_FAST" in following.opname:
             found |= _names(following)
     return found

@@ -23,13 +23,18 @@ CELLS: dict[str, tuple[Sort, bool, str]] = {
     "pcp.count": ("int", False, "[z,c] pcp->count"),
     "pcp.nr": ("int", True, "[z,c,t,b] pages of block b on pcp->lists[t]"),
     "irqs_off": ("int", False, "[c] 0, or the task that has disabled interrupts on CPU c"),
+    "preempt_count": ("int", False, "[c] how many tasks have disabled preemption on CPU c"),
     "isolated_at_irqs_off": ("bool", False, "[c,b] ghost: block b was isolated when CPU c last disabled interrupts"),
     "cpu_online": ("bool", False, "[c] CPU c is in cpu_online_mask"),
     "pageblock.migratetype": ("int", False, "[b] get_pageblock_migratetype()"),
     "held": ("int", True, "[b] pages of block b that are neither free in the buddy, nor on a pcplist, nor offline"),
     "misplaced": ("int", True, "[b] free pages of the ISOLATE block b that lie on another type's free list"),
     "isolated": ("bool", False, "[b] ghost: start_isolate_page_range() of block b has returned, not yet undone"),
-    "isolated_and_drained": ("bool", False, "[b] ghost: isolated, and what the kernel drains after it has been drained"),
+    "isolated_and_drained": (
+        "bool",
+        False,
+        "[b] ghost: isolated, and what the kernel drains after it has been drained",
+    ),
     "zone.nr_isolate_pageblock": ("int", False, "[z] zone->nr_isolate_pageblock"),
     "zone.pageset_high": ("int", False, "[z] zone->pageset_high"),
     "zone.pageset_batch": ("int", False, "[z] zone->pageset_batch"),
@@ -43,7 +48,11 @@ CELLS: dict[str, tuple[Sort, bool, str]] = {
     "drain.zone": ("int", False, "[c] the zone of CPU c's drain work item, -1 for all"),
     "work.pending": ("bool", False, "[c] CPU c's drain work item is queued"),
     "work.running": ("bool", False, "[c] CPU c's drain work item is being executed"),
-    "pcp_disabled_by": ("int", False, "[z] ghost: 0, or the task whose zone_pcp_disable() has returned, enable not entered"),
+    "pcp_disabled_by": (
+        "int",
+        False,
+        "[z] ghost: 0, or the task whose zone_pcp_disable() has returned, enable not entered",
+    ),
 }
 
 

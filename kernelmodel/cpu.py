@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kernelmodel import ops
+from kernelmodel.cells import value
 from kernelmodel.memory_hotplug import MemoryHotplug
 from kernelmodel.ops import Kind, Op, Routine
-from kernelmodel.terms import Cell, const, land
+from kernelmodel.terms import Cell, const, land, lnot, lor
 
 
 class CpuHotplug(MemoryHotplug):
@@ -19,11 +19,19 @@ class CpuHotplug(MemoryHotplug):
         yield from self.cpus_write_unlock()
 
     def take_cpu_down(self, cpu: int) -> Routine:
-        """kernel/cpu.c: take_cpu_down(), under stop_machine(): nobody has interrupts off there, its tasks move away."""
+        """kernel/cpu.c: take_cpu_down(), under stop_machine(): nobody has interrupts or preemption off there.
+
+        Its tasks move away; the last online CPU stays.
+        """
         yield Op(
             f"take_cpu_down(cpu {cpu})",
             Kind.CRITICAL,
-            guard=land(ops.value("cpu_online", cpu), ops.value("irqs_off", cpu) == 0),
+            guard=land(
+                value("cpu_online", cpu),
+                value("irqs_off", cpu) == 0,
+                value("preempt_count", cpu) == 0,
+                lor(*(value("cpu_online", c) for c in self.config.cpus if c != cpu)),
+            ),
             updates=((Cell("cpu_online", (cpu,)), const(False)),),
             tag="cpu_down",
             info={"cpu": cpu},
@@ -34,7 +42,7 @@ class CpuHotplug(MemoryHotplug):
         yield from self.cpus_write_lock()
         yield Op(
             f"set_cpu_online(cpu {cpu}, true)",
-            guard=ops.lnot(ops.value("cpu_online", cpu)),
+            guard=lnot(value("cpu_online", cpu)),
             updates=((Cell("cpu_online", (cpu,)), const(True)),),
             tag="cpu_up",
             info={"cpu": cpu},

@@ -68,12 +68,15 @@ def variant(spec: str) -> type[KernelText]:
             f"{path} defines {len(kernels or found)} classes{f' ({names})' if names else ''}: "
             f"write one class that overrides routines of V5_11, or choose with {path}:NAME"
         )
-    if not issubclass(chosen, KernelText):
-        chosen = type(chosen.__name__, (chosen, V5_11), {})
-    _check_overrides(chosen, path)
-    if "name" not in vars(chosen):
-        chosen.name = f"{Path(path).name}:{chosen.__name__}"
-    return chosen
+    made: type[KernelText]
+    if issubclass(chosen, KernelText):
+        made = chosen
+    else:
+        made = type(chosen.__name__, (chosen, V5_11), {"__module__": chosen.__module__})
+    _check_overrides(made, path)
+    if "name" not in vars(made):
+        made.name = f"{Path(path).name}:{made.__name__}"
+    return made
 
 
 def _load(path: Path) -> ModuleType:
@@ -97,7 +100,7 @@ def _load(path: Path) -> ModuleType:
 def _line(error: BaseException, path: Path) -> str:
     traceback, line = error.__traceback__, None
     while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == str(path):
+        if Path(traceback.tb_frame.f_code.co_filename).resolve() == path.resolve():
             line = traceback.tb_lineno
         traceback = traceback.tb_next
     return f", line {line}" if line else ""

@@ -10,7 +10,7 @@ from kernelmodel.cells import CELLS, is_derived
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError, RefinementError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
-from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine
+from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine, advance
 from kernelmodel.page_ops import start_freeing
 from kernelmodel.state import Place, State
 from kernelmodel.terms import Cell, Term, atoms, evaluate
@@ -28,6 +28,7 @@ class Task:
     pending: Op | CpuOp | None = None
     result: Any = None
     environment: dict[str, int] = field(default_factory=dict)
+    preemptible: bool = True
 
     @property
     def done(self) -> bool:
@@ -79,7 +80,9 @@ class Machine:
     ) -> None:
         """Boot: memory free, per-CPU pagesets set up, one drain worker on each CPU."""
         self.config = config
-        self.kernel: Any = kernel(config)
+        # Any, for which routines there are is the kernel's business
+        text: Any = kernel
+        self.kernel: Any = text(config)
         self.state = State(config)
         self.check = check
         self.tasks: list[Task] = []
@@ -99,13 +102,17 @@ class Machine:
     ) -> Task:  # fmt: skip
         """Create a task on ``cpu``; it runs only when stepped.  ``environment`` decides its external choices."""
         self._check_cpu(cpu)
-        pending = next(routine, None)
-        task = Task(len(self.tasks) + 1, name, cpu, routine, pending, environment=dict(environment or {}))
+        task = Task(len(self.tasks) + 1, name, cpu, routine, environment=dict(environment or {}))
+        try:
+            task.pending = advance(routine)
+        except StopIteration as stop:
+            task.result = stop.value
         self.tasks.append(task)
         return task
 
     def free(self, name: str, pfn: int, cpu: int = 0) -> Task:
         """Drop the last reference of page ``pfn`` now, and create the task that frees it."""
+        self._check_cpu(cpu)
         page = self.state.page(pfn)
         order = self.state.order_in_use.get(pfn, 0)
         if any(head < pfn < head + (1 << o) for head, o in self.state.order_in_use.items()):
@@ -131,9 +138,10 @@ class Machine:
         """Preempt a task and continue it on another CPU; an error while it has interrupts off."""
         self._check_cpu(cpu)
         if self._pinned(task):
-            raise ModelError(f"{task.name} has interrupts off on CPU {task.cpu} and cannot migrate to CPU {cpu}")
+            what = "interrupts" if self.state.stored[Cell("irqs_off", (task.cpu,))] == task.number else "preemption"
+            raise ModelError(f"{task.name} has {what} off on CPU {task.cpu} and cannot migrate to CPU {cpu}")
         if task in self.workers and cpu != self.workers.index(task):
-            raise ModelError(f"{task.name} is bound to its CPU while that is online")
+            raise ModelError(f"{task.name} is bound to its CPU: the machine moves it when that goes down")
         task.cpu = cpu
 
     def _check_cpu(self, cpu: int) -> None:
@@ -143,7 +151,7 @@ class Machine:
             raise ModelError(f"CPU {cpu} is offline: bring it up first, or choose another")
 
     def _pinned(self, task: Task) -> bool:
-        return self.state.stored[Cell("irqs_off", (task.cpu,))] == task.number
+        return not task.preemptible or self.state.stored[Cell("irqs_off", (task.cpu,))] == task.number
 
     # --- steps ---
 
@@ -208,9 +216,11 @@ class Machine:
         self.history.append(step)
         if op.tag == "cpu_down":
             self._move_tasks_off(op.info["cpu"])
-        if op.tag == "cpu_up":
-            self.workers[op.info["cpu"]].cpu = op.info["cpu"]
+        if op.tag in ("preempt_disable", "preempt_enable"):
+            task.preemptible = op.tag == "preempt_enable"
         self._advance(task, op, returned, effect.extra)
+        if op.tag in ("cpu_up", "work_end"):
+            self._rebind_idle_workers()
         for watcher, values in zip(self.watchers, seen, strict=True):
             watcher.stepped(self, task, op, values)
         return step
@@ -241,7 +251,7 @@ class Machine:
     def _check_refinement(self, op: Op, written: Mapping[Cell, int], whole: Mapping[Cell, int]) -> None:
         for cell, old in whole.items():
             expected = written.get(cell, old)
-            if is_derived(cell) and self.state.load(cell) != expected:
+            if self.state.load(cell) != expected:
                 raise RefinementError(f"{op.text}: {cell} is {self.state.load(cell)}, the operation allows {expected}")
         for cell, new in written.items():
             if CELLS[cell.name][0] == "bool" and not isinstance(new, bool):
@@ -254,12 +264,20 @@ class Machine:
             if task.cpu == cpu:
                 task.cpu = next(c for c in self.config.cpus if self.state.stored[Cell("cpu_online", (c,))])
 
+    def _rebind_idle_workers(self) -> None:
+        """A worker that had to leave its CPU returns when that is online and its work item is done."""
+        for home, worker in enumerate(self.workers):
+            online = self.state.stored[Cell("cpu_online", (home,))]
+            idle = isinstance(worker.pending, Op) and worker.pending.tag == "work_begin"
+            if online and idle:
+                worker.cpu = home
+
     def _stack(self, task: Task) -> tuple[str, ...]:
         return call_stack(type(self.kernel), task.routine)
 
     def _advance(self, task: Task, op: Op, returned: tuple[int, ...], extra: Any) -> None:
         try:
-            task.pending = task.routine.send(packed(op, returned, extra))
+            task.pending = advance(task.routine, packed(op, returned, extra))
         except StopIteration as stop:
             task.pending, task.result = None, stop.value
 
@@ -269,6 +287,8 @@ class Machine:
         """Take a free page of ``block`` out of the buddy as a page in use, before the first step; returns its pfn."""
         if order:
             raise ModelError("allocate() is for single pages: let a task run rmqueue() for larger ones")
+        if not 0 <= block < self.config.nr_blocks:
+            raise ModelError(f"unknown block {block}: this machine has blocks 0 to {self.config.nr_blocks - 1}")
         zone = self.state.zone_of(block)
         for pfn in self.state.pfns(block):
             if self.state.place[pfn] is Place.BUDDY:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kernelmodel import ops
+from kernelmodel.cells import value
+from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import EBUSY, EINTR, EINVAL, MigrateType, Page, PageRange
 from kernelmodel.ops import Effect, Kind, Op, Routine, read
 from kernelmodel.page_isolation import PageIsolation
 from kernelmodel.state import Place, State
-from kernelmodel.terms import Cell, choice, const, implies, land, lift, lor, total, ite
+from kernelmodel.terms import Cell, choice, const, implies, ite, land, lift, lor, total
 
 
 class MemoryHotplug(PageIsolation):
@@ -17,7 +19,7 @@ class MemoryHotplug(PageIsolation):
 
     def offline_pages(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(); returns 0 or a negative errno.  ``label`` is the C text's goto label."""
-        zone = page_range.zone
+        self.check_range(page_range)
         yield from self.mem_hotplug_begin()
         ret, label = yield from self.offline_checks(page_range)
         if not label:
@@ -30,7 +32,7 @@ class MemoryHotplug(PageIsolation):
                 break
             if (yield from self.test_pages_isolated(page_range)):
                 break
-            yield from self.drain_all_pages(zone)
+            yield from self.drain_all_pages(page_range.zone)
         if not label:
             yield from self.offline_isolated_pages(page_range)
             yield from self.forget_isolated_blocks(page_range)
@@ -43,6 +45,15 @@ class MemoryHotplug(PageIsolation):
         # failed_removal:
         yield from self.mem_hotplug_done()
         return ret
+
+    def check_range(self, page_range: PageRange) -> None:
+        """mm/memory_hotplug.c: check_hotplug_memory_range(): refuse a range that is not within its zone."""
+        blocks = self.config.blocks_of(page_range.zone)
+        if not all(b in blocks for b in page_range.blocks):
+            raise ModelError(
+                f"range {page_range.first}..{page_range.last} is not in zone {page_range.zone.index}, which has "
+                f"blocks {blocks[0]} to {blocks[-1]}"
+            )
 
     def isolate_for_offlining(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(), isolation and the drain after it; returns (errno, goto label)."""
@@ -78,14 +89,14 @@ class MemoryHotplug(PageIsolation):
 
     def migrate_and_dissolve(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(), the body of its loop but the test; returns (errno, goto label)."""
-        if (yield ops.environment("signal", "signal_pending(current)")):
-            return -EINTR, "failed_removal_isolated"
         while True:
+            if (yield ops.environment("signal", "signal_pending(current)")):
+                return -EINTR, "failed_removal_isolated"
             found, page = yield self.scan_movable_pages(page_range)
             if not found:
                 break
             yield from self.do_migrate_range(page)
-        if (yield ops.environment("unmovable", "scan_movable_pages() != -ENOENT")):
+        if (yield ops.environment("scan_fails", "scan_movable_pages() != -ENOENT")):
             return -EBUSY, "failed_removal_isolated"
         if (yield ops.environment("dissolve_fails", "dissolve_free_huge_pages()")):
             return -EBUSY, "failed_removal_isolated"
@@ -98,7 +109,7 @@ class MemoryHotplug(PageIsolation):
         """
         found, block = choice("found", "bool"), choice("block")
         inside = lor(*(block == b for b in page_range.blocks))
-        held = land(*(implies(block == b, ops.value("held", b) > 0) for b in page_range.blocks))
+        held = land(*(implies(block == b, value("held", b) > 0) for b in page_range.blocks))
 
         def effect(state: State, wanted: Mapping[str, int]) -> Effect:
             for b in page_range.blocks:
@@ -133,9 +144,9 @@ class MemoryHotplug(PageIsolation):
         blocks = list(self.config.blocks_of(page.zone))
         moved = choice("moved", "bool")
         to = {b: choice(f"to{b}") for b in blocks}
-        isolated = {b: ops.value("pageblock.migratetype", b) == MigrateType.ISOLATE for b in blocks}
+        isolated = {b: value("pageblock.migratetype", b) == MigrateType.ISOLATE for b in blocks}
         where = land(
-            *(land(n >= 0, implies(isolated[b], n <= ops.value("misplaced", b))) for b, n in to.items()),
+            *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in to.items()),
             total(to.values()) == ite(moved, 1, 0),
         )
 
@@ -155,8 +166,8 @@ class MemoryHotplug(PageIsolation):
             choices=(moved, *to.values()),
             where=where,
             updates=(
-                *((Cell("held", (b,)), ops.value("held", b) + n) for b, n in to.items()),
-                *((Cell("misplaced", (b,)), ops.value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in to.items()),
+                *((Cell("held", (b,)), value("held", b) + n) for b, n in to.items()),
+                *((Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in to.items()),
             ),
             effect=effect,
             tag="migrate",
@@ -167,6 +178,7 @@ class MemoryHotplug(PageIsolation):
 
         def effect(state: State, _: Mapping[str, int]) -> Effect:
             zone = page_range.zone
+            _all_are(state, page_range, Place.BUDDY)
             for b in page_range.blocks:
                 state.buddy(zone).remove_block(b - state.config.blocks_of(zone)[0])
                 for pfn in state.pfns(b):
@@ -178,7 +190,7 @@ class MemoryHotplug(PageIsolation):
     def forget_isolated_blocks(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(): ``zone->nr_isolate_pageblock -= …`` under zone->lock."""
         z = page_range.zone.index
-        nr = ops.value("zone.nr_isolate_pageblock", z)
+        nr = value("zone.nr_isolate_pageblock", z)
         yield Op(
             "spin_lock(&zone->lock): zone->nr_isolate_pageblock -= {0}",
             Kind.CRITICAL,
@@ -201,6 +213,7 @@ class MemoryHotplug(PageIsolation):
 
     def online_pages(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: online_pages() of a range that is offline (its blocks ISOLATE)."""
+        self.check_range(page_range)
         zone = page_range.zone
         yield from self.mem_hotplug_begin()
         yield from self.move_pfn_range_to_zone(page_range)
@@ -229,7 +242,7 @@ class MemoryHotplug(PageIsolation):
     def move_pfn_range_to_zone(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: move_pfn_range_to_zone(), and the raise of nr_isolate_pageblock in online_pages()."""
         z = page_range.zone.index
-        nr = ops.value("zone.nr_isolate_pageblock", z)
+        nr = value("zone.nr_isolate_pageblock", z)
         isolate = [
             (Cell("pageblock.migratetype", (b,)), const(int(MigrateType.ISOLATE))) for b in page_range.blocks
         ]  # fmt: skip
@@ -244,11 +257,18 @@ class MemoryHotplug(PageIsolation):
         """mm/memory_hotplug.c: online_pages_range(): the range's pages enter the buddy, on the ISOLATE free lists."""
 
         def effect(state: State, _: Mapping[str, int]) -> Effect:
+            _all_are(state, page_range, Place.OFFLINE)
             for b in page_range.blocks:
                 state.online_block(b)
             return Effect()
 
         yield Op("online_pages_range()", Kind.CRITICAL, effect=effect, tag="online")
+
+
+def _all_are(state: State, page_range: PageRange, place: Place) -> None:
+    for pfn in (p for b in page_range.blocks for p in state.pfns(b)):
+        if state.place[pfn] is not place:
+            raise ModelError(f"page {pfn} of the range is {state.place[pfn].value}, not {place.value}")
 
 
 def _inside_compound(state: State, pfn: int) -> bool:

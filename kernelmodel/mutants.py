@@ -187,11 +187,17 @@ def build(mutant: Mutant) -> type[KernelText]:
     source = textwrap.dedent(inspect.getsource(original))
     for old, new in mutant.edits:
         if source.count(old) != 1:
-            raise ModelError(f"mutant {mutant.name}: its edit fits {mutant.function}() {source.count(old)} times, not once")
+            raise ModelError(
+                f"mutant {mutant.name}: its edit fits {mutant.function}() {source.count(old)} times, not once"
+            )
         source = source.replace(old, new)
     filename = f"<mutant {mutant.name}: {mutant.function}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     namespace: dict[str, Any] = dict(vars(sys.modules[original.__module__]))
     exec(compile(source, filename, "exec"), namespace)
-    members = {"name": f"v5.11 with {mutant.name}", "summary": mutant.summary, mutant.function: namespace[mutant.function]}
+    members = {
+        "name": f"v5.11 with {mutant.name}",
+        "summary": mutant.summary,
+        mutant.function: namespace[mutant.function],
+    }
     return type("Mutant_" + mutant.name.replace("-", "_"), (V5_11,), members)

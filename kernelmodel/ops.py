@@ -13,7 +13,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from kernelmodel.cells import CELLS, MUTEXES, value
-from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, choice, const, ite, land, lift, lnot, lor
+from kernelmodel.errors import ModelError
+from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, choice, const, ite, lift, lor
 
 if TYPE_CHECKING:
     from kernelmodel.state import State
@@ -77,6 +78,37 @@ class CpuOp:
 
     text: str
     at: Callable[[int], Op]
+
+
+def advance(routine: Routine, value: Any = None) -> Op | CpuOp:
+    """Run ``routine`` to its next operation, which it returns; StopIteration when the routine has returned.
+
+    What goes wrong in the text of a routine, such as a user's variant, becomes a ModelError that names the line.
+    """
+    try:
+        yielded = routine.send(value)
+    except (ModelError, StopIteration):
+        raise
+    except Exception as error:
+        raise ModelError(f"{_line_of(error)}: {type(error).__name__}: {error}") from error
+    if not isinstance(yielded, (Op, CpuOp)):
+        where = _innermost(routine)
+        raise ModelError(f"{where} yields {yielded!r}: a routine yields operations (kernelmodel.ops) and nothing else")
+    return yielded
+
+
+def _line_of(error: BaseException) -> str:
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return "?" if traceback is None else f"{traceback.tb_frame.f_code.co_filename}, line {traceback.tb_lineno}"
+
+
+def _innermost(routine: Any) -> str:
+    while getattr(routine, "gi_yieldfrom", None) is not None and hasattr(routine.gi_yieldfrom, "gi_frame"):
+        routine = routine.gi_yieldfrom
+    frame = routine.gi_frame
+    return f"{frame.f_code.co_filename}, line {frame.f_lineno}: {frame.f_code.co_name}()"
 
 
 def _read(kind: Kind, name: str, index: Sequence[int | str], text: str) -> Op:
@@ -225,6 +257,22 @@ def local_irq_restore(cpu: int) -> Op:
     )
 
 
+def preempt_disable() -> CpuOp:
+    """include/linux/preempt.h: preempt_disable(): the task stays on its CPU, which cannot go down."""
+    return CpuOp("preempt_disable()", lambda cpu: _preempt(cpu, 1))
+
+
+def preempt_enable() -> CpuOp:
+    """include/linux/preempt.h: preempt_enable()."""
+    return CpuOp("preempt_enable()", lambda cpu: _preempt(cpu, -1))
+
+
+def _preempt(cpu: int, change: int) -> Op:
+    name = "preempt_disable" if change > 0 else "preempt_enable"
+    count = value("preempt_count", cpu)
+    return Op(f"{name}()", Kind.LOCAL, updates=((Cell("preempt_count", (cpu,)), count + change),), tag=name)
+
+
 def smp_processor_id() -> CpuOp:
     """include/linux/smp.h: raw_smp_processor_id(); with interrupts on the task may have moved on by the next step."""
     return CpuOp(
@@ -240,10 +288,3 @@ def _c_name(name: str, index: Sequence[int | str]) -> str:
     if name not in CELLS:
         raise KeyError(name)
     return str(Cell(name, tuple(index)))
-
-
-__all__ = [
-    "CpuOp", "Effect", "Kind", "Op", "Routine", "add", "barrier", "environment", "happens", "land", "lnot",
-    "local_irq_restore", "local_irq_save", "lock", "lock_request", "mark", "never", "read", "read_once",
-    "smp_processor_id", "trylock", "unlock", "write", "write_once",
-]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kernelmodel import ops, page_ops
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
@@ -113,6 +115,7 @@ class PageAlloc(KernelText):
     def drain_local_pages_wq(self, work_cpu: int) -> Routine:
         """mm/page_alloc.c: drain_local_pages_wq(), the work item: drains the CPU it runs on, one zone or all."""
         drain_zone = yield read("drain.zone", work_cpu, text="drain->zone")
+        yield ops.preempt_disable()
         cpu = yield ops.smp_processor_id()
         for zone in self.config.zones:
             wanted = True
@@ -120,6 +123,7 @@ class PageAlloc(KernelText):
                 wanted = drain_zone == zone.index
             if wanted:
                 yield from self.drain_pages_zone(cpu, zone)
+        yield ops.preempt_enable()
 
     def drain_worker(self, cpu: int) -> Routine:
         """kernel/workqueue.c: worker_thread() of CPU ``cpu`` and mm_percpu_wq: executes drain_local_pages_wq() when queued."""
@@ -181,7 +185,7 @@ class PageAlloc(KernelText):
         The zone's size and percpu_pagelist_fraction decide; an engine may leave them open: high >= 0, batch >= 1.
         """
 
-        def effect(state: State, wanted: dict[str, int]) -> Effect:
+        def effect(state: State, wanted: Mapping[str, int]) -> Effect:
             if "new_high" in wanted:
                 return Effect({"new_high": wanted["new_high"], "new_batch": wanted["new_batch"]})
             managed = state.load(Cell("zone.managed_pages", (zone.index,)))
@@ -247,7 +251,7 @@ class PageAlloc(KernelText):
             for b in self.config.blocks_of(zone)
         ]
 
-        def effect(state: State, _: dict[str, int]) -> Effect:
+        def effect(state: State, _: Mapping[str, int]) -> Effect:
             for lists_of_cpu in state.pcplists[z]:
                 for t in range(PCPTYPES):
                     for pfn in lists_of_cpu.lists[t]:

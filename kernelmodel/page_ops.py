@@ -49,7 +49,7 @@ class PageList:
 
 
 def _plain(term: Term) -> IntTerm:
-    return term.args[0] if term.op == "const" else term  # type: ignore[no-any-return]
+    return term.args[0] if term.op == "const" else term
 
 
 def _count(block: int, of: IntTerm, amount: IntTerm = 1) -> Term:
@@ -361,7 +361,7 @@ def rmqueue_buddy(config: Config, zone: Zone, order: int, migratetype: IntTerm) 
         choices=tuple(got.values()),
         where=where,
         effect=effect,
-        pack=lambda values, pfn: None if pfn is None else Page(pfn, pfn >> config.pageblock_order, zone),
+        pack=lambda _, pfn: None if pfn is None else Page(pfn, pfn >> config.pageblock_order, zone),
         tag="rmqueue",
         info={"zone": zone.index, "taken": {b: got[b] for b in blocks}},
     )
@@ -408,7 +408,8 @@ def unisolate_block(config: Config, zone: Zone, block: int, migratetype: Migrate
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         if state.block_type(block) == ISOLATE:
-            state.buddy(zone).move_freepages_block(block - config.blocks_of(zone)[0], migratetype)
+            types = state.block_types(zone)
+            state.buddy(zone).unset_migratetype_isolate(block - config.blocks_of(zone)[0], migratetype, types)
         return Effect()
 
     return Op(

@@ -148,5 +148,7 @@ class State:
         for p, places in seen.items():
             expected = 1 if self.place[p] in (Place.BUDDY, Place.PCP) else 0
             if len(places) != expected or self.place[p] is Place.LOST:
-                found.append(f"page {p} should be {self.place[p].value}, and is {' and '.join(places) or 'nowhere else'}")
+                found.append(
+                    f"page {p} should be {self.place[p].value}, and is {' and '.join(places) or 'nowhere else'}"
+                )
         return found

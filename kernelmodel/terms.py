@@ -20,7 +20,7 @@ class Cell(NamedTuple):
     """The address of one shared variable: a name such as ``pcp.high`` and its indices, ``(zone, cpu)``."""
 
     name: str
-    index: tuple[int | str, ...] = ()
+    index: tuple[int | str, ...] = ()  # type: ignore[assignment]
 
     def __str__(self) -> str:
         return f"{self.name}[{','.join(map(str, self.index))}]" if self.index else self.name
@@ -173,7 +173,7 @@ def lnot(a: BoolTerm) -> Term:
     x = lift(a)
     if x.op == "const":
         return const(not x.args[0])
-    return x.args[0] if x.op == "not" else Term("not", (x,), "bool")  # type: ignore[no-any-return]
+    return x.args[0] if x.op == "not" else Term("not", (x,), "bool")
 
 
 def _junction(op: str, unit: bool, parts: Iterable[BoolTerm]) -> Term:

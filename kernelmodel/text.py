@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from kernelmodel import ops
+from kernelmodel.cells import value
 from kernelmodel.config import Config
 from kernelmodel.mmzone import PageRange, Zone
 from kernelmodel.ops import Op, Routine, mark
-from kernelmodel.terms import ME, Cell, const, ite, land
+from kernelmodel.terms import ME, Cell, const, ite, land, lnot
 
 _C_NAME = re.compile(r"[\w/.-]+\.[chS]: (\w+)\(")
 #: C identifiers of Python names that differ from them, learned from docstrings
@@ -52,15 +53,15 @@ class KernelText:
 
     def cpus_read_lock(self) -> Routine:
         """kernel/cpu.c: cpus_read_lock(): no CPU goes up or down until cpus_read_unlock()."""
-        readers = ops.value("cpu_hotplug_readers")
+        readers = value("cpu_hotplug_readers")
         yield Op(
-            "cpus_read_lock()", ops.Kind.LOCK, guard=ops.value("mutex", "cpu_hotplug_lock") == 0,
+            "cpus_read_lock()", ops.Kind.LOCK, guard=value("mutex", "cpu_hotplug_lock") == 0,
             updates=((Cell("cpu_hotplug_readers"), readers + 1),), tag="lock",
         )  # fmt: skip
 
     def cpus_read_unlock(self) -> Routine:
         """kernel/cpu.c: cpus_read_unlock()."""
-        readers = ops.value("cpu_hotplug_readers")
+        readers = value("cpu_hotplug_readers")
         yield Op(
             "cpus_read_unlock()", ops.Kind.UNLOCK, guard=readers > 0, must="cpus_read_unlock() without a lock",
             updates=((Cell("cpu_hotplug_readers"), readers - 1),), tag="unlock",
@@ -69,7 +70,7 @@ class KernelText:
     def cpus_write_lock(self) -> Routine:
         """kernel/cpu.c: cpus_write_lock()."""
         mine = Cell("mutex", ("cpu_hotplug_lock",))
-        free = land(ops.value("mutex", "cpu_hotplug_lock") == 0, ops.value("cpu_hotplug_readers") == 0)
+        free = land(value("mutex", "cpu_hotplug_lock") == 0, value("cpu_hotplug_readers") == 0)
         yield Op("cpus_write_lock()", ops.Kind.LOCK, guard=free, updates=((mine, ME),), tag="lock")
 
     def cpus_write_unlock(self) -> Routine:
@@ -87,13 +88,13 @@ class KernelText:
 
     def flush_work(self, cpu: int) -> Routine:
         """kernel/workqueue.c: flush_work(): waits until CPU ``cpu``'s drain work item has been executed."""
-        idle = land(ops.lnot(ops.value("work.pending", cpu)), ops.lnot(ops.value("work.running", cpu)))
+        idle = land(lnot(value("work.pending", cpu)), lnot(value("work.running", cpu)))
         yield Op(f"flush_work(cpu {cpu})", ops.Kind.LOCK, guard=idle, tag="flush_work", info={"cpu": cpu})
 
     def worker_thread(self, cpu: int, function: Callable[[int], Routine]) -> Routine:
         """kernel/workqueue.c: worker_thread(), process_one_work(): executes CPU ``cpu``'s work item when it is queued."""
         pending, running = Cell("work.pending", (cpu,)), Cell("work.running", (cpu,))
-        ready = land(ops.value("work.pending", cpu), ops.lnot(ops.value("work.running", cpu)))
+        ready = land(value("work.pending", cpu), lnot(value("work.running", cpu)))
         while True:
             yield Op(
                 f"process_one_work(): cpu {cpu}", ops.Kind.RMW, guard=ready,
@@ -113,19 +114,19 @@ def _disabled(_config: Config, zone: Zone, *_: Any) -> tuple[str, Updates]:
 
 
 def _enabling(_config: Config, zone: Zone, *_: Any) -> tuple[str, Updates]:
-    by = ops.value("pcp_disabled_by", zone.index)
+    by = value("pcp_disabled_by", zone.index)
     return "zone_pcp_enable() is entered", [(Cell("pcp_disabled_by", (zone.index,)), ite(by == ME, 0, by))]
 
 
 def _isolated(_config: Config, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
-    isolated = [(Cell("isolated", (b,)), ops.value("pageblock.migratetype", b) == 4) for b in page_range.blocks]
+    isolated = [(Cell("isolated", (b,)), value("pageblock.migratetype", b) == 4) for b in page_range.blocks]
     return "start_isolate_page_range() has returned", list(isolated)
 
 
 def _going_offline(_config: Config, event: str, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
     if event != "MEM_GOING_OFFLINE":
         return "", []
-    cells = [(Cell("isolated_and_drained", (b,)), ops.value("isolated", b)) for b in page_range.blocks]
+    cells = [(Cell("isolated_and_drained", (b,)), value("isolated", b)) for b in page_range.blocks]
     return "the range is isolated and drained", list(cells)
 
 

@@ -8,7 +8,7 @@ from kernelmodel.ops import Routine, barrier, write, write_once
 from kernelmodel.terms import IntTerm
 
 
-class V5_10(Base):  # noqa: N801 - the kernel's own name
+class V5_10(Base):
     """v5.10: set_migratetype_isolate() drains after each block, pageset_update() has barriers, limits are not cached."""
 
     name = "v5.10"

@@ -8,7 +8,7 @@ from kernelmodel.ops import Routine, read, write
 from kernelmodel.terms import IntTerm
 
 
-class V5_11(Base):  # noqa: N801 - the kernel's own name
+class V5_11(Base):
     """v5.11: pcplists are disabled before isolation, and drained once without the racy check."""
 
     name = "v5.11"
@@ -56,6 +56,7 @@ class V5_11(Base):  # noqa: N801 - the kernel's own name
 
     def offline_pages(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(); returns 0 or a negative errno.  ``label`` is the C text's goto label."""
+        self.check_range(page_range)
         zone = page_range.zone
         yield from self.mem_hotplug_begin()
         ret, label = yield from self.offline_checks(page_range)

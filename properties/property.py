@@ -36,9 +36,9 @@ class Property:
 
     ``statement`` is in kernel words, ``source`` the code or changelog that it is from, ``window`` the time at which it
     must hold.  ``broken_by`` names a mutant or kernel that breaks it.  ``needs`` are routines without which it says
-    nothing, ``needs_tasks`` the tasks of a bounded run (``allocs``) of which it speaks.  Exactly one of ``state`` and ``step`` is given; ``concrete`` is what only a run of the concrete model can
-    judge beside it (sentences for what is wrong).  ``quiet_cpu``: a check for a CPU speaks only of moments at which
-    that CPU has interrupts on.
+    nothing, ``needs_tasks`` the tasks of a bounded run (``allocs``) of which it speaks.  Exactly one of ``state`` and
+    ``step`` is given; ``concrete`` is what only a run of the concrete model can judge beside it (sentences for what is
+    wrong).  ``quiet_cpu``: a check for a CPU speaks only of moments at which that CPU has interrupts on.
     """
 
     name: str

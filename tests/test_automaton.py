@@ -238,6 +238,18 @@ def test_a_constant_cell_forks_nothing() -> None:
     assert all(len(n.edges) == 1 for n in reads)
 
 
+def asks_twice() -> Routine:
+    count = yield read("pcp.count", 0, 0)
+    first = bool(count == 0)
+    second = bool(count == 0)
+    yield happens("possible" if first == second else "impossible")
+
+
+def test_a_question_that_was_answered_is_not_asked_again() -> None:
+    graph = extract(V5_11, asks_twice, 0)
+    assert {n.op.text for n in graph.nodes} == {"pcp[0]->count", "possible"}
+
+
 # --- liveness of local variables ---
 
 
@@ -385,6 +397,5 @@ def test_before_the_first_step_parameters_that_are_read_are_live() -> None:
     assert {"a", "b"} <= live_locals(example.__code__, -1)
 
 
-@pytest.mark.xfail(strict=True, reason="live_locals() does not follow the exception table to the handler")
 def test_what_only_an_exception_handler_reads_is_live() -> None:
     assert "y" in at_yield(guarded, 1, 1)

@@ -101,7 +101,7 @@ def test_an_edit_that_does_not_fit_once_is_refused(edit: tuple[str, str], times:
 
 # --- a user's variant ---
 
-GOOD = '''
+GOOD = """
 from kernelmodel import V5_11
 
 class Mine(V5_11):
@@ -109,7 +109,7 @@ class Mine(V5_11):
         yield from self.mutex_lock("pcp_batch_high_lock")
         yield from self.set_pageset_high_and_batch(zone, 0, 1)
         yield from self.drain_all_pages(zone)
-'''
+"""
 OTHER = """
 class Other(V5_11):
     def zone_pcp_update(self, zone):
@@ -213,13 +213,11 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
         variant(write(tmp_path, GOOD, "mine.txt"))
 
 
-@pytest.mark.xfail(strict=True, reason="_check_overrides() takes what variant() made for a kernel")
 def test_a_misspelt_routine_is_refused_also_in_a_class_outside_the_kernels(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="did you mean zone_pcp_update"):
         variant(write(tmp_path, PLAIN.replace("zone_pcp_update", "zone_pcp_updat")))
 
 
-@pytest.mark.xfail(strict=True, reason="_line() compares the path as given with the absolute one of the traceback")
 def test_the_line_of_an_error_is_named_also_for_a_relative_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

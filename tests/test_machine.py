@@ -195,7 +195,6 @@ def test_a_cpu_that_is_offline_is_refused() -> None:
         machine.spawn("update", machine.kernel.zone_pcp_update(machine.zone()), 1)
 
 
-@pytest.mark.xfail(strict=True, reason="Machine.free() drops the reference before spawn() checks the CPU")
 def test_freeing_on_an_unknown_cpu_leaves_the_page_in_use() -> None:
     machine = booted()
     pfn = machine.allocate(0)
@@ -203,7 +202,6 @@ def test_freeing_on_an_unknown_cpu_leaves_the_page_in_use() -> None:
         machine.free("free", pfn, 9)
 
 
-@pytest.mark.xfail(strict=True, reason="Machine.allocate() does not check the block")
 @pytest.mark.parametrize("block", [-1, 2, 99])
 def test_an_unknown_block_is_refused(block: int) -> None:
     machine = booted()
@@ -257,7 +255,7 @@ def test_a_task_with_interrupts_off_does_not_migrate() -> None:
 
 def test_a_worker_does_not_migrate() -> None:
     machine = booted()
-    with Unchanged(machine, "kworker/0 is bound to its CPU while that is online"):
+    with Unchanged(machine, "kworker/0 is bound to its CPU: the machine moves it when that goes down"):
         machine.migrate(machine.workers[0], 1)
 
 
@@ -384,7 +382,6 @@ def test_no_cpu_goes_down_while_memory_goes_offline() -> None:
     assert machine.why_not(down) == ""
 
 
-@pytest.mark.xfail(strict=True, raises=StopIteration, reason="take_cpu_down() has no guard against the last online CPU")
 def test_the_last_cpu_does_not_go_down() -> None:
     machine = booted(nr_cpus=1)
     down = machine.spawn("down", machine.kernel.cpu_down(0))
@@ -392,7 +389,6 @@ def test_the_last_cpu_does_not_go_down() -> None:
         machine.settle(down)
 
 
-@pytest.mark.xfail(strict=True, reason="no preempt_disable() between smp_processor_id() and the drain of that CPU")
 def test_a_cpu_does_not_go_down_between_the_works_look_at_its_number_and_its_drain() -> None:
     machine = booted(nr_cpus=3)
     machine.put_on_pcplist(1, 0)
@@ -406,7 +402,6 @@ def test_a_cpu_does_not_go_down_between_the_works_look_at_its_number_and_its_dra
     assert machine.why_not(down).startswith("down waits at take_cpu_down")
 
 
-@pytest.mark.xfail(strict=True, reason="cpu_up() moves a worker that drains another CPU with interrupts off")
 def test_a_worker_with_interrupts_off_elsewhere_stays_there_when_its_cpu_comes_up() -> None:
     machine = booted(nr_cpus=3)
     machine.put_on_pcplist(2, 0)
@@ -648,7 +643,7 @@ FAULTS: dict[str, tuple[str, dict[str, int], int]] = {
     "isolation": ("move_freepages_block()", {"unmovable": True}, -EBUSY),
     "notifier_fails": ("MEM_GOING_OFFLINE", {"notifier_fails": True}, -EBUSY),
     "signal": ("signal_pending", {"signal": True}, -EINTR),
-    "unmovable": ("scan_movable_pages() != -ENOENT", {"unmovable": True}, -EBUSY),
+    "unmovable": ("scan_movable_pages() != -ENOENT", {"scan_fails": True}, -EBUSY),
     "dissolve_fails": ("dissolve_free_huge_pages", {"dissolve_fails": True}, -EBUSY),
 }
 
@@ -749,7 +744,6 @@ def test_two_offliners_of_one_range_exclude_each_other_and_the_second_fails() ->
     assert cell(machine, "pcp.high", 0, 0) == LIMITS[0]
 
 
-@pytest.mark.xfail(strict=True, reason="the loop looks for a signal once a round, C before each scan for movable pages")
 def test_a_signal_ends_offlining_also_while_pages_cannot_be_migrated() -> None:
     machine = booted()
     for block in (0, 0, 0, 0, 1):
@@ -836,7 +830,6 @@ def test_a_step_that_touches_another_page_is_caught() -> None:
         free_on(OtherPage, limits=(0, 1))
 
 
-@pytest.mark.xfail(strict=True, reason="_check_refinement() compares derived cells only")
 def test_a_step_that_changes_a_stored_cell_behind_its_operations_back_is_caught() -> None:
     with pytest.raises(RefinementError, match=r"zone\.managed_pages"):
         free_on(StoredBehind)

@@ -74,5 +74,5 @@ def test_failing_example_is_a_program_that_can_be_pasted():
     first = next(i for i, line in enumerate(lines) if line.startswith("state = "))
     last = next(i for i, line in enumerate(lines) if line.startswith("state.teardown()"))
     program = os.linesep.join(lines[first : last + 1])
-    with pytest.raises(AssertionError, match="^pages_conserved: "):
+    with pytest.raises(AssertionError, match=r"^pages_conserved: "):
         exec(program, {machine.__name__: machine})

@@ -13,8 +13,15 @@ from verify.trace import Access, Start
 #: width of one column where two fit a mail
 WIDTH = 50
 #: operations that are bookkeeping of the model or of the drain, shown as "..." unless nothing else is there
-_DULL = ("lockdep", "cpu", "irq_restore")
-_DULL_CELLS = ("cpus_with_pcps", "drain.zone", "cpu_online", "zone.managed_pages", "zone.present_pages", "cpu_hotplug_readers")
+_DULL = ("lockdep", "cpu", "irq_restore", "preempt_disable", "preempt_enable")
+_DULL_CELLS = (
+    "cpus_with_pcps",
+    "drain.zone",
+    "cpu_online",
+    "zone.managed_pages",
+    "zone.present_pages",
+    "cpu_hotplug_readers",
+)
 _DULL_MUTEXES = ("cpu_hotplug_lock", "mem_hotplug_lock", "pcpu_drain_mutex")
 #: calls whose only line is the operation of the same name
 _PRIMITIVE = ("mutex_lock", "mutex_unlock", "mutex_trylock", "cpus_read_lock", "cpus_read_unlock", "queue_work_on",
@@ -72,10 +79,10 @@ def _pages(n: int) -> str:
 
 
 def _dull(step: Step, access: Access, cpu: int | None) -> bool:
-    if step.tag in _DULL or step.tag == "irq_save" and not _of_interest(access, cpu):
+    if step.tag in _DULL or (step.tag == "irq_save" and not _of_interest(access, cpu)):
         return True
-    cells = access.writes | (access.reads if step.returned else frozenset())
-    cells = {c for c in cells if c.name != "irqs_off"}
+    looked_at = access.writes | (access.reads if step.returned else frozenset())
+    cells = {c for c in looked_at if c.name != "irqs_off"}
     if step.tag == "environment" and not any(step.returned):
         return True
     if cells and all(c.name in _DULL_CELLS or (c.name == "mutex" and c.index[0] in _DULL_MUTEXES) for c in cells):

@@ -21,7 +21,9 @@ def line(verdict: Verdict) -> str:
     if verdict.reason:
         notes.append(verdict.reason)
     if verdict.expected is not None and verdict.result in (Result.HOLDS, Result.VIOLATED):
-        notes.append("as expected" if verdict.as_expected else f"CONTRADICTS what is recorded: {verdict.expected.value}")
+        notes.append(
+            "as expected" if verdict.as_expected else f"CONTRADICTS what is recorded: {verdict.expected.value}"
+        )
     if verdict.seconds:
         notes.append(f"{verdict.seconds:.1f} s")
     return f"  {verdict.property:30} {verdict.result.value:14} {'; '.join(notes)}".rstrip()

@@ -89,28 +89,40 @@ class Scenario:
             specs.append(TaskSpec(name, len(specs) + 1, kind, make, cpu, parameters))
 
         for c in range(self.cpus):
-            add(f"kworker/{c}", "worker", lambda k, c=c: k.drain_worker(c), c)
+            add(f"kworker/{c}", "worker", _worker(c), c)
         for i in range(self.offlines):
-            add(f"offline{i}", "offline", lambda k, i=i: k.offline_pages(PageRange(i + 1, i + 1)))
+            add(f"offline{i}", "offline", _offline(i + 1))
         for i in range(self.updates):
             add(f"update{i}", "update", lambda k: k.zone_pcp_update(zone))
         for i in range(self.frees):
             block = reg(f"free{i}.block")
             add(
-                f"free{i}", "free", lambda k, b=block: k.free_unref_page(Page(-1, b, zone)),
+                f"free{i}", "free", _free(Page(-1, block, zone)),
                 i % self.cpus if self.spread else None, (f"free{i}.block", 0, self.offlines),
             )  # fmt: skip
         for i in range(self.allocs):
             kind = reg(f"alloc{i}.migratetype")
             add(
-                f"alloc{i}", "alloc", lambda k, t=kind: _alloc(k, zone, t),
+                f"alloc{i}", "alloc", _alloc(zone, kind),
                 i % self.cpus if self.spread else None, (f"alloc{i}.migratetype", 0, 2),
             )  # fmt: skip
         return specs
 
 
-def _alloc(kernel: Any, zone: Zone, migratetype: Term) -> Routine:
-    return kernel.rmqueue_pcplist(zone, migratetype)  # type: ignore[no-any-return]
+def _worker(cpu: int) -> Callable[[Any], Routine]:
+    return lambda kernel: kernel.drain_worker(cpu)
+
+
+def _offline(block: int) -> Callable[[Any], Routine]:
+    return lambda kernel: kernel.offline_pages(PageRange(block, block))
+
+
+def _free(page: Page) -> Callable[[Any], Routine]:
+    return lambda kernel: kernel.free_unref_page(page)
+
+
+def _alloc(zone: Zone, migratetype: Term) -> Callable[[Any], Routine]:
+    return lambda kernel: kernel.rmqueue_pcplist(zone, migratetype)
 
 
 def _count(n: int, what: str) -> str:

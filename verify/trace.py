@@ -73,7 +73,9 @@ class _Recorder:
 
     def terms(self, task: Task, op: Op) -> Mapping[str, Term]:
         """Nothing is to be evaluated."""
-        read = {a.args[0] for t in (op.guard, op.where, *op.returns, *(t for _, t in op.updates)) for a in atoms(t, "cell")}
+        read = {
+            a.args[0] for t in (op.guard, op.where, *op.returns, *(t for _, t in op.updates)) for a in atoms(t, "cell")
+        }
         read.add(Cell("irqs_off", (task.cpu,)))
         self.accesses.append(Access(frozenset(read), frozenset(c for c, _ in op.updates)))
         return {}

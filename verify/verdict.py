@@ -30,6 +30,9 @@ class Exit(IntEnum):
     DISAGREE = 70
 
 
+#: the decorator, for the record has a field of that name
+_property = property
+
 _EXIT_OF = {
     Result.PROVED: Exit.OK,
     Result.HOLDS: Exit.OK,
@@ -65,12 +68,12 @@ class Verdict:
     seconds: float = 0.0
     statistics: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @_property
     def as_expected(self) -> bool:
         """Whether this is what was recorded, or nothing was."""
         return self.expected is None or self.expected is self.result
 
-    @property
+    @_property
     def exit_code(self) -> Exit:
         """The exit code that this verdict calls for on its own."""
         if self.result is Result.VIOLATED and self.replayed is False:

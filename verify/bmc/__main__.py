@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from kernelmodel.base import Base
 from kernelmodel.errors import ModelError
@@ -19,8 +20,19 @@ from verify.bmc.pool import decide_all
 from verify.bmc.smt2 import script
 from verify.bmc.solve import ENGINE, Engine
 from verify.options import (
-    EXIT_CODES, RACE, Parser, add_kernel, add_property, add_scenario, fail, kernel_of, listing, positive_seconds,
-    properties_of, scenario_of, writable,
+    EXIT_CODES,
+    RACE,
+    Parser,
+    add_kernel,
+    add_property,
+    add_scenario,
+    fail,
+    kernel_of,
+    listing,
+    positive_seconds,
+    properties_of,
+    scenario_of,
+    writable,
 )  # fmt: skip
 from verify.report import as_json, heading, line, write_json
 from verify.scenario import Scenario
@@ -118,8 +130,7 @@ class Run:
             if self.options.json:
                 write_json(self.options.json, {**as_json(every, sys.argv[1:], interrupted), "exit": int(code)})
             if self.options.smt2:
-                with open(self.options.smt2, "w") as out:
-                    out.write("\n".join(self.queries))
+                Path(self.options.smt2).write_text("\n".join(self.queries))
         except OSError as error:
             fail(f"python -m verify.bmc: cannot write {error.filename}: {error.strerror}")
         return code

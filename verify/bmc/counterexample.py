@@ -70,10 +70,17 @@ def _simple_model(encoding: Encoding, solver: z3.Solver, check: Check) -> Any:
 
 def _wishes(encoding: Encoding) -> Iterator[Expr]:
     """What makes a counterexample easy to read: other CPUs quiet, few tasks, small numbers, no odd types, no faults."""
-    away = [v for e in encoding.events for c, v in e.reads.items() if c.name == "pcp.count" and c not in encoding.piece.cells]
+    away = [
+        v
+        for e in encoding.events
+        for c, v in e.reads.items()
+        if c.name == "pcp.count" and c not in encoding.piece.cells
+    ]
     yield z3.And([v == 0 for v in away])
     yield encoding.nobody_migrates()
-    yield z3.And([v == int(MigrateType.MOVABLE) for c, v in encoding.start.items() if c.name == "pageblock.migratetype"])
+    yield z3.And(
+        [v == int(MigrateType.MOVABLE) for c, v in encoding.start.items() if c.name == "pageblock.migratetype"]
+    )
     yield z3.And([p == int(MigrateType.MOVABLE) for name, p in encoding.parameters.items() if "migratetype" in name])
     for kind in ("update", "alloc", "free"):
         for events in reversed(encoding.by_task.values()):
@@ -102,14 +109,20 @@ def _zone(name: str) -> Cell:
 
 def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
     def number(expression: Expr | None, otherwise: int) -> int:
-        return otherwise if expression is None else model.eval(expression, model_completion=True).as_long()  # type: ignore[no-any-return]
+        return otherwise if expression is None else model.eval(expression, model_completion=True).as_long()
 
     cpu, config = max(encoding.piece.cpu, 0), scenario.config
     start = {c: number(v, 0) for c, v in encoding.start.items()}
-    lists = [(int(c.index[1]), int(c.index[2]), int(c.index[3]), n) for c, n in sorted(start.items()) if c.name == "pcp.nr" and n]
+    lists = [
+        (int(c.index[1]), int(c.index[2]), int(c.index[3]), n)
+        for c, n in sorted(start.items())
+        if c.name == "pcp.nr" and n
+    ]
     for c, n in _first_counts_elsewhere(encoding, model).items():
         lists.append((c, int(MigrateType.MOVABLE), 0, n))
-    block_of = {s.name: number(encoding.parameters.get(f"{s.name}.block"), 0) for s in scenario.tasks() if s.kind == "free"}
+    block_of = {
+        s.name: number(encoding.parameters.get(f"{s.name}.block"), 0) for s in scenario.tasks() if s.kind == "free"
+    }
     type_of = {
         s.name: number(encoding.parameters.get(f"{s.name}.migratetype"), int(MigrateType.MOVABLE))
         for s in scenario.tasks()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import z3
 
@@ -147,8 +147,8 @@ class Encoding:
     def _control(self, events: Events) -> None:
         if not events:
             return
-        number = next(iter(events.values())).task.spec.number
-        for number, ways in self._ways(number).items():
+        task = next(iter(events.values())).task.spec.number
+        for number, ways in self._ways(task).items():
             e = events[number]
             reasons = []
             for before, conditions in ways:
@@ -205,19 +205,21 @@ class Encoding:
     def _sections_exclude(self) -> None:
         for a, b in combinations(self.sections, 2):
             if a.cpu == b.cpu:
-                apart = z3.Or(
-                    z3.And(a.over, a.clock_end < b.first.clock), z3.And(b.over, b.clock_end < a.first.clock)
-                )
+                apart = z3.Or(z3.And(a.over, a.clock_end < b.first.clock), z3.And(b.over, b.clock_end < a.first.clock))
                 self.constraints.append(z3.Implies(z3.And(a.first.happened, b.first.happened), apart))
 
         for e, s in self._beside_sections():
-            if e.task.spec.kind == "worker":
+            if e.task.spec.kind == "worker" or self.config.nr_cpus == 1:
                 self.constraints.append(self.outside(e, s))
 
     def _beside_sections(self) -> Iterator[tuple[Event, Section]]:
-        """Operations with interrupts on, and the sections of other tasks on the CPU where their task is."""
+        """Operations with interrupts on, and the sections of other tasks on the CPU where their task is.
+
+        A task that belongs to no CPU may always be on another one, unless there is none.
+        """
+        only = self.config.nr_cpus == 1
         for e in self.events:
-            if e.section is None and e.task.spec.kind in ("worker", "free", "alloc"):
+            if e.section is None and (only or e.task.spec.kind in ("worker", "free", "alloc")):
                 yield from ((e, s) for s in self.sections if s.cpu == e.task.cpu and s.first.task is not e.task)
 
     def outside(self, e: Event, s: Section) -> Expr:
@@ -243,7 +245,10 @@ class Encoding:
                 cells = {a.args[0] for a in atoms(check.violation, "cell")}
                 if s.cpu != self.piece.cpu or not cells <= self.private | _quiet_cells(s.cpu):
                     continue
-                entry = {**s.entry, **dict(zip(sorted(_quiet_cells(s.cpu)), (z3.BoolVal(True), z3.IntVal(0)), strict=True))}
+                entry = {
+                    **s.entry,
+                    **dict(zip(sorted(_quiet_cells(s.cpu)), (z3.BoolVal(True), z3.IntVal(0)), strict=True)),
+                }
                 holds = z3.Not(translate(check.violation, entry.__getitem__, _no_atom, _no_atom))
                 self.constraints.append(z3.Implies(s.first.happened, holds))
             for c, v in s.entry.items():
@@ -275,7 +280,7 @@ class Encoding:
     def _order_twins(self) -> None:
         for kind in ("free", "alloc"):
             twins = [e for e in self.sections if e.first.task.spec.kind == kind and e.cpu == self.piece.cpu]
-            for a, b in zip(twins, twins[1:], strict=False):
+            for a, b in pairwise(twins):
                 self.constraints.append(
                     z3.Implies(b.first.happened, z3.And(a.first.happened, a.first.clock < b.first.clock))
                 )
@@ -510,7 +515,9 @@ class Encoding:
             reached.append(z3.And(e.happened, self._term(s.check.premise, e, e)))
         if self.zero_before:
             for check in self.piece.state_checks:
-                violated += [z3.And(w.happened, w.clock == self.time, self._just_after(check, w)) for w in self._changing(check)]
+                violated += [
+                    z3.And(w.happened, w.clock == self.time, self._just_after(check, w)) for w in self._changing(check)
+                ]
         if self.piece.state_checks:
             observed: dict[Cell, Expr] = {}
             quiet = any(c.cpu is not None for c in self.piece.state_checks)
@@ -556,7 +563,6 @@ class Encoding:
         return observed[cell]
 
 
-
 def _quiet_cells(cpu: int) -> set[Cell]:
     """Cells whose value is known where a CPU is online and has interrupts on: cpu_online 1, irqs_off 0, in this order."""
     return {Cell("cpu_online", (cpu,)), Cell("irqs_off", (cpu,))}
@@ -582,4 +588,3 @@ def _topological(events: Events) -> list[Event]:
             if not waiting[target]:
                 ready.append(events[target])
     return order
-

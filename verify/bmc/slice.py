@@ -24,7 +24,7 @@ from verify.scenario import Scenario, TaskSpec
 
 #: cells that belong to one CPU, and the place of that CPU in their index
 PER_CPU = {
-    "pcp.nr": 1, "pcp.count": 1, "pcp.high": 1, "pcp.batch": 1, "irqs_off": 0, "isolated_at_irqs_off": 0,
+    "pcp.nr": 1, "pcp.count": 1, "pcp.high": 1, "pcp.batch": 1, "irqs_off": 0, "preempt_count": 0, "isolated_at_irqs_off": 0,
     "work.pending": 0, "work.running": 0, "drain.zone": 0, "cpus_with_pcps": 0,
 }  # fmt: skip
 #: per-CPU cells that tasks of any CPU write, so that a slice that follows no CPU still follows them
@@ -35,8 +35,16 @@ AGGREGATES = frozenset(("held", "misplaced"))
 NEVER_ZERO = frozenset(("zone.present_pages",))
 #: cells whose value at the start is open
 OPEN_AT_START = frozenset(
-    ("pcp.nr", "pcp.count", "pcp.high", "pcp.batch", "zone.pageset_high", "zone.pageset_batch", "held")
-    + ("pageblock.migratetype",)
+    (
+        "pcp.nr",
+        "pcp.count",
+        "pcp.high",
+        "pcp.batch",
+        "zone.pageset_high",
+        "zone.pageset_batch",
+        "held",
+        "pageblock.migratetype",
+    )
 )
 #: kinds of tasks that belong to a CPU's pcplists and may be left out of a slice
 CPU_TASKS = ("free", "alloc", "worker")
@@ -99,10 +107,10 @@ class Model:
     @functools.cache  # noqa: B019 - a Model lives as long as its command
     def graph(self, spec: TaskSpec, cpu: int) -> Graph:
         """The control graph of a task that stays on ``cpu``."""
-        visits = self.scenario.visits
+        visits: Callable[[Op], int] = self.scenario.visits
         if spec.kind == "worker":
-            runs = self._runs_of_worker(cpu)
-            visits = lambda _: runs  # noqa: E731 - a worker runs as often as its work can be queued
+            # a worker runs as often as its work can be queued
+            visits = functools.partial(_constant, self._runs_of_worker(cpu))
         return extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits)
 
     def _runs_of_worker(self, cpu: int) -> int:
@@ -196,6 +204,10 @@ class Model:
         return read & written
 
 
+def _constant(n: int, _: Op) -> int:
+    return n
+
+
 def followed(cell: Cell, cpu: int) -> bool:
     """Whether a slice of ``cpu`` follows the cell: what belongs to other CPUs is open."""
     if cell.name not in PER_CPU:
@@ -236,7 +248,11 @@ def contract(task: TaskGraph, cells: frozenset[Cell], judged: set[tuple[int, int
 
     def matters(node: Node) -> bool:
         return (
-            (node.op.tag in ("irq_save", "irq_restore") and node.op.info["cpu"] == task.cpu and task.spec.kind in CPU_TASKS)
+            (
+                node.op.tag in ("irq_save", "irq_restore")
+                and node.op.info["cpu"] == task.cpu
+                and task.spec.kind in CPU_TASKS
+            )
             or _effective_guard(node.op, cpu)
             or any(c in cells for c, _ in node.op.updates)
             or (task.spec.number, node.number) in judged

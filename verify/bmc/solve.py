@@ -111,7 +111,9 @@ class Engine:
     def queries(self, prop: Property) -> list[Query]:
         """The questions that decided ``prop``, and those of the lemmas that it rests on (decide() came before)."""
         names = (prop.name, *LEMMAS)
-        return [q for n in dict.fromkeys(names) for (name, *_), o in self._outcomes.items() if name == n for q in o.queries]
+        return [
+            q for n in dict.fromkeys(names) for (name, *_), o in self._outcomes.items() if name == n for q in o.queries
+        ]
 
     # --- lemmas ---
 
@@ -174,7 +176,9 @@ class Engine:
                 return replace(outcome, result=Result.UNDECIDED, found=found, reason=found.words)
         if not reached:
             return replace(
-                outcome, result=Result.VACUOUS, reason="no run in which every task finishes reaches the property's premise"
+                outcome,
+                result=Result.VACUOUS,
+                reason="no run in which every task finishes reaches the property's premise",
             )
         return outcome
 

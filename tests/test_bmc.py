@@ -1,0 +1,140 @@
+"""verify.bmc: the patch holds, the race before it and every mutant are found, and no answer is vacuous or unreplayed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import z3
+
+from kernelmodel.kernels import kernel, mutant
+from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.terms import Cell
+from properties.catalogue import PROPERTIES
+from verify.bmc.encode import Encoding
+from verify.bmc.slice import AGGREGATES, Model, signature
+from verify.bmc.solve import Engine
+from verify.scenario import Scenario
+from verify.verdict import Result
+
+SMALL = Scenario(cpus=2, frees=1, allocs=1)
+DEFAULT = Scenario()
+
+
+@pytest.mark.parametrize("name", [m.name for m in MUTANTS.values() if m.breaks != EQUIVALENT])
+def test_mutant_is_violated_and_replays(name):
+    verdict = Engine(mutant(name), DEFAULT).decide(PROPERTIES[MUTANTS[name].breaks])
+    assert (verdict.result, verdict.replayed) == (Result.VIOLATED, True)
+    assert verdict.trace.splitlines()[-1].startswith("=> ")
+
+
+@pytest.mark.parametrize("prop", PROPERTIES)
+def test_patch_holds_in_a_small_bound_and_is_reachable(prop):
+    verdict = Engine(kernel("v5.11"), SMALL).decide(PROPERTIES[prop])
+    assert (verdict.result, verdict.reachable) == (Result.HOLDS, True)
+
+
+@pytest.mark.parametrize("prop", PROPERTIES)
+@pytest.mark.parametrize("name", [m.name for m in MUTANTS.values() if m.breaks == EQUIVALENT])
+def test_control_is_equivalent(name, prop):
+    assert Engine(mutant(name), SMALL).decide(PROPERTIES[prop]).result is Result.HOLDS
+
+
+@pytest.mark.parametrize("name", ["base", "v5.10"])
+@pytest.mark.parametrize("prop", ["no_isolated_page_left", "isolated_page_not_allocated", "offline_progress"])
+def test_race_before_the_patch(name, prop):
+    verdict = Engine(kernel(name), DEFAULT).decide(PROPERTIES[prop])
+    assert (verdict.result, verdict.replayed) == (Result.VIOLATED, True)
+
+
+def test_without_allocations_the_racy_count_check_is_harmless():
+    scenario = Scenario(allocs=0)
+    assert Engine(mutant("no-force-all-cpus"), scenario).decide(PROPERTIES["no_stray_page"]).result is Result.HOLDS
+
+
+def test_a_property_without_its_routines_does_not_apply():
+    verdict = Engine(kernel("base"), SMALL).decide(PROPERTIES["no_stray_page"])
+    assert verdict.result is Result.NOT_APPLICABLE and "zone_pcp_disable()" in verdict.reason
+
+
+def test_without_an_offliner_the_window_is_never_reached():
+    verdict = Engine(kernel("v5.11"), Scenario(cpus=2, frees=1, allocs=1, offlines=0)).decide(
+        PROPERTIES["no_stray_page"]
+    )
+    assert verdict.result is Result.VACUOUS
+
+
+def test_no_time_is_undecided():
+    verdict = Engine(kernel("v5.11"), DEFAULT, deadline=0.0).decide(PROPERTIES["no_stray_page"])
+    assert verdict.result is Result.UNDECIDED and "out of time" in verdict.reason
+
+
+def test_slices_of_cpus_differ_in_the_number_only():
+    model = Model(kernel("v5.11"), DEFAULT, ["misplaced"])
+    pieces = [model._slice(PROPERTIES["no_stray_page"], cpu) for cpu in range(3)]
+    assert len({signature(p) for p in pieces}) == 1
+    assert len(model.slices(PROPERTIES["no_stray_page"])) == 1
+
+
+def test_slices_tell_cpus_apart_that_are_treated_differently():
+    class SparesCpu0(kernel("v5.11")):
+        def flush_work(self, cpu):
+            if cpu != 0:
+                yield from super().flush_work(cpu)
+
+    model = Model(SparesCpu0, DEFAULT, ["misplaced"])
+    assert len(model.slices(PROPERTIES["no_stray_page"])) == 2
+    assert Engine(SparesCpu0, DEFAULT).decide(PROPERTIES["no_stray_page"]).result is Result.VIOLATED
+
+
+def test_only_sums_are_written_by_tasks_that_a_slice_leaves_out():
+    model = Model(kernel("v5.11"), DEFAULT, ["misplaced"])
+    for prop in PROPERTIES.values():
+        for piece in model.slices(prop):
+            assert {c.name for c in model.interference(piece)} <= AGGREGATES
+
+
+def test_a_shared_cell_written_by_every_cpu_is_refused_not_guessed():
+    class Touches(kernel("v5.11")):
+        """A free that writes a shared variable, which offlining reads."""
+
+        def free_unref_page_prepare(self, page):
+            from kernelmodel.ops import write
+
+            yield write(1, "zone.nr_isolate_pageblock", page.zone.index)
+            return (yield from super().free_unref_page_prepare(page))
+
+    verdict = Engine(Touches, SMALL).decide(PROPERTIES["no_stray_page"])
+    assert verdict.result is Result.UNDECIDED and "zone.nr_isolate_pageblock" in verdict.reason
+
+
+def test_lemmas_are_proved_before_they_count():
+    """With a lemma that fails, a property that holds only under it is not reported to hold."""
+    engine = Engine(mutant("refill-not-counted"), Scenario(cpus=1, frees=0, allocs=1, updates=0))
+    assert not engine.holds("pages_conserved")
+    assert engine.decide(PROPERTIES["no_stray_page"]).result is Result.VIOLATED
+
+
+def test_constraints_alone_are_satisfiable_with_every_task_finished():
+    model = Model(kernel("v5.11"), SMALL, ["misplaced"])
+    (piece,) = model.slices(PROPERTIES["no_stray_page"])
+    encoding = Encoding(piece, model.known)
+    solver = z3.Solver()
+    solver.add(*encoding.constraints, encoding.finished)
+    assert solver.check() == z3.sat
+    solver.add(encoding.reached)
+    assert solver.check() == z3.sat
+    assert Cell("pcp.nr", (0, 0, 1, 1)) in encoding.private
+
+
+def test_smt2_file_decides_the_same_way(tmp_path):
+    from verify.bmc.__main__ import main
+
+    file = tmp_path / "query.smt2"
+    assert main(["--kernel", "v5.11", "--cpus", "2", "--frees", "1", "--allocs", "1", "--property", "no_stray_page",
+                 "--smt2", str(file), "--quiet"]) == 0  # fmt: skip
+    z3_binary = Path(sys.executable).parent / "z3"
+    run = subprocess.run([z3_binary, str(file)], capture_output=True, text=True, check=False)
+    expected = [line.rsplit(" ", 1)[1] for line in file.read_text().splitlines() if "expected" in line]
+    assert run.stdout.split() == expected
+    assert expected and set(expected) == {"unsat"}
