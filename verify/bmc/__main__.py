@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Sequence
@@ -174,6 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         writable([options.json, options.smt2])
     except ModelError as error:
         fail(f"python -m verify.bmc: {error}")
+    # many small z3 objects and no cycles to speak of: collecting costs a tenth of the time and frees nothing
+    gc.disable()
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     run = Run(options, scenario, deadline)
     interrupted = False

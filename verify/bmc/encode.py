@@ -89,6 +89,7 @@ class Encoding:
         self.elsewhere: dict[tuple[str, Cell], Expr] = {}
         self._writers: dict[Cell, list[Event]] = {}
         self._apart: set[tuple[int, int]] = set()
+        self._order: dict[tuple[int, int], Expr] = {}
         self._incoming_ways: dict[int, dict[int, list[tuple[Event | None, tuple[Term, ...]]]]] = {}
         self._ancestors: dict[int, dict[int, set[int]]] = {}
         self.time = z3.Int("T")
@@ -432,13 +433,20 @@ class Encoding:
             writers = [w for w in writers if w.task is not reader.task or w.node.number in self._earlier(reader)]
         for a, b in combinations(writers, 2):
             self._keep_apart(a, b)
-        ways = [z3.And([value == self._initially(cell), *(self._not_before(w, clock) for w in writers)])]
+        after = {id(w): clock < w.clock for w in writers}
+        first = [z3.Or(z3.Not(w.happened), after[id(w)]) for w in writers]
+        ways = [z3.And([value == self._initially(cell), *first])]
         for w in writers:
-            between = [
-                z3.Or(z3.Not(o.happened), o.clock < w.clock, clock < o.clock) for o in writers if o is not w
-            ]  # fmt: skip
+            between = [z3.Or(self._gone_by(o, w), after[id(o)]) for o in writers if o is not w]
             ways.append(z3.And(w.happened, w.clock < clock, *between, value == self._written(w, cell)))
         return z3.Or(ways)
+
+    def _gone_by(self, o: Event, w: Event) -> Expr:
+        """``o`` does not happen, or does before ``w``; kept, for every reader of what both write asks."""
+        key = (id(o), id(w))
+        if key not in self._order:
+            self._order[key] = z3.Or(z3.Not(o.happened), o.clock < w.clock)
+        return self._order[key]
 
     def _written(self, w: Event, cell: Cell) -> Expr:
         """The value that ``w`` writes, as a variable: it may be needed before it is built."""
@@ -450,9 +458,6 @@ class Encoding:
         for w in self.events:
             for cell, v in w.written.items():
                 self.constraints.append(z3.Implies(w.happened, v == w.writes[cell]))
-
-    def _not_before(self, w: Event, clock: Expr) -> Expr:
-        return z3.Or(z3.Not(w.happened), clock < w.clock)
 
     def _keep_apart(self, a: Event, b: Event) -> None:
         key = (min(id(a), id(b)), max(id(a), id(b)))

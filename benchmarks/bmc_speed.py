@@ -1,0 +1,46 @@
+"""Whole-process times of verify.bmc: `make bench`.  Medians of some runs; ratios to the first row, from this one run."""
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+from kernelmodel.mutants import EQUIVALENT, MUTANTS
+
+RUNS = 3
+ROWS = [
+    ("default: 3 CPUs, 2 frees + 2 allocs, any CPU", [], 0),
+    ("4 CPUs, 3 frees + 2 allocs, any CPU", ["--cpus", "4", "--frees", "3", "--allocs", "2"], 0),
+    ("8 CPUs, 8 + 8, one pair a CPU", ["--cpus", "8", "--frees", "8", "--allocs", "8", "--spread"], 0),
+]
+ROWS += [(f"mutant {m.name}", ["--mutant", m.name], 1) for m in MUTANTS.values() if m.breaks != EQUIVALENT]
+
+
+def measure(arguments, expected):
+    seconds = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        run = subprocess.run(
+            [sys.executable, "-m", "verify.bmc", "--quiet", *arguments], stdout=subprocess.DEVNULL, check=False
+        )
+        seconds.append(time.perf_counter() - began)
+        if run.returncode != expected:
+            raise SystemExit(f"{arguments}: exit {run.returncode}, expected {expected}")
+    return seconds
+
+
+def main():
+    print(f"Python {platform.python_version()}, {os.cpu_count()} CPUs, {platform.machine()}; {RUNS} runs each\n")
+    print(f"{'':50} {'median':>8} {'min':>7} {'max':>7} {'ratio':>6}")
+    first = None
+    for name, arguments, expected in ROWS:
+        seconds = measure(arguments, expected)
+        median = statistics.median(seconds)
+        first = first or median
+        print(f"{name:50} {median:7.2f}s {min(seconds):6.2f}s {max(seconds):6.2f}s {median / first:6.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
