@@ -11,13 +11,13 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 
 #: profile -> examples of a state machine
-EXAMPLES = {"dev": 20, "ci": 120, "deep": 20_000}
+EXAMPLES = {"dev": 20, "ci": 100, "deep": 20_000}
 #: profile -> examples within which a known bug is looked for: the search ends at the first that shows it
 HUNTS = {"dev": 1500, "ci": 1500, "deep": 20_000}
 #: rules in an example of PageAllocator (Hypothesis's ``stateful_step_count``)
 RULES = 40
 #: rules in an example of DrainRace, whose tasks all exist from the start
-RACE_RULES = 15
+RACE_RULES = 12
 #: to find a known bug, not to explain it
 FINDING = (Phase.generate,)
 

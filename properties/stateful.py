@@ -49,7 +49,7 @@ BLOCK_TYPES = (MigrateType.MOVABLE, MigrateType.MOVABLE, MigrateType.UNMOVABLE)
 #: tasks alive at a time
 MOST_TASKS = 6
 #: a burst ends here at the latest: an offline_pages() that goes round and round does not use up the example
-LONGEST_BURST = 300
+LONGEST_BURST = 100
 #: steps in which everything must come to rest after the last rule
 SETTLING = 3000
 
@@ -244,7 +244,7 @@ class DrainRace(History):
         blocks=_ranges,
         fault=_faults,
         others=st.lists(
-            st.tuples(st.sampled_from(["free", "alloc", "free", "alloc", "update"]), st.integers(0, 1)),
+            st.tuples(st.sampled_from(["free", "alloc", "free", "alloc", "update"]), st.integers(0, 1), st.integers(0, 8)),
             min_size=1, max_size=3,
         ),
         update=st.tuples(_highs, _batches),
@@ -256,22 +256,28 @@ class DrainRace(History):
         poisoner: bool,
         blocks: tuple[int, int],
         fault: str,
-        others: list[tuple[str, int]],
+        others: list[tuple[str, int, int]],
         update: tuple[int, int],
     ) -> None:
-        """Boot, and create all tasks; ``others`` are what runs beside the one that disables, and on which CPU."""
+        """Boot, and create all tasks.
+
+        ``others`` run beside the one that disables: on which CPU, and how far they have come when it starts.
+        """
         self.start(*limits, listed, used=[0, 1])
         if poisoner and hasattr(self.kernel, "zone_pcp_disable"):
             self.start_hwpoison(0)
         else:
             self.start_offline(blocks, fault, 0)
-        for which, (kind, cpu) in enumerate(others):
+        for which, (kind, cpu, steps) in enumerate(others):
             if kind == "free":
                 self.start_free(which, cpu)
             elif kind == "alloc":
                 self.start_alloc(MigrateType.MOVABLE, cpu)
             else:
                 self.start_update(*update, cpu)
+            for _ in range(steps):
+                if not self.monitor.violations and not self.machine.why_not(self.tasks[-1]):
+                    self.advance(self.tasks[-1])
 
 
 class PageAllocator(History):
