@@ -27,6 +27,7 @@ CELLS: dict[str, tuple[Sort, bool, str]] = {
     "isolated_at_irqs_off": ("bool", False, "[c,b] ghost: block b was isolated when CPU c last disabled interrupts"),
     "cpu_online": ("bool", False, "[c] CPU c is in cpu_online_mask"),
     "pageblock.migratetype": ("int", False, "[b] get_pageblock_migratetype()"),
+    "block_offline": ("bool", False, "[b] the block has left the buddy (PageOffline, SetPageReserved)"),
     "held": ("int", True, "[b] pages of block b that are neither free in the buddy, nor on a pcplist, nor offline"),
     "misplaced": ("int", True, "[b] free pages of the ISOLATE block b that lie on another type's free list"),
     "isolated": ("bool", False, "[b] ghost: start_isolate_page_range() of block b has returned, not yet undone"),

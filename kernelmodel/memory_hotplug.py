@@ -185,7 +185,13 @@ class MemoryHotplug(PageIsolation):
                     state.place[pfn] = Place.OFFLINE
             return Effect()
 
-        yield Op("spin_lock(&zone->lock): del_page_from_free_list()", Kind.CRITICAL, effect=effect, tag="offline")
+        yield Op(
+            "spin_lock(&zone->lock): del_page_from_free_list()",
+            Kind.CRITICAL,
+            updates=tuple((Cell("block_offline", (b,)), const(True)) for b in page_range.blocks),
+            effect=effect,
+            tag="offline",
+        )
 
     def forget_isolated_blocks(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(): ``zone->nr_isolate_pageblock -= …`` under zone->lock."""
@@ -262,7 +268,13 @@ class MemoryHotplug(PageIsolation):
                 state.online_block(b)
             return Effect()
 
-        yield Op("online_pages_range()", Kind.CRITICAL, effect=effect, tag="online")
+        yield Op(
+            "online_pages_range()",
+            Kind.CRITICAL,
+            updates=tuple((Cell("block_offline", (b,)), const(False)) for b in page_range.blocks),
+            effect=effect,
+            tag="online",
+        )
 
 
 def _all_are(state: State, page_range: PageRange, place: Place) -> None:

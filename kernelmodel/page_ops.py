@@ -192,6 +192,10 @@ def _misplacing(freed: Mapping[int, IntTerm], stale: Mapping[int, Term]) -> tupl
     return after, land(*where)
 
 
+def _isolated_and_online(block: int) -> Term:
+    return land(value("pageblock.migratetype", block) == ISOLATE, lnot(value("block_offline", block)))
+
+
 def _made(state: State, after: Mapping[int, Term]) -> Effect:
     return Effect({m.args[0]: state.load(Cell("misplaced", (b,))) for b, m in after.items()})
 
@@ -202,7 +206,7 @@ def free_to_buddy(config: Config, zone: Zone, pages: PageList, reread: BoolTerm)
     ``reread``: use the pageblock's migratetype as it is now; otherwise the one that was stored in the page.
     """
     freed = dict(pages.by_block)
-    stale = {b: land(value("pageblock.migratetype", b) == ISOLATE, lnot(reread)) for b in freed}
+    stale = {b: land(_isolated_and_online(b), lnot(reread)) for b in freed}
     after, where = _misplacing(freed, stale)
     updates = [(Cell("held", (b,)), value("held", b) - n) for b, n in freed.items()]
     updates += [(Cell("misplaced", (b,)), m) for b, m in after.items()]
@@ -223,7 +227,7 @@ def free_one(config: Config, page: Page, migratetype: IntTerm, order: int, rerea
     """The critical section of free_one_page(): re-read the type if ``reread``, then __free_one_page()."""
     freed = {b: _count(b, page.block, 1 << order) for b in config.blocks_of(page.zone)}
     wrong = land(lnot(reread), lnot(lift(migratetype) == ISOLATE))
-    stale = {b: land(value("pageblock.migratetype", b) == ISOLATE, wrong) for b in freed}
+    stale = {b: land(_isolated_and_online(b), wrong) for b in freed}
     after, where = _misplacing(freed, stale)
     updates = [(Cell("held", (b,)), value("held", b) - n) for b, n in freed.items()]
     updates += [(Cell("misplaced", (b,)), m) for b, m in after.items()]

@@ -31,9 +31,9 @@ def decide_all(work: Sequence[tuple[Engine, Property]]) -> Iterator[Verdict]:
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
         futures: dict[tuple[int, str], Future[Outcome]] = {}
-        # lemmas first: verdicts wait for them
         wanted = [(engines[0], PROPERTIES[name]) for name in LEMMAS]
-        for engine, prop in [*wanted, *work]:
+        # from the last to the first, for the long questions at the end of the catalogue would leave one core idle
+        for engine, prop in [*reversed(work), *wanted]:
             key = (engines.index(engine), prop.name)
             if key not in futures:
                 futures[key] = pool.submit(_quick, *key)

@@ -158,7 +158,7 @@ class Engine:
             self.progress(f"{prop.name}: {piece.cpu_words} ({n + 1} of {len(slices)})")
             encoding, solver = self._encode(prop, model, piece, counts)
             reached = reached or self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat
-            if counts and prop.name == LEMMA_COUNTS:
+            if counts and prop.name in LEMMAS:
                 # it speaks of one section at a time; where that is not enough, the sections are chained after all
                 loose, loose_solver = self._encode(prop, model, piece, counts, modular=True)
                 loose_solver.add(loose.violated, loose.until)
