@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernelmodel import page_ops
+from kernelmodel import isolation_ops
 from kernelmodel.mmzone import EBUSY, MigrateType, PageRange, Zone
 from kernelmodel.ops import Routine
 from kernelmodel.page_alloc import PageAlloc
@@ -13,11 +13,11 @@ class PageIsolation(PageAlloc):
 
     def set_migratetype_isolate(self, zone: Zone, block: int) -> Routine:
         """mm/page_isolation.c: set_migratetype_isolate(); returns whether the block is now ours (C: 0, else -EBUSY)."""
-        return (yield page_ops.isolate_block(self.config, zone, block))
+        return (yield isolation_ops.isolate_block(self.config, zone, block))
 
     def unset_migratetype_isolate(self, zone: Zone, block: int, migratetype: MigrateType) -> Routine:
         """mm/page_isolation.c: unset_migratetype_isolate()."""
-        yield page_ops.unisolate_block(self.config, zone, block, migratetype)
+        yield isolation_ops.unisolate_block(self.config, zone, block, migratetype)
 
     def start_isolate_page_range(self, page_range: PageRange, migratetype: MigrateType) -> Routine:
         """mm/page_isolation.c: start_isolate_page_range(): all blocks or none; returns 0 or -EBUSY."""
@@ -36,4 +36,4 @@ class PageIsolation(PageAlloc):
 
     def test_pages_isolated(self, page_range: PageRange) -> Routine:
         """mm/page_isolation.c: test_pages_isolated(); returns whether all pages are isolated and free (C: 0)."""
-        return (yield page_ops.all_free(self.config, page_range))
+        return (yield isolation_ops.all_free(self.config, page_range))

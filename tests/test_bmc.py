@@ -138,3 +138,9 @@ def test_smt2_file_decides_the_same_way(tmp_path):
     expected = [line.rsplit(" ", 1)[1] for line in file.read_text().splitlines() if "expected" in line]
     assert run.stdout.split() == expected
     assert expected and set(expected) == {"unsat"}
+
+
+@pytest.mark.parametrize("prop", PROPERTIES.values(), ids=PROPERTIES)
+def test_every_property_has_a_twin_that_breaks_it(prop):
+    verdict = Engine(mutant(prop.broken_by), SMALL if prop.broken_by != "no-mutex" else DEFAULT).decide(prop)
+    assert (verdict.result, verdict.replayed) == (Result.VIOLATED, True)

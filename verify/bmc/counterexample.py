@@ -13,7 +13,8 @@ from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText
 from properties.property import Property
-from verify.bmc.encode import Encoding, Event
+from verify.bmc.encode import Encoding
+from verify.bmc.events import Event
 from verify.columns import columns
 from verify.scenario import Scenario
 from verify.shorten import shorten

@@ -8,59 +8,18 @@ sections of the followed CPU write are handed from section to section; the rest 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations, pairwise
 
 import z3
 
-from kernelmodel.automaton import Node
 from kernelmodel.cells import CELLS, initial, is_derived
 from kernelmodel.mmzone import PCPTYPES, MigrateType
 from kernelmodel.terms import Cell, Term, atoms
 from properties.property import Check
+from verify.bmc.events import Event, Events, Section, no_atom, quiet_cells, topological
 from verify.bmc.slice import AGGREGATES, OPEN_AT_START, Slice, TaskGraph, finishes
 from verify.smt import Expr, literal, translate, variable
-
-
-@dataclass(slots=True, eq=False)
-class Event:
-    """An operation of a task: whether it happened, when, and the values of its reads, writes and choices."""
-
-    task: TaskGraph
-    node: Node
-    happened: Expr
-    clock: Expr
-    section: Section | None = None
-    writes: dict[Cell, Expr] = field(default_factory=dict)
-    written: dict[Cell, Expr] = field(default_factory=dict)
-    reads: dict[Cell, Expr] = field(default_factory=dict)
-    choices: dict[str, Expr] = field(default_factory=dict)
-    returned: list[Expr] = field(default_factory=list)
-    before: dict[Cell, Expr] = field(default_factory=dict)
-    after: dict[Cell, Expr] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """A name for variables."""
-        return f"{self.task.spec.name}.{self.node.number}"
-
-
-@dataclass(slots=True, eq=False)
-class Section:
-    """A stretch with interrupts off: its first event, its last ones, and the private cells on entry and on exit."""
-
-    first: Event
-    cpu: int
-    ends: list[Event] = field(default_factory=list)
-    entry: dict[Cell, Expr] = field(default_factory=dict)
-    exit: dict[Cell, Expr] = field(default_factory=dict)
-    clock_end: Expr = None
-    over: Expr = None
-
-
-#: the events of a task by node number
-Events = dict[int, Event]
 
 
 class Encoding:
@@ -105,7 +64,7 @@ class Encoding:
         self.local = self._task_local_cells()
         self._sections_exclude()
         for events in self.by_task.values():
-            for e in _topological(events):
+            for e in topological(events):
                 self._values(e)
             self._control(events)
         for s in self.sections:
@@ -244,13 +203,13 @@ class Encoding:
         for s in self.sections:
             for check in checks:
                 cells = {a.args[0] for a in atoms(check.violation, "cell")}
-                if s.cpu != self.piece.cpu or not cells <= self.private | _quiet_cells(s.cpu):
+                if s.cpu != self.piece.cpu or not cells <= self.private | quiet_cells(s.cpu):
                     continue
                 entry = {
                     **s.entry,
-                    **dict(zip(sorted(_quiet_cells(s.cpu)), (z3.BoolVal(True), z3.IntVal(0)), strict=True)),
+                    **dict(zip(sorted(quiet_cells(s.cpu)), (z3.BoolVal(True), z3.IntVal(0)), strict=True)),
                 }
-                holds = z3.Not(translate(check.violation, entry.__getitem__, _no_atom, _no_atom))
+                holds = z3.Not(translate(check.violation, entry.__getitem__, no_atom, no_atom))
                 self.constraints.append(z3.Implies(s.first.happened, holds))
             for c, v in s.entry.items():
                 if c.name == "pcp.nr":
@@ -471,7 +430,7 @@ class Encoding:
         if number not in self._ancestors:
             events = self.by_task[number]
             ancestors: dict[int, set[int]] = {n: set() for n in events}
-            for n in _topological(events):
+            for n in topological(events):
                 for edge in n.node.edges:
                     if edge.target >= 0:
                         ancestors[edge.target] |= ancestors[n.node.number] | {n.node.number}
@@ -530,8 +489,8 @@ class Encoding:
             look = partial(self._observe, observed)
             for check in self.piece.state_checks:
                 if not self.zero_before:
-                    violated.append(z3.And(translate(check.violation, look, _no_atom, _no_atom), *extra))
-                reached.append(z3.And(translate(check.premise, look, _no_atom, _no_atom), *extra))
+                    violated.append(z3.And(translate(check.violation, look, no_atom, no_atom), *extra))
+                reached.append(z3.And(translate(check.premise, look, no_atom, no_atom), *extra))
         return z3.Or(violated), z3.Or(reached)
 
     def _changing(self, check: Check) -> list[Event]:
@@ -542,7 +501,7 @@ class Encoding:
     def _just_after(self, check: Check, w: Event) -> Expr:
         """The violation, as it is right after ``w``: it becomes true for the first time at some such moment."""
         return translate(
-            check.violation, lambda c: w.writes[c] if c in w.writes else self._read(c, w), _no_atom, _no_atom
+            check.violation, lambda c: w.writes[c] if c in w.writes else self._read(c, w), no_atom, no_atom
         )  # fmt: skip
 
     def _observe_quiet(self, observed: dict[Cell, Expr]) -> Expr:
@@ -566,30 +525,3 @@ class Encoding:
             for w in self._writers.get(cell, ()):
                 self.constraints.append(z3.Or(z3.Not(w.happened), w.clock != self.time))
         return observed[cell]
-
-
-def _quiet_cells(cpu: int) -> set[Cell]:
-    """Cells whose value is known where a CPU is online and has interrupts on: cpu_online 1, irqs_off 0, in this order."""
-    return {Cell("cpu_online", (cpu,)), Cell("irqs_off", (cpu,))}
-
-
-def _no_atom(_: object) -> Expr:
-    raise TypeError("a state property reads cells only")
-
-
-def _topological(events: Events) -> list[Event]:
-    """The events of a task, each after all that can lead to it."""
-    waiting = dict.fromkeys(events, 0)
-    for e in events.values():
-        for target in {edge.target for edge in e.node.edges if edge.target >= 0}:
-            waiting[target] += 1
-    ready = [e for e in events.values() if not waiting[e.node.number]]
-    order = []
-    while ready:
-        e = ready.pop()
-        order.append(e)
-        for target in {edge.target for edge in e.node.edges if edge.target >= 0}:
-            waiting[target] -= 1
-            if not waiting[target]:
-                ready.append(events[target])
-    return order

@@ -1,0 +1,95 @@
+"""Operations of page isolation: each the critical section of zone->lock of one function of mm/page_isolation.c."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kernelmodel.cells import pages_of_block_on_pcplists, value
+from kernelmodel.config import Config
+from kernelmodel.mmzone import MigrateType, PageRange, Zone
+from kernelmodel.ops import Effect, Kind, Op
+from kernelmodel.state import Place, State
+from kernelmodel.terms import Cell, choice, ite, land, lift, lnot
+
+ISOLATE = MigrateType.ISOLATE
+
+
+def isolate_block(config: Config, zone: Zone, block: int) -> Op:
+    """The critical section of set_migratetype_isolate(); returns whether it succeeded (else -EBUSY)."""
+    z = zone.index
+    unmovable = choice("unmovable", "bool")
+    old = value("pageblock.migratetype", block)
+    done = land(lnot(old == ISOLATE), lnot(unmovable))
+    nr = value("zone.nr_isolate_pageblock", z)
+
+    def effect(state: State, wanted: Mapping[str, int]) -> Effect:
+        has_unmovable = bool(wanted.get("unmovable", False)) or (
+            state.block_type(block) != MigrateType.MOVABLE
+            and any(state.place[p] is Place.IN_USE for p in state.pfns(block))
+        )
+        if state.block_type(block) != ISOLATE and not has_unmovable:
+            state.buddy(zone).move_freepages_block(block - config.blocks_of(zone)[0], ISOLATE)
+        return Effect({"unmovable": has_unmovable})
+
+    return Op(
+        f"spin_lock(&zone->lock): set_pageblock_migratetype(block {block}, MIGRATE_ISOLATE), move_freepages_block()",
+        Kind.CRITICAL,
+        updates=(
+            (Cell("pageblock.migratetype", (block,)), ite(done, ISOLATE, old)),
+            (Cell("zone.nr_isolate_pageblock", (z,)), nr + ite(done, 1, 0)),
+            (Cell("misplaced", (block,)), ite(done, 0, value("misplaced", block))),
+        ),
+        returns=(done,),
+        choices=(unmovable,),
+        effect=effect,
+        tag="isolate",
+        info={"block": block},
+    )
+
+
+def unisolate_block(config: Config, zone: Zone, block: int, migratetype: MigrateType) -> Op:
+    """The critical section of unset_migratetype_isolate(); nothing happens to a block that is not ISOLATE."""
+    z = zone.index
+    old = value("pageblock.migratetype", block)
+    nr = value("zone.nr_isolate_pageblock", z)
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        if state.block_type(block) == ISOLATE:
+            types = state.block_types(zone)
+            state.buddy(zone).unset_migratetype_isolate(block - config.blocks_of(zone)[0], migratetype, types)
+        return Effect()
+
+    return Op(
+        f"spin_lock(&zone->lock): move_freepages_block(), set_pageblock_migratetype(block {block}, {{0}})",
+        Kind.CRITICAL,
+        updates=(
+            (Cell("pageblock.migratetype", (block,)), ite(old == ISOLATE, migratetype, old)),
+            (Cell("zone.nr_isolate_pageblock", (z,)), nr - ite(old == ISOLATE, 1, 0)),
+            (Cell("misplaced", (block,)), lift(0)),
+        ),
+        effect=effect,
+        shown=(lift(int(migratetype)),),
+        tag="unisolate",
+        info={"block": block},
+    )
+
+
+def all_free(config: Config, page_range: PageRange) -> Op:
+    """The critical section of test_pages_isolated(): is every block ISOLATE and every page of it free in the buddy?"""
+    free = land(
+        *(
+            land(
+                value("pageblock.migratetype", b) == ISOLATE,
+                value("held", b) == 0,
+                pages_of_block_on_pcplists(config, b) == 0,
+            )
+            for b in page_range.blocks
+        )
+    )
+    return Op(
+        "spin_lock(&zone->lock): __test_page_isolated_in_pageblock()",
+        Kind.CRITICAL,
+        returns=(free,),
+        tag="test_pages_isolated",
+        info={"blocks": tuple(page_range.blocks), "free": free, "zone": page_range.zone.index},
+    )

@@ -1,0 +1,78 @@
+"""The events of an encoding, one for each operation of each task, and the sections with interrupts off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kernelmodel.automaton import Node
+from kernelmodel.terms import Cell
+from verify.bmc.slice import TaskGraph
+from verify.smt import Expr
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """An operation of a task: whether it happened, when, and the values of its reads, writes and choices."""
+
+    task: TaskGraph
+    node: Node
+    happened: Expr
+    clock: Expr
+    section: Section | None = None
+    writes: dict[Cell, Expr] = field(default_factory=dict)
+    written: dict[Cell, Expr] = field(default_factory=dict)
+    reads: dict[Cell, Expr] = field(default_factory=dict)
+    choices: dict[str, Expr] = field(default_factory=dict)
+    returned: list[Expr] = field(default_factory=list)
+    before: dict[Cell, Expr] = field(default_factory=dict)
+    after: dict[Cell, Expr] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """A name for variables."""
+        return f"{self.task.spec.name}.{self.node.number}"
+
+
+@dataclass(slots=True, eq=False)
+class Section:
+    """A stretch with interrupts off: its first event, its last ones, and the private cells on entry and on exit."""
+
+    first: Event
+    cpu: int
+    ends: list[Event] = field(default_factory=list)
+    entry: dict[Cell, Expr] = field(default_factory=dict)
+    exit: dict[Cell, Expr] = field(default_factory=dict)
+    clock_end: Expr = None
+    over: Expr = None
+
+
+#: the events of a task by node number
+Events = dict[int, Event]
+
+
+def quiet_cells(cpu: int) -> set[Cell]:
+    """Cells whose value is known where a CPU is online and has interrupts on: cpu_online 1, irqs_off 0, in this order."""
+    return {Cell("cpu_online", (cpu,)), Cell("irqs_off", (cpu,))}
+
+
+def no_atom(_: object) -> Expr:
+    """For translate() of what has no registers or choices: a state property reads cells only."""
+    raise TypeError("a state property reads cells only")
+
+
+def topological(events: Events) -> list[Event]:
+    """The events of a task, each after all that can lead to it."""
+    waiting = dict.fromkeys(events, 0)
+    for e in events.values():
+        for target in {edge.target for edge in e.node.edges if edge.target >= 0}:
+            waiting[target] += 1
+    ready = [e for e in events.values() if not waiting[e.node.number]]
+    order = []
+    while ready:
+        e = ready.pop()
+        order.append(e)
+        for target in {edge.target for edge in e.node.edges if edge.target >= 0}:
+            waiting[target] -= 1
+            if not waiting[target]:
+                ready.append(events[target])
+    return order
