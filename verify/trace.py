@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,13 +121,27 @@ def replay(
     kernel: type[KernelText], scenario: Scenario, start: Start, steps: Sequence[TraceStep], prop: Property
 ) -> Replay:
     """Run a trace on the concrete machine, with the property evaluated there; MismatchError if it does not fit."""
+
+    def run(machine: Machine, tasks: Mapping[str, Task], _: Monitor) -> None:
+        for step in steps:
+            _advance(machine, tasks[step.task], step, start.cpu_of.get(step.task))
+
+    return _watched(kernel, scenario, start, prop, run)
+
+
+def _watched(
+    kernel: type[KernelText],
+    scenario: Scenario,
+    start: Start,
+    prop: Property,
+    run: Callable[[Machine, Mapping[str, Task], Monitor], None],
+) -> Replay:
     try:
         machine, tasks = boot(kernel, scenario, start)
         recorder = _Recorder()
         machine.watchers.append(recorder)
         monitor = Monitor(machine, [prop])
-        for step in steps:
-            _advance(machine, tasks[step.task], step, start.cpu_of.get(step.task))
+        run(machine, tasks, monitor)
     except (ModelError, RefinementError) as error:
         raise MismatchError(str(error)) from error
     return Replay(machine, monitor.violations, recorder.accesses)
@@ -171,12 +185,9 @@ def exact_steps(found: Replay) -> list[TraceStep]:
 def rerun(
     kernel: type[KernelText], scenario: Scenario, start: Start, steps: Sequence[TraceStep], prop: Property
 ) -> Replay:
-    """Run steps of which each is exactly one operation."""
-    try:
-        machine, tasks = boot(kernel, scenario, start)
-        recorder = _Recorder()
-        machine.watchers.append(recorder)
-        monitor = Monitor(machine, [prop])
+    """Run steps of which each is exactly one operation, up to the first violation."""
+
+    def run(machine: Machine, tasks: Mapping[str, Task], monitor: Monitor) -> None:
         for step in steps:
             task = tasks[step.task]
             if step.cpu is not None and task.cpu != step.cpu:
@@ -184,9 +195,8 @@ def rerun(
             machine.step(task, step.choices)
             if monitor.violations:
                 break
-    except (ModelError, RefinementError) as error:
-        raise MismatchError(str(error)) from error
-    return Replay(machine, monitor.violations, recorder.accesses)
+
+    return _watched(kernel, scenario, start, prop, run)
 
 
 def as_json(start: Start, found: Replay) -> tuple[dict[str, Any], ...]:
