@@ -158,14 +158,17 @@ class Engine:
             self.progress(f"{prop.name}: {piece.cpu_words} ({n + 1} of {len(slices)})")
             encoding, solver = self._encode(prop, model, piece, counts)
             reached = reached or self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat
+            answer = z3.unknown
             if counts and prop.name in LEMMAS:
                 # it speaks of one section at a time; where that is not enough, the sections are chained after all
                 loose, loose_solver = self._encode(prop, model, piece, counts, modular=True)
                 loose_solver.add(loose.violated, loose.until)
-                if self._check(loose_solver)[0] == z3.unsat:
+                answer, _ = self._check(loose_solver)
+                if answer == z3.unsat:
                     encoding, solver = loose, loose_solver
-            solver.add(encoding.violated, encoding.until)
-            answer, _ = self._check(solver)
+            if answer != z3.unsat:
+                solver.add(encoding.violated, encoding.until)
+                answer, _ = self._check(solver)
             outcome.events = max(outcome.events, len(encoding.events))
             script = solver.to_smt2() if self.keep_queries else ""
             outcome.queries.append(Query(f"{prop.name}, {piece.cpu_words}", script, str(answer)))
