@@ -11,7 +11,7 @@ import dis
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from types import CodeType
 from typing import Any
 
@@ -94,7 +94,7 @@ class _Extraction:
     def _again(self, path: list[int], script: list[list[bool]]) -> tuple[Routine, Any]:
         generator, value = self.make(), None
         for number, decisions in zip(path, script, strict=True):
-            with deciding(_Decider(decisions)):
+            with deciding(Decider(decisions)):
                 advance(generator, value)
             value = self._value(self.nodes[number])
         return generator, value
@@ -115,7 +115,7 @@ class _Extraction:
         todo: Any,
     ) -> None:
         while True:
-            decider = _Decider(decisions)
+            decider = Decider(decisions)
             given = len(decisions)
             with deciding(decider):
                 try:
@@ -140,8 +140,8 @@ class _Extraction:
     def _node(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[int, bool]:
         op = yielded.at(self.cpu) if isinstance(yielded, CpuOp) else yielded
         if self.constants:
-            op = _with_constants(op, self.constants)
-        place = (_continuation(generator), op.text, op.tag, tuple((c, t.key) for c, t in op.updates))
+            op = with_constants(op, self.constants)
+        place = (continuation(generator), op.text, op.tag, tuple((c, t.key) for c, t in op.updates))
         before = sum(self.places[n] == place for n in path)
         if before >= self.visits(op):
             return CUT, False
@@ -154,8 +154,11 @@ class _Extraction:
         return number, True
 
 
-class _Decider:
-    """Answers ``bool(term)``: first what was decided before, then always true, noting that it could be otherwise."""
+class Decider:
+    """Answers ``bool(term)``: first what was decided before, then always true, noting that it could be otherwise.
+
+    A term with the head ``pick`` is a free choice and no condition (see :mod:`kernelmodel.folded`).
+    """
 
     def __init__(self, decisions: list[bool]) -> None:
         self.given = decisions
@@ -164,25 +167,27 @@ class _Decider:
         self.known: dict[Any, bool] = {}
 
     def __call__(self, term: Term) -> bool:
+        """The decision on ``term``."""
         if term.key in self.known:
             return self.known[term.key]
         decision = self.given[len(self.made)] if len(self.made) < len(self.given) else True
         self.made.append(decision)
-        self.conditions.append(term if decision else lnot(term))
+        if term.op != "pick":
+            self.conditions.append(term if decision else lnot(term))
         self.known[term.key] = decision
         return decision
 
 
-def _with_constants(op: Op, constants: Mapping[Cell, Term]) -> Op:
+def with_constants(op: Op, constants: Mapping[Cell, Term]) -> Op:
+    """``op`` returning the values of cells that keep one value as constants."""
     returns = tuple(substitute_cells(t, constants) for t in op.returns)
     if all(new.key == old.key for new, old in zip(returns, op.returns, strict=True)):
         return op
-    from dataclasses import replace
-
     return replace(op, returns=returns)
 
 
-def _continuation(generator: Routine) -> tuple[Any, ...]:
+def continuation(generator: Routine) -> tuple[Any, ...]:
+    """Where a suspended routine stands: code positions of the whole chain of calls, with their live locals."""
     chain = []
     current: Any = generator
     while current is not None and getattr(current, "gi_frame", None) is not None:

@@ -29,6 +29,8 @@ CELLS: dict[str, tuple[Sort, bool, str]] = {
     "pageblock.migratetype": ("int", False, "[b] get_pageblock_migratetype()"),
     "block_offline": ("bool", False, "[b] the block has left the buddy (PageOffline, SetPageReserved)"),
     "held": ("int", True, "[b] pages of block b that are neither free in the buddy, nor on a pcplist, nor offline"),
+    "free": ("int", True, "[b] pages of block b that are free in the buddy"),
+    "pages": ("int", True, "[b] pages of block b, wherever they are"),
     "misplaced": ("int", True, "[b] free pages of the ISOLATE block b that lie on another type's free list"),
     "isolated": ("bool", False, "[b] ghost: start_isolate_page_range() of block b has returned, not yet undone"),
     "isolated_and_drained": (
@@ -60,6 +62,13 @@ CELLS: dict[str, tuple[Sort, bool, str]] = {
 def is_derived(cell: Cell) -> bool:
     """Whether ``cell`` is a projection of the concrete structures rather than a stored variable."""
     return CELLS[cell.name][1]
+
+
+def cpu_position(name: str) -> int:
+    """The place of the CPU in the indices of the cells of that name; -1 if they are of no CPU."""
+    meaning = CELLS[name][2]
+    letters = meaning[1 : meaning.index("]")].split(",") if meaning.startswith("[") else []
+    return letters.index("c") if "c" in letters else -1
 
 
 def value(name: str, *index: int | str) -> Term:

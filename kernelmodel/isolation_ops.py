@@ -86,10 +86,17 @@ def all_free(config: Config, page_range: PageRange) -> Op:
             for b in page_range.blocks
         )
     )
+    counted = land(
+        *(
+            land(value("pageblock.migratetype", b) == ISOLATE, value("free", b) == value("pages", b))
+            for b in page_range.blocks
+        )
+    )
     return Op(
         "spin_lock(&zone->lock): __test_page_isolated_in_pageblock()",
         Kind.CRITICAL,
         returns=(free,),
+        counted_returns=(counted,),
         tag="test_pages_isolated",
         info={"blocks": tuple(page_range.blocks), "free": free, "zone": page_range.zone.index},
     )

@@ -186,7 +186,7 @@ class Machine:
         if op.must and not self._evaluate(op.guard, task):
             raise ModelError(op.must)
         watched = [w.terms(task, op) for w in self.watchers]
-        every = (op.where, *op.returns, *op.shown, *(t for _, t in op.updates))
+        every = (op.where, *op.returns, *op.counted_returns, *op.shown, *(t for _, t in op.updates))
         needed = (*every, *(t for terms in watched for t in terms.values()))
         before = {a.args[0]: self.state.load(a.args[0]) for t in needed for a in atoms(t, "cell")}
         whole = self.state.abstract() if self.check and op.effect is not None else {}
@@ -201,6 +201,10 @@ class Machine:
             raise RefinementError(f"{op.text}: the choices {dict(effect.choices)} are not allowed")
         written = tuple((cell, now(term)) for cell, term in op.updates)
         returned = tuple(now(t) for t in op.returns)
+        if self.check and op.counted_returns and Place.LOST not in self.state.place:
+            counted = tuple(now(t) for t in op.counted_returns)
+            if counted != returned:
+                raise RefinementError(f"{op.text}: returns {returned}, and by the free pages {counted}")
         shown = [now(t) for t in op.shown]
         seen = [{name: now(term) for name, term in terms.items()} for terms in watched]
         for cell, new in written:

@@ -167,6 +167,7 @@ class MemoryHotplug(PageIsolation):
             where=where,
             updates=(
                 *((Cell("held", (b,)), value("held", b) + n) for b, n in to.items()),
+                *((Cell("free", (b,)), value("free", b) - n) for b, n in to.items()),
                 *((Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in to.items()),
             ),
             effect=effect,
@@ -188,7 +189,11 @@ class MemoryHotplug(PageIsolation):
         yield Op(
             "spin_lock(&zone->lock): del_page_from_free_list()",
             Kind.CRITICAL,
-            updates=tuple((Cell("block_offline", (b,)), const(True)) for b in page_range.blocks),
+            updates=tuple(
+                (Cell(name, (b,)), const(new))
+                for b in page_range.blocks
+                for name, new in (("block_offline", True), ("free", 0), ("misplaced", 0))
+            ),
             effect=effect,
             tag="offline",
         )
@@ -271,7 +276,14 @@ class MemoryHotplug(PageIsolation):
         yield Op(
             "online_pages_range()",
             Kind.CRITICAL,
-            updates=tuple((Cell("block_offline", (b,)), const(False)) for b in page_range.blocks),
+            updates=tuple(
+                u
+                for b in page_range.blocks
+                for u in (
+                    (Cell("block_offline", (b,)), const(False)),
+                    (Cell("free", (b,)), const(self.config.pages_per_block)),
+                )
+            ),
             effect=effect,
             tag="online",
         )

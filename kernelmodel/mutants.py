@@ -57,7 +57,7 @@ _ALL = [
     Mutant(
         "no-force-all-cpus", "zone_pcp_disable() drains only CPUs whose count reads non-zero",
         "zone_pcp_disable", ((_DRAIN, "yield from self.drain_all_pages(zone)"),),
-        "no_stray_page", {"offlines": 1, "allocs": 1},
+        "no_stray_page", {"offlines": 1, "allocs": 1, "cpus": 2},
     ),
     Mutant(
         "drain-before-high", "zone_pcp_disable() drains before it sets high to 0",
@@ -103,7 +103,7 @@ _ALL = [
     Mutant(
         "no-flush", "__drain_all_pages() queues the drain work and does not wait for it",
         "drain_cpus_with_pcps",
-        (('for cpu in self.config.cpus:\n        if (yield read("cpus_with_pcps", cpu)):\n'
+        (('for cpu in self.for_each_cpu():\n        if (yield read("cpus_with_pcps", cpu)):\n'
           "            yield from self.flush_work(cpu)", ""),),
         "no_stray_page", {"offlines": 1},
     ),

@@ -52,8 +52,9 @@ class Op:
     ``text`` is C-like, with ``{0}`` … for the values of ``shown``; where ``text`` stands for a read, the values
     returned follow it as a comment.  ``guard`` says when it may fire (``must``: it is an error to get there when it
     may not); ``updates`` are simultaneous; ``where`` constrains the ``choices``; ``external`` choices are made by the
-    environment (a notifier fails, a signal is pending).  ``pack`` builds what the routine receives from the returned
-    values and the effect's extra.  ``tag`` and ``info`` let properties find the operation.
+    environment (a notifier fails, a signal is pending).  An engine that counts free pages also heeds ``counted``, a
+    further constraint, and ``counted_returns``, equal returns in terms of them.  ``pack`` builds what the routine
+    receives from the returned values and the effect's extra.  ``tag`` and ``info`` let properties find the operation.
     """
 
     text: str
@@ -63,6 +64,8 @@ class Op:
     returns: tuple[Term, ...] = ()
     choices: tuple[Term, ...] = ()
     where: Term = TRUE
+    counted: Term = TRUE
+    counted_returns: tuple[Term, ...] = ()
     external: bool = False
     effect: Callable[[State, Mapping[str, int]], Effect] | None = None
     pack: Callable[..., Any] | None = None

@@ -133,7 +133,7 @@ class PageAlloc(KernelText):
         """mm/page_alloc.c: drain_all_pages(): drain every online CPU whose count reads non-zero; all zones for None."""
         if not (yield from self.drain_lock(zone)):
             return
-        for cpu in self.config.cpus:
+        for cpu in self.for_each_cpu():
             if (yield read("cpu_online", cpu)):
                 has_pcps = yield from self.racy_has_pcps(zone, cpu)
                 yield write(has_pcps, "cpus_with_pcps", cpu)
@@ -159,11 +159,11 @@ class PageAlloc(KernelText):
 
     def drain_cpus_with_pcps(self, zone: Zone | None) -> Routine:
         """mm/page_alloc.c: drain_all_pages(): queue the work on each CPU of the mask, then wait for each."""
-        for cpu in self.config.cpus:
+        for cpu in self.for_each_cpu():
             if (yield read("cpus_with_pcps", cpu)):
                 yield write(-1 if zone is None else zone.index, "drain.zone", cpu)
                 yield from self.queue_work_on(cpu)
-        for cpu in self.config.cpus:
+        for cpu in self.for_each_cpu():
             if (yield read("cpus_with_pcps", cpu)):
                 yield from self.flush_work(cpu)
 
@@ -205,7 +205,7 @@ class PageAlloc(KernelText):
             return
         yield write(new_high, "zone.pageset_high", zone.index)
         yield write(new_batch, "zone.pageset_batch", zone.index)
-        for cpu in self.config.cpus:
+        for cpu in self.for_each_cpu():
             yield from self.pageset_update(zone, cpu, new_high, new_batch)
 
     def limits_unchanged(self, zone: Zone, new_high: IntTerm, new_batch: IntTerm) -> Routine:
@@ -228,7 +228,7 @@ class PageAlloc(KernelText):
 
     def setup_zone_pageset(self, zone: Zone) -> Routine:
         """mm/page_alloc.c: setup_zone_pageset(): allocate and initialise the per-CPU pagesets, then set the limits."""
-        for cpu in self.config.cpus:
+        for cpu in self.for_each_cpu():
             yield from self.pageset_init(zone, cpu)
         yield from self.zone_set_pageset_high_and_batch(zone)
 

@@ -192,6 +192,11 @@ def _misplacing(freed: Mapping[int, IntTerm], stale: Mapping[int, Term]) -> tupl
     return after, land(*where)
 
 
+def _no_more_than_free(freed: Mapping[int, IntTerm], after: Mapping[int, Term]) -> Term:
+    """Of the free pages of a block, the freed ones included, no more than all are misplaced."""
+    return land(*(after[b] <= value("free", b) + n for b, n in freed.items()))
+
+
 def _isolated_and_online(block: int) -> Term:
     return land(value("pageblock.migratetype", block) == ISOLATE, lnot(value("block_offline", block)))
 
@@ -209,6 +214,7 @@ def free_to_buddy(config: Config, zone: Zone, pages: PageList, reread: BoolTerm)
     stale = {b: land(_isolated_and_online(b), lnot(reread)) for b in freed}
     after, where = _misplacing(freed, stale)
     updates = [(Cell("held", (b,)), value("held", b) - n) for b, n in freed.items()]
+    updates += [(Cell("free", (b,)), value("free", b) + n) for b, n in freed.items()]
     updates += [(Cell("misplaced", (b,)), m) for b, m in after.items()]
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
@@ -219,7 +225,8 @@ def free_to_buddy(config: Config, zone: Zone, pages: PageList, reread: BoolTerm)
 
     return Op(
         "spin_lock(&zone->lock): __free_one_page() of {0} pages", Kind.CRITICAL, updates=tuple(updates), effect=effect,
-        choices=tuple(after.values()), where=where, shown=(lift(pages.length),), tag="free_to_buddy",
+        choices=tuple(after.values()), where=where, counted=_no_more_than_free(freed, after),
+        shown=(lift(pages.length),), tag="free_to_buddy",
     )  # fmt: skip
 
 
@@ -230,6 +237,7 @@ def free_one(config: Config, page: Page, migratetype: IntTerm, order: int, rerea
     stale = {b: land(_isolated_and_online(b), wrong) for b in freed}
     after, where = _misplacing(freed, stale)
     updates = [(Cell("held", (b,)), value("held", b) - n) for b, n in freed.items()]
+    updates += [(Cell("free", (b,)), value("free", b) + n) for b, n in freed.items()]
     updates += [(Cell("misplaced", (b,)), m) for b, m in after.items()]
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
@@ -240,7 +248,7 @@ def free_one(config: Config, page: Page, migratetype: IntTerm, order: int, rerea
 
     return Op(
         "spin_lock(&zone->lock): __free_one_page()", Kind.CRITICAL, updates=tuple(updates), effect=effect,
-        choices=tuple(after.values()), where=where, tag="free_to_buddy",
+        choices=tuple(after.values()), where=where, counted=_no_more_than_free(freed, after), tag="free_to_buddy",
     )  # fmt: skip
 
 
@@ -256,8 +264,14 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
         *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in got.items()),
         total(got.values()) <= batch,
     )
+    available = {b: ite(isolated[b], value("misplaced", b), value("free", b)) for b in blocks}
+    counted = land(
+        *(n <= available[b] for b, n in got.items()),
+        total(got.values()) == minimum(lift(batch), total(available.values())),
+    )
     updates = []
     for b, n in got.items():
+        updates.append((Cell("free", (b,)), value("free", b) - n))
         updates.append((Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)))
         for t in range(PCPTYPES):
             here = lift(migratetype) == t
@@ -290,6 +304,7 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
         returns=(total(got.values()),),
         choices=tuple(got.values()),
         where=where,
+        counted=counted,
         effect=effect,
         shown=(lift(batch),),
         tag="refill",
@@ -344,6 +359,7 @@ def rmqueue_buddy(config: Config, zone: Zone, order: int, migratetype: IntTerm) 
     )
     updates = [(Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in got.items()]
     updates += [(Cell("held", (b,)), value("held", b) + n) for b, n in got.items()]
+    updates += [(Cell("free", (b,)), value("free", b) - n) for b, n in got.items()]
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         assert isinstance(migratetype, int)

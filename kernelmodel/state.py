@@ -113,6 +113,10 @@ class State:
             return sum(self.block_of(p) == b for p in self.pcplists[z][c].lists[t])
         if cell.name == "held":
             return sum(self.place[p] in HELD for p in self.pfns(int(cell.index[0])))
+        if cell.name == "free":
+            return sum(self.place[p] is Place.BUDDY for p in self.pfns(int(cell.index[0])))
+        if cell.name == "pages":
+            return self.config.pages_per_block
         if cell.name == "misplaced":
             return self._misplaced(int(cell.index[0]))
         raise ModelError(f"this machine has no {cell}: check the CPU, zone and block numbers")

@@ -105,7 +105,8 @@ def deciding(decider: Callable[[Term], bool]) -> Iterator[None]:
         _decider = before
 
 
-_FOLD: Mapping[str, Callable[..., int]] = {
+#: the binary operators, over Python ints
+FOLD: Mapping[str, Callable[..., int]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
@@ -152,7 +153,7 @@ ME = reg("me")
 def _apply(op: str, sort: Sort, a: IntTerm, b: IntTerm) -> Term:
     x, y = lift(a), lift(b)
     if x.op == "const" and y.op == "const":
-        value = _FOLD[op](x.args[0], y.args[0])
+        value = FOLD[op](x.args[0], y.args[0])
         return const(bool(value) if sort == "bool" else int(value))
     if op in "+-" and y.op == "const" and y.args[0] == 0:
         return x
@@ -241,7 +242,7 @@ def evaluate(
         return any(evaluate(a, cells, regs, choices) for a in args)
     if op == "ite":
         return evaluate(args[1] if evaluate(args[0], cells, regs, choices) else args[2], cells, regs, choices)
-    return _FOLD[op](evaluate(args[0], cells, regs, choices), evaluate(args[1], cells, regs, choices))
+    return FOLD[op](evaluate(args[0], cells, regs, choices), evaluate(args[1], cells, regs, choices))
 
 
 def atoms(term: Term, op: str) -> Iterator[Term]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from kernelmodel import ops
@@ -35,6 +35,10 @@ class KernelText:
         for routine, (before, after) in _MARKS.items():
             if hasattr(type(self), routine):
                 setattr(self, routine, functools.partial(_marked, getattr(self, routine), before, after, config))
+
+    def for_each_cpu(self) -> Iterable[int]:
+        """include/linux/cpumask.h: for_each_possible_cpu() and its like, in ascending order."""
+        return self.config.cpus
 
     # --- kernel/locking, kernel/cpu.c ---
 

@@ -36,6 +36,6 @@ class V5_10(Base):
 
     def zone_set_pageset_high_and_batch(self, zone: Zone) -> Routine:
         """mm/page_alloc.c: pageset_set_high_and_batch() for each possible CPU: computed anew, nothing cached."""
-        for cpu in self.config.cpus:
+        for cpu in self.for_each_cpu():
             new_high, new_batch = yield from self.zone_new_limits(zone)
             yield from self.pageset_update(zone, cpu, new_high, new_batch)

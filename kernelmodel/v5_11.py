@@ -18,7 +18,7 @@ class V5_11(Base):
         """mm/page_alloc.c: __drain_all_pages(): with ``force_all_cpus`` every online CPU, whatever its count reads."""
         if not (yield from self.drain_lock(zone)):
             return
-        for cpu in self.config.cpus:
+        for cpu in self.for_each_cpu():
             if (yield read("cpu_online", cpu)):
                 has_pcps = True
                 if not force_all_cpus:
@@ -29,7 +29,7 @@ class V5_11(Base):
 
     def set_pageset_high_and_batch(self, zone: Zone, high: IntTerm, batch: IntTerm) -> Routine:
         """mm/page_alloc.c: __zone_set_pageset_high_and_batch(zone, high, batch): every possible CPU."""
-        for cpu in self.config.cpus:
+        for cpu in self.for_each_cpu():
             yield from self.pageset_update(zone, cpu, high, batch)
 
     def zone_set_pageset_high_and_batch(self, zone: Zone) -> Routine:

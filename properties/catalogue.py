@@ -92,7 +92,8 @@ def _limits_exclusive(config: Config, op: Op) -> Iterator[Check]:
         if cell.name in ("pcp.high", "pcp.batch") and op.tag == "write":
             by = value("pcp_disabled_by", int(cell.index[0]))
             other = land(lnot(by == 0), lnot(by == ME))
-            yield Check(TRUE, other, f"{cell} is written by another task while the pcplists are disabled")
+            name = f"pcp[{cell.index[1]}]->{cell.name[4:]}"
+            yield Check(TRUE, other, f"{name} is written by another task while the pcplists are disabled")
 
 
 def _bulk_free_terminates(config: Config, op: Op) -> Iterator[Check]:

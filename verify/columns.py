@@ -38,7 +38,7 @@ def columns(start: Start, steps: Sequence[Step], accesses: Sequence[Access], fou
     dots: str | None = None
     for step, access in zip(steps, accesses, strict=True):
         column = used.index(step.cpu)
-        if _dull(step, access, cpu) and step is not steps[-1]:
+        if dull(step, access, cpu) and step is not steps[-1]:
             dots = step.task
             continue
         stack = tuple(name for name in step.stack if name not in _PRIMITIVE)
@@ -78,7 +78,8 @@ def _pages(n: int) -> str:
     return f"{n} page" + ("" if n == 1 else "s")
 
 
-def _dull(step: Step, access: Access, cpu: int | None) -> bool:
+def dull(step: Step, access: Access, cpu: int | None) -> bool:
+    """Whether a step is bookkeeping that a reader can do without; ``cpu`` is the one that the property speaks of."""
     if step.tag in _DULL or (step.tag == "irq_save" and not _of_interest(access, cpu)):
         return True
     looked_at = access.writes | (access.reads if step.returned else frozenset())

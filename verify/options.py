@@ -13,10 +13,11 @@ from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.text import KernelText
+from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.property import Property
 from verify.scenario import LARGEST, Scenario
-from verify.verdict import Exit
+from verify.verdict import Exit, Result
 
 EXIT_CODES = """exit codes, the worst wins:
   0  everything as expected
@@ -55,9 +56,9 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--variant", metavar="FILE.py[:NAME]", help="your own change: a class that overrides routines")
 
 
-def add_scenario(parser: argparse.ArgumentParser) -> None:
-    """The numbers of CPUs and tasks."""
-    default = Scenario()
+def add_scenario(parser: argparse.ArgumentParser, default: Scenario | None = None, rounds: bool = True) -> None:
+    """The numbers of CPUs and tasks; ``rounds`` where an engine has to bound loops."""
+    default = default or Scenario()
     helps = {
         "cpus": "CPUs",
         "frees": "tasks that free a page (free_unref_page)",
@@ -66,6 +67,8 @@ def add_scenario(parser: argparse.ArgumentParser) -> None:
         "offlines": "callers of offline_pages(), each with a range of its own",
         "rounds": "bound on the rounds of offline_pages()'s loop",
     }
+    if not rounds:
+        del helps["rounds"]
     for name, what in helps.items():
         parser.add_argument(
             f"--{name}", type=int, default=getattr(default, name), metavar="N", help=f"{what} (default %(default)s)"
@@ -82,9 +85,10 @@ def add_property(parser: argparse.ArgumentParser) -> None:
 
 def scenario_of(options: argparse.Namespace) -> Scenario:
     """The scenario that the options describe."""
+    rounds = getattr(options, "rounds", 1)
     return Scenario(
-        options.cpus, options.frees, options.allocs, options.updates, options.offlines, options.rounds, options.spread
-    )
+        options.cpus, options.frees, options.allocs, options.updates, options.offlines, rounds, options.spread
+    )  # fmt: skip
 
 
 def kernel_of(options: argparse.Namespace) -> type[KernelText] | None:
@@ -120,6 +124,35 @@ def positive_seconds(text: str) -> float:
     return seconds
 
 
+def positive_number(text: str) -> float:
+    """A number above 0 for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 < number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text}: give a number above 0")
+    return number
+
+
+def expected_of(
+    options: argparse.Namespace, kernel: type[KernelText], prop: Property, scenario: Scenario
+) -> Result | None:  # fmt: skip
+    """What is recorded for this kernel and property; None where nothing is, or the bound is too small to show it."""
+    if options.variant:
+        return None
+    if options.mutant:
+        m = MUTANTS[options.mutant]
+        if m.breaks == EQUIVALENT:
+            return Result.HOLDS
+        large_enough = all(getattr(scenario, task) >= n for task, n in m.needs.items())
+        return Result.VIOLATED if prop.name == m.breaks and large_enough else None
+    if kernel is V5_11:
+        return Result.HOLDS
+    large_enough = scenario.offlines >= 1 and scenario.frees >= 1
+    return Result.VIOLATED if RACE.get(kernel.name) == prop.name and large_enough else None
+
+
 def writable(paths: Sequence[str | None]) -> None:
     """Refuse output files that cannot be written before any work is done; what they hold is kept until then."""
     for text in paths:
@@ -149,6 +182,6 @@ def listing() -> str:
 
 
 __all__ = [
-    "EXIT_CODES", "LARGEST", "RACE", "Parser", "add_kernel", "add_property", "add_scenario", "fail", "kernel_of", "listing",
-    "positive_seconds", "properties_of", "scenario_of", "writable",
+    "EXIT_CODES", "LARGEST", "RACE", "Parser", "add_kernel", "add_property", "add_scenario", "expected_of", "fail",
+    "kernel_of", "listing", "positive_number", "positive_seconds", "properties_of", "scenario_of", "writable",
 ]  # fmt: skip

@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from verify.verdict import Result, Verdict, worst
+from verify.verdict import Exit, Result, Verdict, worst
+
+#: what an exit code says
+SAID = {
+    Exit.OK: "all as expected, within the bound",
+    Exit.VIOLATED: "a property is violated",
+    Exit.UNDECIDED: "undecided",
+    Exit.VACUOUS: "vacuous: a premise is never reached",
+    Exit.DISAGREE: "a contradiction: see above",
+}
 
 
 def line(verdict: Verdict) -> str:

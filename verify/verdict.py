@@ -47,9 +47,9 @@ _EXIT_OF = {
 class Verdict:
     """The result of one engine for one property of one kernel.
 
-    ``bound`` is in words; ``seconds`` is what this property took; ``trace`` holds the columns of a counterexample and
-    ``schedule`` its steps; ``replayed`` says that the concrete model violated the same property on that schedule;
-    ``expected`` is what is recorded for a mutant or kernel (None: nothing recorded).
+    ``bound`` is in words; ``seconds`` is what this property took; ``trace`` holds the columns of a counterexample,
+    ``schedule`` its steps and ``scenario`` the numbers of its tasks; ``replayed`` says that the concrete model violated
+    the same property on that schedule; ``expected`` is what is recorded for a mutant or kernel (None: nothing recorded).
     """
 
     property: str
@@ -64,6 +64,7 @@ class Verdict:
     found: str = ""
     trace: str = ""
     schedule: tuple[Mapping[str, Any], ...] = ()
+    scenario: Mapping[str, Any] = field(default_factory=dict)
     replayed: bool | None = None
     seconds: float = 0.0
     statistics: Mapping[str, Any] = field(default_factory=dict)
@@ -88,6 +89,8 @@ class Verdict:
         record["result"] = self.result.value
         record["expected"] = self.expected.value if self.expected else None
         record["as_expected"] = self.as_expected
+        if not self.scenario:
+            del record["scenario"]
         record["seconds"] = round(self.seconds, 3)
         return record
 

@@ -7,12 +7,11 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from kernelmodel.base import Base
 from kernelmodel.errors import ModelError
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
 from properties.catalogue import find
@@ -27,6 +26,7 @@ from verify.options import (
     add_kernel,
     add_property,
     add_scenario,
+    expected_of,
     fail,
     kernel_of,
     listing,
@@ -35,7 +35,8 @@ from verify.options import (
     scenario_of,
     writable,
 )  # fmt: skip
-from verify.report import as_json, heading, line, write_json
+from verify.output import write_traces
+from verify.report import SAID, as_json, heading, line, write_json
 from verify.scenario import Scenario
 from verify.verdict import Exit, Result, Verdict, worst
 
@@ -55,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
     add_property(p)
     p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
     p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
+    p.add_argument("--trace", metavar="FILE", help="write the first counterexample, for `python -m verify.replay FILE`")
+    p.add_argument("--html", metavar="FILE", help="write the first counterexample as one page for a browser")
     p.add_argument("--smt2", metavar="FILE", help="write the queries that decided as SMT-LIB, to run with `z3 FILE`")
     p.add_argument("--quiet", action="store_true", help="print nothing but violations; the exit code tells the rest")
     p.add_argument("--list", action="store_true", help="list kernels, mutants and properties")
@@ -100,8 +103,8 @@ class Run:
             self._take(asked, prop, verdict, self.verdicts if asked is engine else self.demonstration)
 
     def _take(self, engine: Engine, prop: Property, verdict: Verdict, into: list[Verdict]) -> Verdict:
-        expected = _expected(self.options, engine.kernel, prop, self.scenario)
-        verdict = replace(verdict, expected=expected)
+        expected = expected_of(self.options, engine.kernel, prop, self.scenario)
+        verdict = replace(verdict, expected=expected, scenario=asdict(self.scenario))
         self._progress("")
         if not into and not self.options.quiet:
             print(heading(verdict))
@@ -127,9 +130,11 @@ class Run:
         code = max(worst(self.verdicts), worst(_as_demonstration(v) for v in self.demonstration))
         if interrupted:
             code = max(code, Exit.UNDECIDED)
+        record = {**as_json(every, sys.argv[1:], interrupted), "exit": int(code), "scenario": asdict(self.scenario)}
         try:
             if self.options.json:
-                write_json(self.options.json, {**as_json(every, sys.argv[1:], interrupted), "exit": int(code)})
+                write_json(self.options.json, record)
+            write_traces(every, self.options)
             if self.options.smt2:
                 Path(self.options.smt2).write_text("\n".join(self.queries))
         except OSError as error:
@@ -144,24 +149,6 @@ def _as_demonstration(verdict: Verdict) -> Verdict:
     return verdict
 
 
-def _expected(
-    options: argparse.Namespace, kernel: type[KernelText], prop: Property, scenario: Scenario
-) -> Result | None:  # fmt: skip
-    """What is recorded for this kernel and property; None where nothing is, or the bound is too small to show it."""
-    if options.variant:
-        return None
-    if options.mutant:
-        m = MUTANTS[options.mutant]
-        if m.breaks == EQUIVALENT:
-            return Result.HOLDS
-        large_enough = all(getattr(scenario, task) >= n for task, n in m.needs.items())
-        return Result.VIOLATED if prop.name == m.breaks and large_enough else None
-    if kernel is V5_11:
-        return Result.HOLDS
-    large_enough = scenario.offlines >= 1 and scenario.frees >= 1
-    return Result.VIOLATED if RACE.get(kernel.name) == prop.name and large_enough else None
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
@@ -172,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scenario = scenario_of(options)
         kernel = kernel_of(options)
         properties, stop = properties_of(options)
-        writable([options.json, options.smt2])
+        writable([options.json, options.trace, options.html, options.smt2])
     except ModelError as error:
         fail(f"python -m verify.bmc: {error}")
     # many small z3 objects and no cycles to speak of: collecting costs a tenth of the time and frees nothing
@@ -194,17 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fail(f"python -m verify.bmc: {error}")
     code = run.finish(interrupted)
     if not options.quiet:
-        print(f"exit {int(code)}: {_SAID[code]}")
+        print(f"exit {int(code)}: {SAID[code]}")
     return int(code)
 
-
-_SAID = {
-    Exit.OK: "all as expected, within the bound",
-    Exit.VIOLATED: "a property is violated",
-    Exit.UNDECIDED: "undecided",
-    Exit.VACUOUS: "vacuous: a premise is never reached",
-    Exit.DISAGREE: "a contradiction: see above",
-}
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,0 +1,444 @@
+"""A routine as a cyclic control graph, for runs of any length: what :mod:`kernelmodel.automaton` unrolls is folded here.
+
+A *location* is where a task stands between two operations: the operations that it may perform next, one for each CPU
+that it may be on, and one for each CPU that a loop over CPUs may visit next if the order is left open.  A task whose
+interrupts or preemption are off stays on its CPU; any other may be on any CPU.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernelmodel.automaton import Decider, continuation, with_constants
+from kernelmodel.errors import ModelError
+from kernelmodel.machine import call_stack, packed
+from kernelmodel.ops import CpuOp, Op, Routine, advance
+from kernelmodel.terms import Cell, Term, atoms, const, deciding, reg
+from kernelmodel.text import KernelText
+
+#: a path that comes to the same instruction more often, each time with other values, is taken for endless
+MOST_ROUNDS = 130
+#: the location of a task that has returned
+RETURNED = -1
+
+
+@dataclass(slots=True, eq=False)
+class FoldedNode:
+    """An operation at one place of the control flow; its returned values are the registers ``<number>.<i>``.
+
+    ``cpu`` is the CPU that it is bound to, -1 if it may be performed on any; ``irqs_off`` says that the task has
+    interrupts off there.  ``edges`` are (conditions over registers, location).
+    """
+
+    number: int
+    op: Op
+    stack: tuple[str, ...]
+    cpu: int
+    irqs_off: bool
+    edges: list[tuple[tuple[Term, ...], int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedGraph:
+    """The control graph of a routine that runs for ever or returns: ``entry`` leads to the first location."""
+
+    entry: tuple[tuple[tuple[Term, ...], int], ...]
+    nodes: tuple[FoldedNode, ...]
+    locations: tuple[tuple[int, ...], ...]
+
+    @property
+    def kept(self) -> list[FoldedNode]:
+        """The nodes at which a task can be; the others were merged with them."""
+        return [self.nodes[n] for n in sorted({n for numbers in self.locations for n in numbers})]
+
+
+class AnyOrder:
+    """CPUs in an order that is left open: each visit is a fork of the extraction."""
+
+    def __init__(self, cpus: Sequence[int]) -> None:
+        self.cpus = tuple(cpus)
+        self.active: list[weakref.ref[_Visit]] = []
+
+    def __iter__(self) -> Iterator[int]:
+        visit = _Visit(self.cpus)
+        self.active.append(weakref.ref(visit))
+        return visit
+
+    def unvisited(self) -> tuple[tuple[int, ...], ...]:
+        """For each loop under way, the CPUs that it has not visited yet."""
+        alive = [v for r in self.active if (v := r()) is not None]
+        self.active = [weakref.ref(v) for v in alive]
+        return tuple(v.left for v in alive)
+
+
+class _Visit:
+    """One loop over CPUs."""
+
+    def __init__(self, cpus: tuple[int, ...]) -> None:
+        self.left = cpus
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        if not self.left:
+            raise StopIteration
+        for cpu in self.left[:-1]:
+            # no condition but a free choice: the decider keeps it out of the edge
+            if bool(Term("pick", (cpu, self.left), "bool")):
+                break
+        else:
+            cpu = self.left[-1]
+        self.left = tuple(c for c in self.left if c != cpu)
+        return cpu
+
+
+def fold(
+    kernel: KernelText,
+    make: Callable[[], Routine],
+    cpus: Sequence[int],
+    constants: Mapping[Cell, int],
+    any_order: bool = False,
+    without: Callable[[Op], bool] = lambda _: False,
+) -> FoldedGraph:
+    """The control graph of the routine that ``make`` starts with ``kernel``, as run by a task that may be on ``cpus``.
+
+    With ``any_order`` loops over ``kernel.for_each_cpu()`` visit the CPUs in every order.  Operations for which
+    ``without`` is true are not performed: the path ends before them.  ``constants`` are cells that keep one value.
+    ModelError where a routine cannot be folded: a value from an earlier round of a loop is used in a later one.
+    """
+    return _Folding(kernel, make, tuple(cpus), constants, any_order, without).run()
+
+
+class _Folding:
+    def __init__(
+        self,
+        kernel: KernelText,
+        make: Callable[[], Routine],
+        cpus: tuple[int, ...],
+        constants: Mapping[Cell, int],
+        any_order: bool,
+        without: Callable[[Op], bool],
+    ) -> None:
+        self.kernel, self.make, self.cpus, self.without = kernel, make, cpus, without
+        self.constants = {c: const(v) for c, v in constants.items()}
+        self.any_order = any_order
+        self.order = AnyOrder(kernel.config.cpus)
+        self.nodes: list[FoldedNode] = []
+        self.positions: list[Any] = []
+        self.numbers: dict[Any, tuple[int, ...]] = {}
+        self.raw: dict[int, list[tuple[tuple[Term, ...], tuple[int, ...]]]] = {-1: []}
+
+    def run(self) -> FoldedGraph:
+        before = self.kernel.__dict__.get("for_each_cpu")
+        if self.any_order:
+            self.kernel.for_each_cpu = lambda: self.order  # type: ignore[method-assign]
+        try:
+            # (path of nodes walked so far, decisions of each segment, decisions of the last segment)
+            todo: list[tuple[list[int], list[list[bool]], list[bool]]] = [([], [], [])]
+            while todo:
+                path, script, last = todo.pop()
+                self._walk(list(path), list(script), last, todo)
+        finally:
+            if self.any_order:
+                if before is None:
+                    del self.kernel.for_each_cpu
+                else:
+                    self.kernel.for_each_cpu = before  # type: ignore[method-assign]
+        return self._graph()
+
+    def _walk(self, path: list[int], script: list[list[bool]], decisions: list[bool], todo: Any) -> None:
+        self.order.active.clear()
+        generator, value = self.make(), None
+        for number, made in zip(path, script, strict=True):
+            with deciding(Decider(made)):
+                advance(generator, value)
+            value = self._value(self.nodes[number])
+        while True:
+            decider = Decider(decisions)
+            given = len(decisions)
+            with deciding(decider):
+                try:
+                    yielded: Op | CpuOp | None = advance(generator, value)
+                except StopIteration:
+                    yielded = None
+            for i in range(given, len(decider.made)):
+                todo.append((list(path), list(script), [*decider.made[:i], False]))
+            edges = self.raw[path[-1] if path else -1]
+            if yielded is None:
+                edges.append((tuple(decider.conditions), ()))
+                return
+            numbers, fresh = self._nodes(generator, yielded, path)
+            if numbers is None:
+                return
+            edges.append((tuple(decider.conditions), numbers))
+            if not fresh:
+                return
+            script.append(list(decider.made))
+            for other in numbers[1:]:
+                todo.append(([*path, other], list(script), []))
+            path.append(numbers[0])
+            value, decisions = self._value(self.nodes[numbers[0]]), []
+
+    def _value(self, node: FoldedNode) -> Any:
+        returned = tuple(
+            t.args[0] if t.op == "const" else reg(f"{node.number}.{i}", t.sort)
+            for i, t in enumerate(with_constants(node.op, self.constants).returns)
+        )
+        return packed(node.op, returned)
+
+    def _nodes(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[tuple[int, ...] | None, bool]:
+        pinned, irqs_off = self._pinned(path)
+        place: tuple[Any, ...] = (continuation(generator), yielded.text, pinned, irqs_off, self.order.unvisited())
+        if isinstance(yielded, Op):
+            place = (*place, yielded.tag, tuple((c, t.key) for c, t in yielded.updates))
+        position = tuple((code, at) for code, at, _ in place[0])
+        known = self.numbers.get(place)
+        if known is not None:
+            self._check_registers(place[0], known)
+            return known, False
+        if isinstance(yielded, CpuOp):
+            bound = self.cpus if pinned < 0 else (pinned,)
+            made = [(yielded.at(cpu), cpu) for cpu in bound]
+        else:
+            made = [(yielded, pinned)]
+        if sum(self.positions[n] == position for n in path) > MOST_ROUNDS:
+            raise ModelError(
+                f"the loop around {yielded.text!r} never comes back to where it was: a value of an earlier round of a loop "
+                "is still used in a later one; store it in a cell"
+            )
+        numbers = []
+        for op, cpu in made:
+            if self.without(op):
+                return None, False
+            number = len(self.nodes)
+            node = FoldedNode(number, op, call_stack(type(self.kernel), generator), cpu, irqs_off)
+            self.nodes.append(node)
+            self.raw[number] = []
+            self.positions.append(position)
+            numbers.append(number)
+        self.numbers[place] = tuple(numbers)
+        return tuple(numbers), True
+
+    def _check_registers(self, continuation_key: Any, numbers: tuple[int, ...]) -> None:
+        mine = {f"{n}." for n in numbers}
+        for name in _registers_in(continuation_key):
+            if any(name.startswith(prefix) for prefix in mine):
+                raise ModelError(
+                    f"a value of an earlier round of a loop is still used where {self.nodes[numbers[0]].op.text!r} is "
+                    "performed again: store it in a cell"
+                )
+
+    def _pinned(self, path: list[int]) -> tuple[int, bool]:
+        """The CPU on which a task at the end of ``path`` has to stay, -1 if it may move; whether interrupts are off."""
+        cpu, irqs_off, preempt = -1, False, 0
+        for number in path:
+            node = self.nodes[number]
+            tag = node.op.tag
+            if tag == "irq_save":
+                irqs_off, cpu = True, node.cpu
+            elif tag == "irq_restore":
+                irqs_off = False
+            elif tag == "preempt_disable":
+                preempt, cpu = preempt + 1, node.cpu
+            elif tag == "preempt_enable":
+                preempt -= 1
+        if len(self.cpus) == 1:
+            return self.cpus[0], irqs_off
+        return cpu if irqs_off or preempt else -1, irqs_off
+
+    def _graph(self) -> FoldedGraph:
+        locations: dict[tuple[int, ...], int] = {}
+
+        def joined(raw: Iterable[tuple[tuple[Term, ...], tuple[int, ...]]]) -> list[tuple[tuple[Term, ...], int]]:
+            """Targets under the same conditions are one location: which of them comes is a free choice."""
+            by_conditions: dict[Any, tuple[tuple[Term, ...], set[int], bool]] = {}
+            for conditions, targets in raw:
+                key = tuple(c.key for c in conditions)
+                _, found, returned = by_conditions.setdefault(key, (conditions, set(), False))
+                found.update(targets)
+                by_conditions[key] = (conditions, found, returned or not targets)
+            result = []
+            for conditions, found, returned in by_conditions.values():
+                if returned:
+                    result.append((conditions, RETURNED))
+                if found:
+                    result.append((conditions, locations.setdefault(tuple(sorted(found)), len(locations))))
+            return result
+
+        entry = tuple(joined(self.raw[-1]))
+        for node in self.nodes:
+            node.edges = joined(self.raw[node.number])
+        return minimised(FoldedGraph(entry, tuple(self.nodes), tuple(locations)))
+
+
+def minimised(graph: FoldedGraph) -> FoldedGraph:
+    """The graph with nodes of equal futures merged: same operation, same edges, to nodes of equal futures."""
+    keys = [(op_key(n.op), n.cpu, n.irqs_off, n.stack) for n in graph.nodes]
+    edges = [[(tuple(c.key for c in conditions), t) for conditions, t in n.edges] for n in graph.nodes]
+    classes = [0] * len(graph.nodes)
+    count = 1
+    while True:
+
+        def location(number: int, classes: list[int] = classes) -> Any:
+            return number if number == RETURNED else frozenset(classes[n] for n in graph.locations[number])
+
+        def registers(key: Any, classes: list[int] = classes) -> Any:
+            if not isinstance(key, (tuple, frozenset)):
+                return key
+            if isinstance(key, frozenset):
+                return frozenset(registers(k) for k in key)
+            if len(key) == 3 and key[0] == "reg" and key[2].partition(".")[0].isdigit():
+                number, _, i = key[2].partition(".")
+                return ("reg", key[1], classes[int(number)], i)
+            return tuple(registers(k) for k in key)
+
+        seen: dict[Any, int] = {}
+        new = []
+        for n in range(len(graph.nodes)):
+            ways = frozenset((frozenset(map(registers, c)), location(t)) for c, t in edges[n])
+            new.append(seen.setdefault((registers(keys[n]), ways), len(seen)))
+        if len(seen) == count:
+            break
+        classes, count = new, len(seen)
+    return _merged(graph, classes)
+
+
+def _merged(graph: FoldedGraph, classes: list[int]) -> FoldedGraph:
+    first: dict[int, int] = {}
+    for n, c in enumerate(classes):
+        first.setdefault(c, n)
+    locations: dict[tuple[int, ...], int] = {}
+
+    def moved(location: int) -> int:
+        if location == RETURNED:
+            return RETURNED
+        nodes = tuple(sorted({first[classes[n]] for n in graph.locations[location]}))
+        return locations.setdefault(nodes, len(locations))
+
+    entry = tuple((c, moved(t)) for c, t in graph.entry)
+    nodes: dict[int, FoldedNode] = {}
+    for numbers in iter_growing(locations):
+        for n in numbers:
+            if n not in nodes:
+                old = graph.nodes[n]
+                edges = [(c, moved(t)) for c, t in old.edges]
+                nodes[n] = FoldedNode(n, old.op, old.stack, old.cpu, old.irqs_off, edges)
+    used = {
+        int(r.partition(".")[0])
+        for n in nodes.values()
+        for r in registers_of((*_terms_of(n.op), *(c for e in n.edges for c in e[0])))
+        if r.partition(".")[0].isdigit()
+    }
+    if not used <= nodes.keys():
+        # a register outlives the node that would have to stand for its own: leave the graph as it is
+        return graph
+    return FoldedGraph(entry, tuple(nodes.get(n.number, n) for n in graph.nodes), tuple(locations))
+
+
+def iter_growing(found: Mapping[tuple[int, ...], int]) -> Iterator[tuple[int, ...]]:
+    """The keys of a dict that grows meanwhile."""
+    done = 0
+    while done < len(found):
+        for key in list(found)[done:]:
+            done += 1
+            yield key
+
+
+def _terms_of(op: Op) -> list[Term]:
+    return [op.guard, op.where, op.counted, *op.returns, *op.counted_returns, *(t for _, t in op.updates)]
+
+
+def _registers_in(key: Any) -> Iterator[str]:
+    """Names of the registers in a frozen picture of local variables."""
+    if not isinstance(key, tuple):
+        return
+    if len(key) == 3 and key[0] == "reg" and isinstance(key[2], str):
+        yield key[2]
+    for part in key:
+        yield from _registers_in(part)
+
+
+def matched(
+    graph: FoldedGraph, other: FoldedGraph, cpu_of: Mapping[int, int], key: Callable[[FoldedNode], Any],
+    rename: Callable[[Any], Any], normal: Callable[[Any], Any],
+) -> dict[int, int] | None:  # fmt: skip
+    """The nodes of ``other`` that correspond to those of ``graph`` when CPUs are renamed; None if the graphs differ.
+
+    ``key`` tells what a node does, with the normal forms of the keys of terms in it; ``rename`` renames the CPUs in
+    such a key and brings it into its normal form.
+    """
+    found: dict[int, int] = {}
+
+    def registers(k: Any) -> Any:
+        if isinstance(k, frozenset):
+            return frozenset(map(registers, k))
+        if not isinstance(k, tuple) or isinstance(k, Cell):
+            return k
+        if len(k) == 3 and k[0] == "reg" and k[2].partition(".")[0].isdigit():
+            number, _, i = k[2].partition(".")
+            return ("reg", k[1], f"{found[int(number)]}.{i}") if int(number) in found else k
+        return tuple(map(registers, k))
+
+    def same(a: int, b: int) -> bool:
+        one, two = graph.nodes[a], other.nodes[b]
+        if cpu_of.get(one.cpu, -1) != two.cpu or one.stack != two.stack:
+            return False
+        return bool(registers(rename(key(one))) == key(two))
+
+    def match(a: Sequence[Any], b: Sequence[Any], queue: list[tuple[int, int]]) -> bool:
+        if len(a) != len(b):
+            return False
+        left = list(b)
+        for conditions, location in a:
+            wanted = frozenset(registers(rename(c.key)) for c in conditions)
+            partner = next(
+                (e for e in left if frozenset(normal(c.key) for c in e[0]) == wanted and _both(location, e[1])), None
+            )
+            if partner is None:
+                return False
+            left.remove(partner)
+            if location == RETURNED:
+                continue
+            ours, theirs = graph.locations[location], list(other.locations[partner[1]])
+            if len(ours) != len(theirs):
+                return False
+            for n in sorted(ours, key=lambda n: n not in found):
+                candidate = found[n] if n in found else next((m for m in theirs if same(n, m)), None)
+                if candidate is None or candidate not in theirs:
+                    return False
+                theirs.remove(candidate)
+                if n not in found:
+                    found[n] = candidate
+                    queue.append((n, candidate))
+        return True
+
+    queue: list[tuple[int, int]] = []
+    if not match(graph.entry, other.entry, queue):
+        return None
+    while queue:
+        a, b = queue.pop()
+        if not match(graph.nodes[a].edges, other.nodes[b].edges, queue):
+            return None
+    return found if len(set(found.values())) == len(found) else None
+
+
+def _both(a: int, b: int) -> bool:
+    return (a == RETURNED) == (b == RETURNED)
+
+
+def op_key(op: Op) -> Any:
+    """What an operation does, as nested tuples: equal keys, equal operations."""
+    updates = frozenset((c, t.key) for c, t in op.updates)
+    return (
+        op.tag, op.guard.key, updates, tuple(t.key for t in op.returns), frozenset(c.key for c in op.choices),
+        op.where.key, op.counted.key, tuple(t.key for t in op.counted_returns),
+    )  # fmt: skip
+
+
+def registers_of(terms: Iterable[Term]) -> set[str]:
+    """Names of the registers in some terms."""
+    return {a.args[0] for t in terms for a in atoms(t, "reg")}

@@ -1,0 +1,295 @@
+"""verify.explore: reductions change no verdict, traces are shortest and replay, and giving up is said, not hidden."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernelmodel.errors import ModelError
+from kernelmodel.folded import RETURNED, fold
+from kernelmodel.kernels import KERNELS, kernel, mutant, variant
+from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.ops import read, write
+from properties.catalogue import PROPERTIES
+from verify.explore.__main__ import main
+from verify.explore.compiled import Compiler
+from verify.explore.distance import Distance
+from verify.explore.finite import Finite
+from verify.explore.model import Model
+from verify.explore.movers import Movers
+from verify.explore.search import Limits, Search, Seen, initial_rows
+from verify.explore.shortest import Shortest
+from verify.explore.solve import NO_DEADLOCK, Explorer
+from verify.explore.symmetry import AsymmetryError, Symmetric
+from verify.explore.table import Transitions
+from verify.scenario import Scenario
+from verify.verdict import Exit, Result
+
+#: one page that is freed, one that may be allocated, two CPUs
+SMALL = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=0), 2)
+#: nobody allocates, the limits change
+UPDATED = Finite(Scenario(cpus=2, frees=1, allocs=0, updates=1), 1)
+TINY = Finite(Scenario(cpus=1, frees=1, allocs=0, updates=0), 1)
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+
+NAMES = [*KERNELS, *MUTANTS]
+
+
+def named(name):
+    return kernel(name) if name in KERNELS else mutant(name)
+
+
+def findings(name, finite, reduce):
+    """What complete searches say: violated properties, reached premises, whether there is a deadlock."""
+    explorer = Explorer(named(name), finite, reduce)
+    properties = [p for p in PROPERTIES.values() if not explorer.why_not(p)]
+    groups = [explorer.search(g) for g in explorer.groups_of(properties)]
+    assert not any(g.found.stopped for g in groups)
+    mine = [(p.name, *next(g.verdict(p) for g in groups if p.name in g.names)) for p in properties]
+    return mine, any(g.found.deadlocks for g in groups), sum(g.found.states for g in groups)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("finite", [SMALL, UPDATED], ids=["alloc", "update"])
+def test_reductions_change_no_verdict(name, finite):
+    if name == "no-flush" and finite is SMALL:
+        finite = Finite(Scenario(cpus=1, frees=1, allocs=1, updates=0), 2)  # else 7 million states unreduced
+    none, movers, full = (findings(name, finite, r) for r in ("none", "movers", "full"))
+    assert none[:2] == movers[:2] == full[:2]
+    assert movers[2] < none[2] / 3
+
+
+def test_reductions_agree_on_two_frees_of_one_cpu():
+    finite = Finite(Scenario(cpus=1, frees=2, allocs=1, updates=0), 3)
+    for name in ("v5.11", "base", "drain-before-high", "isolate-before-disable", "no-migratetype-reread"):
+        assert findings(name, finite, "none")[:2] == findings(name, finite, "full")[:2]
+
+
+def plain_search(model, exact=True):
+    """The number of reachable states, by a set of tuples and nothing else."""
+    compiler = Compiler(model, exact)
+    functions = {
+        (t.number, i): compiler.functions(t, t.at(i)) for t in model.tasks for i in range(len(t.graph.locations))
+    }
+    seen = {tuple(row) for row, _ in model.initial_rows(False)}
+    todo = list(seen)
+    while todo:
+        state = todo.pop()
+        for task in model.tasks:
+            if state[task.location] == RETURNED:
+                continue
+            for function in functions[task.number, state[task.location]]:
+                out = []
+                function(list(state), out)
+                for w, *_ in out:
+                    after = tuple(w)
+                    if after not in seen:
+                        seen.add(after)
+                        todo.append(after)
+    return len(seen)
+
+
+@pytest.mark.parametrize("name", ["v5.11", "base", "drain-before-high"])
+def test_state_count_is_that_of_a_plain_search(name):
+    model = Model(named(name), TINY, [PROPERTIES["no_isolated_page_left"]])
+    found = Search(Transitions(model), Limits(), 0).run(initial_rows(model, False))
+    assert found.states == plain_search(model)
+
+
+def test_page_identities_and_counts_see_the_same_traces():
+    """With one page there is nothing to tell apart, so the numbers of states are equal too."""
+    properties = [PROPERTIES["offline_progress"]]
+    counts = []
+    for identities in (False, True):
+        model = Model(kernel("base"), TINY, properties, identities=identities)
+        counts.append(Search(Transitions(model), Limits(), 0).run(initial_rows(model, False)).states)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("name", [m.name for m in MUTANTS.values() if m.breaks != EQUIVALENT])
+def test_mutant_is_violated_and_replays(name):
+    finite = Finite(Scenario(cpus=2, frees=2, allocs=1, updates=1), 4)
+    verdict = Explorer(mutant(name), finite).demonstrate(PROPERTIES[MUTANTS[name].breaks])
+    assert verdict is not None
+    assert (verdict.result, verdict.replayed) == (Result.VIOLATED, True)
+    assert verdict.trace.splitlines()[-1].startswith("=> ")
+    assert verdict.statistics["steps"] == len(verdict.schedule) - 1
+
+
+@pytest.mark.parametrize("name", ["no-drain", "no-flush", "isolate-before-disable", "no-migratetype-reread", "base"])
+def test_trace_is_as_short_as_breadth_first_search_says(name):
+    prop = PROPERTIES[MUTANTS[name].breaks if name in MUTANTS else "no_isolated_page_left"]
+    finite = Finite(Scenario(cpus=2, frees=1, allocs=1 if prop.needs_tasks else 0, updates=0), 2)
+    model = Model(named(name), finite, [prop])
+    path = Shortest(model, 0, Limits()).find()
+    found = Search(Transitions(model), Limits(), 1).run(initial_rows(model, True))
+    # the level in which the violating step is made; a violated state is found as soon as it is made
+    assert found.violated and len(path.moves) == found.levels - 1
+
+
+def test_lower_bound_never_exceeds_what_is_left():
+    prop = PROPERTIES["no_stray_page"]
+    model = Model(mutant("drain-before-high"), Finite(Scenario(cpus=2, frees=1, allocs=0, updates=0), 1), [prop])
+    path = Shortest(model, 0, Limits()).find()
+    distance, compiler = Distance(model, 0), Compiler(model, True)
+    state = list(path.first)
+    for i, move in enumerate(path.moves):
+        assert distance.of(np.array([state], np.int16).T)[0] <= len(path.moves) - i
+        out = []
+        compiler.functions(move.task, move.task.at(move.location))[move.which](state, out)
+        state = next(w for w, _, _, _, choices in out if choices == move.choices)
+
+
+def test_patch_holds_and_every_premise_is_reached():
+    verdicts = Explorer(kernel("v5.11"), Finite(Scenario(cpus=2, frees=1, allocs=1, updates=1), 3)).decide(
+        list(PROPERTIES.values())
+    )
+    expected = (Result.HOLDS, True)
+    assert {v.property: (v.result, v.reachable) for v in verdicts} == dict.fromkeys(
+        (*PROPERTIES, NO_DEADLOCK), expected
+    )
+
+
+def test_a_task_that_waits_for_itself_is_a_deadlock():
+    explorer = Explorer(mutant("missed-enable-on-isolation-failure"), UPDATED)
+    verdict = explorer.decide([PROPERTIES["limits_exclusive"]])[-1]
+    assert (verdict.property, verdict.result) == (NO_DEADLOCK, Result.VIOLATED)
+    assert "update0 waits at mutex_lock(&pcp_batch_high_lock)" in verdict.reason
+
+
+def test_movers_are_derived_not_listed():
+    """A step inside a section moves, until somebody else reads what it writes."""
+
+    def moves(text, kind):
+        model = Model(kernel(kind), SMALL, [PROPERTIES["no_isolated_page_left"]])
+        movers = Movers(model)
+        (task,) = [t for t in model.tasks if t.spec.kind == "free"]
+        places = [i for i, ns in enumerate(task.graph.locations) if task.graph.nodes[ns[0]].op.text.startswith(text)]
+        return {movers.conditions.get((task.number, i)) is not None for i in places}
+
+    assert moves("list_add(", "v5.11") == {True}
+    counted = "pcp[0]->count +="
+    assert moves(counted, "v5.11") == {True}
+    base = Movers(Model(kernel("base"), SMALL, [PROPERTIES["no_isolated_page_left"]]))
+    # base reads the count of other CPUs: raising it may move only where no offliner will look any more
+    raising = [
+        c
+        for (number, location), c in base.conditions.items()
+        if base.at[number, location][0].node.op.text.startswith(counted)
+    ]
+    assert raising and all(c.away for c in raising)
+
+
+def test_an_order_of_cpus_is_noticed():
+    made = variant(str(EXAMPLES / "last_cpu_first.py"))
+    model = Model(made, SMALL, [PROPERTIES["no_stray_page"]], any_order=True)
+    with pytest.raises(AsymmetryError, match="does not treat CPU 0 and CPU 1 alike"):
+        Symmetric(model)
+    group = Explorer(made, SMALL).search([PROPERTIES["no_stray_page"]])
+    assert "does not treat" in group.how
+    assert group.verdict(PROPERTIES["no_stray_page"])[0] is Result.HOLDS
+
+
+def test_a_kernel_that_spares_one_cpu_is_not_taken_for_a_symmetric_one():
+    class SparesCpu1(kernel("v5.11")):
+        def flush_work(self, cpu):
+            if cpu != 1:
+                yield from super().flush_work(cpu)
+
+    group = Explorer(SparesCpu1, SMALL).search([PROPERTIES["no_stray_page"]])
+    assert "movers, equal pages (" in group.how
+    assert group.verdict(PROPERTIES["no_stray_page"])[0] is Result.VIOLATED
+
+
+def test_a_cell_that_was_taken_to_be_zero_is_watched():
+    explorer = Explorer(mutant("no-migratetype-reread"), SMALL)
+    group = explorer.search([PROPERTIES["isolated_page_not_allocated"]])
+    assert group.verdict(PROPERTIES["isolated_page_not_allocated"])[0] is Result.VIOLATED
+
+
+def test_a_value_kept_across_rounds_of_a_loop_is_refused():
+    class Keeps(kernel("v5.11")):
+        def zone_pcp_update(self, zone):
+            old = 0
+            while True:
+                new = yield read("pcp.high", zone.index, 0)
+                if new == old:
+                    break
+                old = new
+                yield write(1, "pcp.batch", zone.index, 0)
+
+    with pytest.raises(ModelError, match="earlier round of a loop"):
+        Explorer(Keeps, UPDATED).search([PROPERTIES["limits_restored"]])
+
+
+def test_out_of_time_and_out_of_memory_are_undecided():
+    explorer = Explorer(kernel("v5.11"), SMALL, limits=Limits(deadline=0.0))
+    verdict = explorer.decide([PROPERTIES["no_stray_page"]], deadlock=False)[0]
+    assert verdict.result is Result.UNDECIDED and "out of time after" in verdict.reason
+    explorer = Explorer(kernel("v5.11"), SMALL, limits=Limits(memory_mb=1.0))
+    verdict = explorer.decide([PROPERTIES["no_stray_page"]], deadlock=False)[0]
+    assert verdict.result is Result.UNDECIDED and "out of memory" in verdict.reason
+
+
+def test_a_set_of_fingerprints_in_sorted_runs():
+    rng = np.random.default_rng(1)
+    seen, reference = Seen(), set()
+    for _ in range(30):
+        batch = np.unique(rng.integers(0, 500, 40).astype(np.uint64))
+        fresh = batch[seen.unknown(batch)]
+        assert set(fresh.tolist()) == set(batch.tolist()) - reference
+        if len(fresh):
+            seen.add(fresh)
+        reference |= set(batch.tolist())
+    assert len(seen) == len(reference)
+
+
+def test_a_folded_graph_comes_back_to_its_loop():
+    k = kernel("v5.11")(SMALL.scenario.config)
+    graph = fold(k, lambda: k.drain_worker(0), [0], {})
+    ends = [n for n in graph.kept if n.op.tag == "work_end"]
+    assert [t for _, t in ends[0].edges] == [graph.entry[0][1]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--pages", "0"], "--pages 0 is out of range: give 1 to 16 (each of the 1 frees holds one)"),
+        (["--pages", "two"], "invalid int value: 'two'"),
+        (["--frees", "3", "--pages", "2"], "--pages 2 is out of range: give 3 to 16"),
+        (["--batch", "0"], "--batch 0 is out of range: give 1 to 16"),
+        (["--reduce", "some"], "invalid choice: 'some'"),
+        (["--jobs", "0"], "--jobs 0 is out of range: give at least 1"),
+        (["--memory-limit", "-3"], "-3: give a number above 0"),
+        (["--pagse", "3"], "did you mean --pages?"),
+        (["--mutant", "no-drian"], "did you mean no-drain?"),
+        (["--json", "/nonexistent/x.json"], "cannot write /nonexistent/x.json"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, line, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert left.value.code == int(Exit.USAGE)
+    assert line in err and len(err.strip().splitlines()) == 1 and not out
+
+
+def test_json_and_exit_code(tmp_path, capsys):
+    file = tmp_path / "verdicts.json"
+    assert main(["--mutant", "no-drain", "--json", str(file)]) == 1
+    record = json.loads(file.read_text())
+    (verdict,) = record["verdicts"]
+    assert (verdict["property"], verdict["result"], verdict["replayed"]) == ("no_stray_page", "violated", True)
+    assert verdict["statistics"]["steps"] == 18 and verdict["statistics"]["context_switches"] == 1
+    assert record["finite"] == {"pages": 3, "high": 2, "batch": 2, "reduce": "full"}
+    assert "CPU0" in capsys.readouterr().out
+
+
+def test_no_time_exits_with_3_and_keeps_what_there_is(tmp_path, capsys):
+    file = tmp_path / "verdicts.json"
+    assert main(["--timeout", "0.0001", "--json", str(file), "--jobs", "1"]) == int(Exit.UNDECIDED)
+    assert "out of time" in capsys.readouterr().out
+    assert {v["result"] for v in json.loads(file.read_text())["verdicts"]} == {"undecided"}

@@ -1,0 +1,431 @@
+"""The page of a trace: its structure without a browser, and its behaviour in a real one (chromium, over its pipe)."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from queue import Empty, Queue
+
+import pytest
+
+from kernelmodel.errors import ModelError
+from kernelmodel.kernels import KERNELS, kernel, mutant
+from properties.catalogue import find
+from verify.bmc.solve import Engine
+from verify.html import render
+from verify.html.page import embedded
+from verify.html.view import view
+from verify.report import as_json
+from verify.scenario import Scenario
+from verify.trace import Start, TraceStep, boot
+from verify.tracefile import KernelSpec, parse, play, record
+
+SHOWN = {"no-force-all-cpus": "no_stray_page", "no-mutex": "limits_exclusive", "base": "no_isolated_page_left"}
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_browser = pytest.mark.skipif(
+    BROWSER is None,
+    reason="no chromium, chromium-browser or google-chrome on PATH: the page was not tried in a browser",
+)
+
+
+@pytest.fixture(scope="module")
+def films():
+    made = {}
+    for name, prop in SHOWN.items():
+        chosen = kernel(name) if name in KERNELS else mutant(name)
+        options = [f"--{'kernel' if name in KERNELS else 'mutant'}", name]
+        made[name] = play(parse(as_json([Engine(chosen, Scenario()).decide(find(prop))], options, False)))
+    return made
+
+
+@pytest.fixture(scope="module")
+def pages(films, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    for name, film in films.items():
+        (folder / f"{name}.html").write_text(render(film), encoding="utf-8")
+    (folder / "holds.html").write_text(render(serialised()), encoding="utf-8")
+    wide = Engine(mutant("no-mutex"), Scenario(cpus=8)).decide(find("limits_exclusive"))
+    trace = parse(as_json([wide], ["--mutant", "no-mutex", "--cpus", "8"], False))
+    (folder / "wide.html").write_text(render(trace), encoding="utf-8")
+    return folder
+
+
+# --- without a browser ---
+
+
+class Structure(HTMLParser):
+    """Elements left open, and everything that would leave the file."""
+
+    VOID = ("meta", "link", "input", "br", "img")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.outside, self.wrong = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.outside += [v for k, v in attrs.items() if k in ("src", "href", "action") and not v.startswith("data:")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+        else:
+            self.wrong.append(tag)
+
+
+def data_of(text):
+    return json.loads(re.search(r'<script type="application/json" id="trace">(.*?)</script>', text, re.S)[1])
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_page_is_one_well_formed_file_that_asks_for_nothing(films, name):
+    text = render(films[name])
+    structure = Structure(text)
+    assert (structure.open, structure.wrong, structure.outside) == ([], [], [])
+    assert len(set(structure.ids)) == len(structure.ids)
+    assert "<!--@" not in text and "@import" not in text and "url(http" not in text
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
+    assert "default-src 'none'" in text
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_data_tell_each_step_and_each_state(films, name):
+    film, data = films[name], data_of(render(films[name]))
+    assert [s["text"] for s in data["steps"]] == [s.text for s in film.steps]
+    assert len(data["states"]) == len(film.steps) + 1
+    state = {}
+    for changes, frame in zip(data["states"], film.frames, strict=True):
+        state |= changes
+        for cpu in frame.picture.cpus:
+            assert state[f"cpu{cpu.cpu}"]["lists"] == [list(pages) for pages in cpu.lists]
+            assert state[f"cpu{cpu.cpu}"]["count"] == cpu.count
+    assert data["violatedAt"] == film.violation.step and not data["steps"][-1]["minor"]
+
+
+def test_the_pages_that_stray_are_those_left_on_the_list(films):
+    for name in ("no-force-all-cpus", "base"):
+        film, data = films[name], view(films[name])
+        left = [p for pages in film.frames[-1].picture.cpus[0].lists for p in pages]
+        assert data["stray"] == sorted(left) and left
+        moved = {p for step in data["steps"] for p, _ in step["strays"]}
+        assert moved == set(left)
+    assert view(films["no-mutex"])["stray"] == []
+
+
+def test_the_arrows_tell_the_race(films):
+    labels = {
+        name: [a["label"] for a in view(film)["arrows"] if a["kind"] in ("missed", "over")]
+        for name, film in films.items()
+    }
+    assert any(
+        re.match(r"offline0 has read pcp\[0\]->count as 0; alloc\d makes it \d after", x)
+        for x in labels["no-force-all-cpus"]
+    )
+    assert any("migratetype of block 1 as MOVABLE; offline0 makes it ISOLATE" in x for x in labels["base"])
+    assert any(x.startswith("update0 writes pcp[") and "over what offline0 wrote" in x for x in labels["no-mutex"])
+
+
+def test_arrows_and_spans_go_forward_in_time(films):
+    for film in films.values():
+        data = view(film)
+        assert all(0 < a["from"] < a["to"] <= len(film.steps) for a in data["arrows"])
+        assert all(s["to"] is None or s["from"] < s["to"] for s in data["spans"])
+
+
+def test_work_items_have_arrows_for_queue_and_flush(films):
+    data = view(films["no-mutex"])
+    tags = {s["n"]: s["tag"] for s in data["steps"]}
+    pairs = {(tags[a["from"]], tags[a["to"]]) for a in data["arrows"] if a["kind"] == "work"}
+    assert pairs == {("queue_work", "work_begin"), ("work_end", "flush_work")}
+    assert {s["phase"] for s in data["spans"] if s["kind"] == "work"} == {"queued", "running"}
+
+
+def test_a_page_is_the_same_from_a_run_a_trace_and_its_json(films):
+    film = films["base"]
+    recorded = film.recorded()
+    assert render(film) == render(recorded) == render(json.loads(json.dumps(recorded.as_json())))
+
+
+def test_a_trace_that_does_not_fit_is_no_page(films):
+    trace = replace(films["no-force-all-cpus"].recorded(), kernel=KernelSpec("kernel", "v5.11"))
+    with pytest.raises(ModelError, match=r"the trace does not fit v5\.11: step"):
+        render(trace)
+
+
+def test_no_text_can_leave_its_place():
+    text = embedded({"name": "</script><!--<b>&"})
+    assert "<" not in text and ">" not in text and json.loads(text) == {"name": "</script><!--<b>&"}
+
+
+def serialised():
+    """Two tasks one after the other under one mutex, and a free that sees what the second one wrote; nothing is broken."""
+    scenario, spec = Scenario(cpus=2, frees=1, allocs=0), KernelSpec("kernel", "v5.11")
+    start = Start((4, 2), (1, 1), cpu_of={"offline0": 1, "update0": 0, "free0": 0}, block_of={"free0": 0})
+    machine, tasks = boot(spec.load(), scenario, start)
+    machine.run(tasks["update0"])
+    while machine.operation(tasks["offline0"]).text != "mutex_trylock(&pcpu_drain_mutex)":
+        machine.step(tasks["offline0"])
+    machine.run(tasks["free0"])
+    steps = [TraceStep(s.task, "", dict(s.choices), s.cpu) for s in machine.history]
+    return record(spec, scenario, find("limits_exclusive"), "hand", start, steps)
+
+
+def test_a_lock_that_changes_hands_and_a_write_that_is_seen_have_arrows():
+    data = view(play(serialised()))
+    labels = {a["kind"]: a["label"] for a in data["arrows"]}
+    assert labels["lock"] == "pcp_batch_high_lock: update0 unlocks, offline0 gets it"
+    assert labels["seen"].startswith("free0 reads pcp[0]->") and "as offline0 wrote it" in labels["seen"]
+    assert "over" not in labels
+    assert (data["found"], data["violatedAt"], data["stray"]) == ("", None, [])
+    assert "limits_exclusive is not violated" in render(serialised())
+
+
+# --- in a browser ---
+
+
+class Browser:
+    """A headless chromium, driven over --remote-debugging-pipe: no port and no dependency."""
+
+    def __init__(self, profile):
+        to_read, self.write_end = os.pipe()
+        self.read_end, to_write = os.pipe()
+        command = [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", f"--user-data-dir={profile}",
+            "--remote-debugging-pipe", "about:blank",
+        ]  # fmt: skip
+        # the browser wants its pipes as descriptors 3 and 4
+        to_read, to_write = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, to_write))
+        launch = f"import os, sys; os.dup2({to_read}, 3); os.dup2({to_write}, 4); os.execv(sys.argv[1], sys.argv[1:])"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", launch, *command], pass_fds=(to_read, to_write), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(to_read)
+        os.close(to_write)
+        self.answers, self.events, self.last = Queue(), [], 0
+        threading.Thread(target=self._listen, daemon=True).start()
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = None
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    session = None
+
+    def _listen(self):
+        rest = b""
+        while chunk := os.read(self.read_end, 1 << 16):
+            *messages, rest = (rest + chunk).split(b"\0")
+            for message in map(json.loads, messages):
+                self.answers.put(message) if "id" in message else self.events.append(message)
+
+    def call(self, method, **params):
+        self.last += 1
+        message = {"id": self.last, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.write_end, json.dumps(message).encode() + b"\0")
+        while True:
+            try:
+                answer = self.answers.get(timeout=30)
+            except Empty:
+                raise RuntimeError(f"the browser does not answer {method}") from None
+            if answer["id"] == self.last:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def open(self, path, width, height, dark=False, phone=False):
+        self.events.clear()
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
+        self.call("Page.navigate", url="about:blank")
+        self.call(
+            "Page.navigate", url=Path(path.split("#")[0]).as_uri() + "".join("#" + h for h in path.split("#")[1:])
+        )
+        assert self.run(READY)
+
+    def run(self, expression):
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def key(self, name):
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name)
+
+    def complaints(self):
+        """Console errors, exceptions, and requests that leave the file."""
+        found = []
+        for event in self.events:
+            method, params = event["method"], event["params"]
+            if method == "Runtime.exceptionThrown" or (
+                method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert")
+            ):
+                found.append(params)
+            if method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+                found.append(params["entry"])
+            if method == "Network.requestWillBeSent" and params["request"]["url"].startswith("http"):
+                found.append(params["request"]["url"])
+        return found
+
+    def close(self):
+        self.call("Browser.close")
+        self.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    made = Browser(tmp_path_factory.mktemp("profile"))
+    yield made
+    made.close()
+
+
+CHOSEN = """
+[document.documentElement.dataset.step, document.querySelector('.row.chosen')?.id, document.querySelector('#now').innerText]
+"""
+#: the page has been built and painted
+READY = """
+new Promise((done) => {
+  const painted = () => requestAnimationFrame(() => requestAnimationFrame(() => done(true)));
+  const look = () => document.readyState === "complete" && document.documentElement.dataset.step
+    ? painted() : setTimeout(look, 20);
+  look();
+})
+"""
+
+
+@needs_browser
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_keyboard_goes_through_the_steps(browser, pages, films, name):
+    browser.open(str(pages / f"{name}.html"), 1400, 900)
+    end = len(films[name].steps)
+    step, row, now = browser.run(CHOSEN)
+    assert (step, row) == (str(end), f"step-{end}") and films[name].violation.found in now
+    browser.key("ArrowUp")
+    before, row, now = browser.run(CHOSEN)
+    assert int(before) < end and row == f"step-{before}" and films[name].violation.found not in now
+    browser.key("Home")
+    assert browser.run(CHOSEN)[0] == "0"
+    browser.key("ArrowDown")
+    first = browser.run(CHOSEN)[0]
+    shown = next(s["n"] for s in view(films[name])["steps"] if not s["minor"])
+    assert first == str(shown)
+    browser.key("ArrowRight")
+    assert int(browser.run(CHOSEN)[0]) > shown
+    browser.key("End")
+    assert browser.run(CHOSEN)[0] == str(end)
+    assert browser.complaints() == []
+
+
+@needs_browser
+def test_the_mouse_the_slider_and_the_address_choose_a_step(browser, pages, films):
+    steps = view(films["base"])["steps"]
+    shown = [s["n"] for s in steps if not s["minor"]]
+    folded = next(s["n"] for s in steps if s["minor"] and s["n"] < shown[-2])
+    after = next(n for n in shown if n > folded)
+    browser.open(str(pages / "base.html") + f"#step={shown[2]}", 1400, 900)
+    assert browser.run(CHOSEN)[0] == str(shown[2])
+    browser.run(f"document.querySelector('#step-{shown[1]}').click()")
+    assert browser.run(CHOSEN)[1] == f"step-{shown[1]}" and browser.run("location.hash") == f"#step={shown[1]}"
+    browser.run(f"slider.value = {folded}; slider.dispatchEvent(new Event('input'))")
+    assert browser.run(CHOSEN)[0] == str(folded)
+    assert browser.run(f"document.querySelector('#step-{folded}').getBoundingClientRect().height") > 15
+    browser.run("document.querySelector('#next').click()")
+    assert browser.run(CHOSEN)[0] == str(after)
+    browser.run("document.querySelector('#all').click()")
+    browser.key("Home")
+    browser.key("ArrowDown")
+    browser.key("ArrowDown")
+    assert browser.run(CHOSEN)[0] == "2" and browser.run("document.querySelectorAll('.row.minor').length") == 0
+    assert browser.complaints() == []
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 820, 1100, 1400])
+@pytest.mark.parametrize("name", [*SHOWN, "holds", "wide"])
+def test_nothing_sticks_out_and_no_text_is_covered(browser, pages, name, width, dark):
+    browser.open(str(pages / f"{name}.html"), width, 844, dark, phone=width == 390)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    for _ in range(3):
+        browser.key("ArrowUp")
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    # each text lies inside the page, and no two rows' texts lie on each other
+    boxes = browser.run(
+        "[...document.querySelectorAll('.row:not(.minor) .cell > *')].map(e => e.getBoundingClientRect())"
+        ".map(b => [b.left, b.top, b.right, b.bottom])"
+    )
+    assert all(left >= 0 and right <= width + 1 for left, _, right, _ in boxes)
+    ordered = sorted((top, bottom) for _, top, _, bottom in boxes)
+    assert all(b <= t + 1 for (_, b), (t, _) in pairwise(ordered))
+    assert browser.complaints() == []
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_has_enough_contrast(browser, pages, dark):
+    browser.open(str(pages / "no-force-all-cpus.html"), 1400, 1200, dark)
+    found = browser.run(CONTRAST)
+    assert found and all(ratio >= 4.5 for _, ratio in found), sorted(found, key=lambda f: f[1])[:8]
+
+
+@needs_browser
+def test_the_page_can_be_used_without_sight_of_it(browser, pages):
+    browser.open(str(pages / "no-force-all-cpus.html"), 1400, 900)
+    nameless = browser.run(
+        "[...document.querySelectorAll('button, input, [role=listbox], aside, section')]"
+        ".filter(e => !(e.getAttribute('aria-label') || e.innerText || e.labels?.length)).map(e => e.outerHTML)"
+    )
+    assert nameless == []
+    assert browser.run("document.querySelector('#rows').tabIndex") == 0
+    assert (
+        browser.run("document.querySelector('#rows').getAttribute('aria-activedescendant')") == browser.run(CHOSEN)[1]
+    )
+    assert browser.run("document.querySelectorAll('[aria-selected=true]').length") == 1
+    assert browser.run("document.querySelector('#now').getAttribute('aria-live')") == "polite"
+
+
+#: (text, contrast ratio) of every text element against the background that it stands on
+CONTRAST = """
+(() => {
+  const rgb = (c) => c.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const c = rgb(getComputedStyle(e).backgroundColor);
+      if (c.length < 4 || c[3] > 0.5) return c;
+    }
+    return [255, 255, 255];
+  };
+  const styles = getComputedStyle(document.documentElement);
+  const probe = document.body.appendChild(document.createElement("i"));
+  const resolved = (name) => { probe.style.color = `var(${name})`; return rgb(getComputedStyle(probe).color); };
+  const ratio = (a, b) => { const [x, y] = [light(a), light(b)].sort((p, q) => q - p); return (x + 0.05) / (y + 0.05); };
+  const found = [];
+  for (const e of document.querySelectorAll("body *:not(script):not(style):not(svg *)")) {
+    if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !e.getClientRects().length) continue;
+    if (e.closest(":disabled")) continue;
+    const grounds = e.closest(".row") ? ["--page", "--irq", "--select"].map(resolved) : [ground(e)];
+    for (const g of grounds) found.push([e.textContent.slice(0, 30), ratio(rgb(getComputedStyle(e).color), g)]);
+  }
+  probe.remove();
+  return found;
+})()
+"""

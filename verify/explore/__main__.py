@@ -1,0 +1,200 @@
+"""``python -m verify.explore``: every interleaving of a finite configuration."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from kernelmodel.errors import ModelError
+from kernelmodel.text import KernelText
+from kernelmodel.v5_11 import V5_11
+from properties.property import Property
+from verify.explore.finite import Finite
+from verify.explore.promela import write_promela
+from verify.explore.search import Limits
+from verify.explore.solve import ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
+from verify.options import (
+    EXIT_CODES,
+    Parser,
+    add_kernel,
+    add_property,
+    add_scenario,
+    expected_of,
+    fail,
+    kernel_of,
+    listing,
+    positive_number,
+    positive_seconds,
+    properties_of,
+    scenario_of,
+    writable,
+)  # fmt: skip
+from verify.output import write_traces
+from verify.report import SAID, as_json, heading, line, write_json
+from verify.verdict import Exit, Result, Verdict, worst
+
+_DEFAULT = Finite(
+    scenario_of(argparse.Namespace(cpus=2, frees=1, allocs=1, updates=1, offlines=1, rounds=1, spread=False)), 3
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(
+        prog="python -m verify.explore",
+        description="Searches every interleaving of a finite configuration, and prints a shortest counterexample, with the "
+        "fewest context switches among the shortest, for each property that is violated.  With no option: v5.11.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_kernel(p)
+    add_scenario(p, _DEFAULT.scenario, rounds=False)
+    p.add_argument("--pages", type=int, metavar="N", help="pages in all (default: one for each free and two more)")
+    p.add_argument(
+        "--high", type=int, default=_DEFAULT.high, metavar="N", help="pcp->high at the start (default %(default)s)"
+    )
+    p.add_argument(
+        "--batch", type=int, default=_DEFAULT.batch, metavar="N", help="pcp->batch at the start (default %(default)s)"
+    )
+    add_property(p)
+    p.add_argument(
+        "--reduce", choices=REDUCTIONS, default="full",
+        help="none: each step of each page; movers: steps that need no interleaving are performed at once; full: and "
+        "equal pages, tasks and CPUs are not told apart (default)",
+    )  # fmt: skip
+    p.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)"
+    )
+    p.add_argument(
+        "--memory-limit", type=positive_number, metavar="MB", help="give up beyond so much memory: undecided"
+    )
+    p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
+    p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
+    p.add_argument("--trace", metavar="FILE", help="write the first counterexample, for `python -m verify.replay FILE`")
+    p.add_argument("--html", metavar="FILE", help="write the first counterexample as one page for a browser")
+    p.add_argument("--promela", metavar="FILE", help="write the model for SPIN, unreduced, and search nothing")
+    p.add_argument("--quiet", action="store_true", help="print nothing but violations; the exit code tells the rest")
+    p.add_argument("--list", action="store_true", help="list kernels, mutants and properties")
+    return p
+
+
+@dataclass(slots=True)
+class Run:
+    """A command under way: what was decided so far is kept whatever comes."""
+
+    options: argparse.Namespace
+    explorer: Explorer
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def go(self, properties: Sequence[Property], first_only: bool) -> None:
+        """Decide; with ``first_only`` a violation of the first property ends it."""
+        rest = list(properties)
+        if first_only and self._may_break(properties[0]):
+            found = self.explorer.demonstrate(properties[0])
+            if found is not None:
+                self._take(found)
+                others = [p.name for p in rest[1:] if not self.explorer.why_not(p)]
+                if not self.options.quiet:
+                    print(f"  not checked: {', '.join([*others, NO_DEADLOCK])} (--property all checks them too)")
+                return
+        for verdict in self.explorer.decide(rest, deadlock=not self.options.property or "all" in self.options.property):
+            self._take(verdict)
+
+    def _may_break(self, prop: Property) -> bool:
+        """Whether a violation is likely enough to look for it in small configurations first."""
+        if self.options.variant:
+            return True
+        return expected_of(self.options, self.explorer.kernel, prop, self.explorer.finite.scenario) is Result.VIOLATED
+
+    def _take(self, verdict: Verdict) -> None:
+        known = {p.name: p for p in properties_of(argparse.Namespace(property=["all"], kernel=None, mutant=None))[0]}
+        prop = known.get(verdict.property)
+        if prop is not None:
+            expected = expected_of(self.options, self.explorer.kernel, prop, self.explorer.finite.scenario)
+            verdict = replace(verdict, expected=expected)
+        self._progress("")
+        if not self.verdicts and not self.options.quiet:
+            print(heading(verdict))
+        self.verdicts.append(verdict)
+        if not self.options.quiet or verdict.result is Result.VIOLATED:
+            print(line(verdict), flush=True)
+        if verdict.trace:
+            print("\n" + verdict.trace + "\n", flush=True)
+
+    def _progress(self, text: str) -> None:
+        if sys.stderr.isatty() and not self.options.quiet:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    def finish(self, interrupted: bool) -> Exit:
+        """Write what was asked for and tell the exit code."""
+        code = worst(self.verdicts)
+        if interrupted:
+            code = max(code, Exit.UNDECIDED)
+        finite = self.explorer.finite
+        record = {
+            **as_json(self.verdicts, sys.argv[1:], interrupted), "exit": int(code), "scenario": asdict(finite.scenario),
+            "finite": {"pages": finite.pages, "high": finite.high, "batch": finite.batch, "reduce": self.explorer.reduce},
+        }  # fmt: skip
+        try:
+            if self.options.json:
+                write_json(self.options.json, record)
+            write_traces(self.verdicts, self.options)
+        except OSError as error:
+            fail(f"python -m verify.explore: cannot write {error.filename}: {error.strerror}")
+        return code
+
+
+def finite_of(options: argparse.Namespace) -> Finite:
+    """The configuration that the options describe."""
+    scenario = scenario_of(options)
+    pages = scenario.frees + 2 if options.pages is None else options.pages
+    return Finite(scenario, pages, options.high, options.batch)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    if options.list:
+        print(listing())
+        return int(Exit.OK)
+    try:
+        if options.jobs < 1:
+            raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
+        finite = finite_of(options)
+        kernel: type[KernelText] = kernel_of(options) or V5_11
+        properties, stop = properties_of(options)
+        writable([options.json, options.trace, options.html, options.promela])
+        if options.promela:
+            states = write_promela(options.promela, kernel, finite, [p for p in properties if p.applies_to(kernel)])
+            if not options.quiet:
+                print(f"{options.promela}: {states}")
+            return int(Exit.OK)
+    except ModelError as error:
+        fail(f"python -m verify.explore: {error}")
+    gc.disable()
+    deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    explorer = Explorer(kernel, finite, options.reduce, Limits(deadline, options.memory_limit), options.jobs)
+    run = Run(options, explorer)
+    explorer.progress = run._progress if sys.stderr.isatty() else None
+    interrupted = False
+    try:
+        named = options.kernel or options.mutant or options.variant
+        run.go(properties, first_only=bool(named) and stop)
+    except KeyboardInterrupt:
+        interrupted = True
+        print(f"\n{ENGINE}: interrupted; what was decided is kept", file=sys.stderr)
+    except ModelError as error:
+        fail(f"python -m verify.explore: {error}")
+    code = run.finish(interrupted)
+    if not options.quiet:
+        print(f"exit {int(code)}: {SAID[code]}")
+    return int(code)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,116 @@
+"""From a path of the search to a trace that the concrete model has replayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kernelmodel.text import KernelText
+from properties.property import Property
+from verify.columns import columns
+from verify.explore.finite import ALLOC_TYPE, Finite
+from verify.explore.model import Model
+from verify.explore.shortest import Path
+from verify.trace import MismatchError, Start, TraceStep, as_json, rerun
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A counterexample as people and files get it; ``replayed`` says that the concrete model violated the property too."""
+
+    found: str
+    text: str
+    schedule: tuple[dict[str, Any], ...]
+    replayed: bool
+
+
+def shown(kernel: type[KernelText], model: Model, path: Path, prop: Property) -> Shown:
+    """Replay a path on the concrete model, and print it as columns."""
+    start, steps = trace_of(model, path)
+    try:
+        found = rerun(kernel, model.finite.scenario, start, steps, prop)
+    except MismatchError as error:
+        return Shown(f"the trace does not fit the concrete model: {error}", "", (), False)
+    if not found.violations:
+        return Shown("the concrete model does not violate the property on this trace", "", (), False)
+    violation = found.violations[0]
+    cpu = None if violation.check is None else violation.check.cpu
+    text = columns(start, found.steps[: violation.step], found.accesses[: violation.step], violation.found, cpu)
+    return Shown(violation.found, text, as_json(start, found), True)
+
+
+def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
+    """The start and the steps of a path, each with the CPU on which it is made."""
+    homes = _homes(model, path)
+    start = Start(
+        limits=(model.finite.high, model.finite.batch),
+        block_types=tuple(int(t) for t in model.config.block_types),
+        cpu_of={t.spec.name: homes[t.number] for t in model.tasks if t.spec.kind != "worker"},
+        block_of={
+            t.spec.name: path.first[t.slots[f"{t.spec.name}.block"]]
+            for t in model.tasks
+            if t.spec.kind == "free" and f"{t.spec.name}.block" in t.slots
+        },
+        type_of={t.spec.name: ALLOC_TYPE for t in model.tasks if t.spec.kind == "alloc"},
+    )
+    owner: dict[int, int] = {}
+    where = dict(homes)
+    steps = []
+    for move in path.moves:
+        node = move.task.at(move.location)[move.which]
+        number = move.task.number
+        cpu = node.cpu
+        if cpu < 0:
+            # whoever has interrupts on leaves a CPU that somebody else has for himself
+            free = [c for c in model.config.cpus if owner.get(c, number) == number]
+            cpu = where[number] if where[number] in free else free[0]
+        where[number] = cpu
+        if node.op.tag == "irq_save":
+            owner[cpu] = number
+        elif node.op.tag == "irq_restore":
+            owner.pop(cpu, None)
+        choices = {c.args[0]: _value(c.sort, x) for c, x in zip(node.op.choices, move.choices, strict=True)}
+        steps.append(TraceStep(move.task.spec.name, "", choices, cpu))
+    return start, steps
+
+
+def _value(sort: str, x: int) -> int:
+    return bool(x) if sort == "bool" else x
+
+
+def _homes(model: Model, path: Path) -> dict[int, int]:
+    """A CPU for each task: where it first has to be; the others keep away from those, if there are enough CPUs."""
+    homes: dict[int, int] = {}
+    for move in path.moves:
+        cpu = move.task.at(move.location)[move.which].cpu
+        if cpu >= 0:
+            homes.setdefault(move.task.number, cpu)
+    acting = {m.task.number for m in path.moves}
+    taken = {c for n, c in homes.items() if n in acting and model.tasks[n - 1].spec.kind != "worker"}
+    spare = [c for c in model.config.cpus if c not in taken] or list(model.config.cpus)
+    for task in model.tasks:
+        if task.number not in homes:
+            homes[task.number] = int(task.spec.cpu or 0) if task.spec.kind == "worker" else spare[0]
+            if task.number in acting and len(spare) > 1:
+                spare = spare[1:]
+    return homes
+
+
+def smaller(finite: Finite) -> list[Finite]:
+    """Configurations within ``finite``, the smaller ones first, itself last."""
+    s = finite.scenario
+    found = []
+    for frees in range(s.frees + 1):
+        for allocs in range(s.allocs + 1):
+            for updates in range(s.updates + 1):
+                for cpus in range(min(2, s.cpus), s.cpus + 1):
+                    pages = finite.pages if allocs else max(1, frees)
+                    scenario = replace(s, cpus=cpus, frees=frees, allocs=allocs, updates=updates)
+                    found.append(Finite(scenario, pages, finite.high, finite.batch))
+    found.sort(key=lambda f: (_tasks(f), f.scenario.cpus, f.scenario.updates, f.scenario.allocs))
+    return found if finite in found else [*found, finite]
+
+
+def _tasks(finite: Finite) -> int:
+    s = finite.scenario
+    return s.frees + s.allocs + s.updates

@@ -1,0 +1,90 @@
+"""The finite configuration that is searched: tasks, pages, limits, and the states in which a search begins."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kernelmodel.errors import ModelError
+from kernelmodel.mmzone import MigrateType
+from verify.scenario import LARGEST, Scenario
+
+#: pages and limits beyond this are refused: states would be counted in billions
+MOST = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Finite:
+    """A scenario with numbers: ``pages`` in all, of which each freeing task holds one; limits ``high`` and ``batch``.
+
+    A zone_pcp_update() finds the limits as they are, or both one larger.  Every assignment of pages to pageblocks is
+    searched: the freed pages and the others may each be in any block.
+    """
+
+    scenario: Scenario
+    pages: int = 3
+    high: int = 2
+    batch: int = 2
+
+    def __post_init__(self) -> None:
+        frees = self.scenario.frees
+        for name, least, most in (("pages", max(1, frees), MOST), ("high", 0, MOST), ("batch", 1, MOST)):
+            n = getattr(self, name)
+            if not least <= n <= most:
+                why = f" (each of the {frees} frees holds one)" if name == "pages" and n < frees else ""
+                raise ModelError(f"--{name} {n} is out of range: give {least} to {most}{why}")
+        if self.scenario.cpus > LARGEST:
+            raise ModelError(f"--cpus {self.scenario.cpus} is out of range")
+
+    @property
+    def new_limits(self) -> tuple[tuple[int, int], ...]:
+        """What zone_set_pageset_high_and_batch() may compute: (high, batch)."""
+        return ((self.high, self.batch), (self.high + 1, self.batch + 1))
+
+    def page_blocks(self, symmetric: bool) -> Iterator[tuple[int, ...]]:
+        """Each assignment of pages to pageblocks: page i < frees is held by the i-th freeing task, the others are free.
+
+        ``symmetric``: those that differ in the order of equal pages only are given once.
+        """
+        blocks = range(1 + self.scenario.offlines)
+        choose = itertools.combinations_with_replacement if symmetric else None
+        frees, rest = self.scenario.frees, self.pages - self.scenario.frees
+        held = choose(blocks, frees) if choose else itertools.product(blocks, repeat=frees)
+        spare = list(choose(blocks, rest) if choose else itertools.product(blocks, repeat=rest))
+        for first in held:
+            for others in spare:
+                yield (*first, *others)
+
+    def bound(self) -> str:
+        """The bound in words."""
+        s = self.scenario
+        tasks = [
+            f"{s.frees} frees",
+            f"{s.allocs} allocs",
+            f"{s.offlines} offline_pages()",
+            f"{s.updates} zone_pcp_update()",
+        ]
+        tasks = [t.replace("1 frees", "1 free").replace("1 allocs", "1 alloc") for t in tasks]
+        where = "the i-th free and alloc on CPU i" if s.spread else "each free and alloc on any CPU"
+        return (
+            f"{count(s.cpus, 'CPU')}, {count(self.pages, 'page')} in every assignment to pageblocks, {tasks_in_words(s)}, a"
+            f" drain worker on each CPU; {where}; high {self.high}, batch {self.batch}, or both one larger after an update;"
+            " pcplists empty at the start; any number of rounds of offline_pages()'s loop, with no migration of its own;"
+            " all interleavings"
+        )
+
+
+def count(n: int, what: str) -> str:
+    """``n`` of something in words."""
+    return f"{n} {what}{'' if n == 1 or what.endswith(')') else 's'}"
+
+
+def tasks_in_words(s: Scenario) -> str:
+    """The tasks of a scenario, but for the workers."""
+    every = [(s.frees, "free"), (s.allocs, "alloc"), (s.offlines, "offline_pages()"), (s.updates, "zone_pcp_update()")]
+    return ", ".join(count(n, what) for n, what in every if n) or "no tasks"
+
+
+#: the migratetype that every alloc asks for
+ALLOC_TYPE = int(MigrateType.MOVABLE)

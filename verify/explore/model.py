@@ -1,0 +1,342 @@
+"""A kernel and a finite configuration as a transition system: folded control graphs, columns, initial states.
+
+A state is a row of small integers: one column for each cell that takes more than one value, and for each task one for
+its location and some for its live registers.  Pages are counted per pageblock and place (the cells ``pcp.nr``,
+``held`` and ``free``), or, with ``identities``, each page has a column that says where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kernelmodel.cells import CELLS, initial, layout
+from kernelmodel.errors import ModelError
+from kernelmodel.folded import RETURNED, FoldedGraph, FoldedNode, fold, registers_of
+from kernelmodel.ops import Op, Routine
+from kernelmodel.terms import Cell, Term, atoms, land, load, lor
+from kernelmodel.text import KernelText
+from properties.property import Check, Property
+from verify.explore.finite import ALLOC_TYPE, Finite
+from verify.explore.values import ValueAnalysis, Values, possible
+from verify.scenario import TaskSpec
+
+#: cells that count pages; with identities they are computed from where each page is
+COUNTS = ("pcp.nr", "held", "free")
+#: where a page is: free in the buddy, or held by the task with that number, or (PCPLIST + …) on a pcplist
+BUDDY = 0
+#: only compared with 0, and never 0 here, for pageblock 0 stays online: what is read may be the first value
+NEVER_ZERO = ("zone.present_pages",)
+#: no task of a scenario takes a CPU up or down
+NEVER_WRITTEN = ("cpu_online",)
+#: operations whose choices are fixed, for a page to migrate is never found
+FINDS_NOTHING = ("scan_movable_pages",)
+#: the kinds of tasks that wait for work when nothing is left to do
+DAEMONS = ("worker",)
+#: operations with which a bounded search goes no further
+_LEFT_OUT = ("migrate",)
+
+
+@dataclass(slots=True, eq=False)
+class TaskModel:
+    """A task: its graph, the column of its location, and its registers' columns (``slots``)."""
+
+    spec: TaskSpec
+    graph: FoldedGraph
+    location: int
+    slots: dict[str, int]
+    live: tuple[frozenset[str], ...]
+    parameters: dict[str, tuple[int, ...]]
+
+    @property
+    def number(self) -> int:
+        """The task's identity in cells."""
+        return self.spec.number
+
+    def at(self, location: int) -> list[FoldedNode]:
+        """The operations that the task may perform at a location."""
+        return [self.graph.nodes[n] for n in self.graph.locations[location]]
+
+
+@dataclass(frozen=True, slots=True)
+class StateCheck:
+    """A check of a state property, by the property's position."""
+
+    prop: int
+    check: Check
+
+
+class Model:
+    """The transition system of a kernel in a finite configuration."""
+
+    def __init__(
+        self,
+        kernel: type[KernelText],
+        finite: Finite,
+        properties: list[Property],
+        identities: bool = False,
+        any_order: bool = False,
+    ) -> None:
+        """``any_order``: loops over CPUs take them in every order, which makes CPUs interchangeable."""
+        self.kernel, self.finite, self.identities = kernel, finite, identities
+        self.config = finite.scenario.config
+        self.properties = properties
+        self.any_order = any_order
+        instance = kernel(self.config)
+        specs = finite.scenario.tasks()
+        cpus = list(self.config.cpus)
+        fixed = {c: initial(self.config, c) for c in layout(self.config) if c.name in (*NEVER_ZERO, *NEVER_WRITTEN)}
+        graphs = [
+            fold(instance, _maker(s, instance), cpus if s.cpu is None else [s.cpu], fixed, any_order, _left_out)
+            for s in specs
+        ]
+        for node in (n for g in graphs for n in g.kept):
+            if any(c.name in NEVER_WRITTEN for c, _ in node.op.updates):
+                raise ModelError(f"{node.stack[0]}() changes {node.op.text}: CPUs do not come and go in verify.explore")
+        self._forget_when_irqs_come_on(graphs)
+        self.state_checks = [StateCheck(i, c) for i, p in enumerate(properties) for c in p.state_checks(self.config)]
+        self._analyse(specs, graphs)
+        self.columns: list[Any] = []
+        self.address: dict[Cell, int] = {}
+        self._place_cells(graphs)
+        self.tasks = [self._task(s, g) for s, g in zip(specs, graphs, strict=True)]
+        self.width = len(self.columns)
+        self._place_counts()
+
+    # --- cells ---
+
+    def _forget_when_irqs_come_on(self, graphs: list[FoldedGraph]) -> None:
+        """Ghosts that each section with interrupts off sets anew are reset where it ends: nobody reads them then."""
+        watched = {
+            c for p in self.properties for s in p.state_checks(self.config) for c in cells_in((s.premise, s.violation))
+        }
+        nodes = [n for g in graphs for n in g.kept]
+        for cpu in self.config.cpus:
+            saves = [n for n in nodes if n.op.tag == "irq_save" and n.cpu == cpu]
+            if not saves:
+                continue
+            fresh = (
+                set.intersection(*({c for c, _ in n.op.updates} for n in saves)) - {Cell("irqs_off", (cpu,))} - watched
+            )
+            for n in nodes:
+                if not (n.irqs_off and n.cpu == cpu):
+                    fresh -= self._looked_at(n)
+                if n not in saves:
+                    fresh -= {c for c, _ in n.op.updates}
+            for g in graphs:
+                read = set().union(*(self._looked_at(n) for n in g.kept))
+                for n in g.kept:
+                    if n in saves:
+                        n.op = replace(n.op, updates=tuple(u for u in n.op.updates if u[0] not in fresh - read))
+                    if n.op.tag == "irq_restore" and n.cpu == cpu:
+                        resets = tuple((c, Term("const", (0,), "int")) for c in sorted(fresh & read))
+                        n.op = replace(n.op, updates=(*n.op.updates, *resets))
+
+    def _looked_at(self, node: FoldedNode) -> set[Cell]:
+        """The cells that an operation, or a property that judges it, reads."""
+        checks = [c for p in self.properties for c in p.step_checks(self.config, node.op)]
+        return cells_in((*_read(node.op), *(t for c in checks for t in (c.premise, c.violation))))
+
+    def _analyse(self, specs: list[TaskSpec], graphs: list[FoldedGraph]) -> None:
+        self.initial_values = {c: frozenset(self._initial(c)) for c in layout(self.config)}
+        operations = []
+        for spec, graph in zip(specs, graphs, strict=True):
+            returned = {f"{n.number}.{i}": t for n in graph.kept for i, t in enumerate(n.op.returns)}
+            known: dict[str, Values] = {n: frozenset(self.parameter(n, lo, hi)) for n, lo, hi in spec.parameters}
+            known["me"] = frozenset((spec.number,))
+            for node in graph.kept:
+                used = registers_of(t for _, t in node.op.updates) | registers_of((node.op.where,))
+                regs = {n: known[n] for n in used if n in known}
+                # one level is enough for the registers that decide which list a page goes to
+                regs |= {n: self._returned_values(returned[n]) for n in used if n in returned}
+                operations.append((node.op, regs))
+        self.analysis = ValueAnalysis(self.initial_values, operations, self.finite.pages)
+
+    def _returned_values(self, term: Term) -> Values:
+        types = {a.args[0].name for a in atoms(term, "cell")}
+        if types and types <= {"pageblock.migratetype"}:
+            # whatever a pageblock's type can become: it is itself part of the analysis, so be generous here
+            return frozenset((ALLOC_TYPE, 4))
+        return possible(term, lambda _: None, {}, {})
+
+    def parameter(self, name: str, least: int, greatest: int) -> tuple[int, ...]:
+        """The values of a task's open input."""
+        return (ALLOC_TYPE,) if name.endswith(".migratetype") else tuple(range(least, greatest + 1))
+
+    def _initial(self, cell: Cell) -> set[int]:
+        f = self.finite
+        if cell.name in ("pcp.high", "zone.pageset_high"):
+            return {f.high}
+        if cell.name in ("pcp.batch", "zone.pageset_batch"):
+            return {f.batch}
+        if cell.name in ("free", "held", "pages"):
+            return set(range(f.pages + 1))
+        if cell.name in ("pcp.nr", "misplaced"):
+            return {0}
+        return {int(initial(self.config, cell))}
+
+    def value_of(self, cell: Cell) -> Term | None:
+        """The constant that the cell always is, if it is one."""
+        found = self.analysis.constant(cell)
+        return None if found is None else Term("const", (found,), CELLS[cell.name][0])
+
+    def _place_cells(self, graphs: list[FoldedGraph]) -> None:
+        used: set[Cell] = set()
+        for graph in graphs:
+            for node in graph.kept:
+                used |= self._looked_at(node)
+        for s in self.state_checks:
+            used |= {a.args[0] for t in (s.check.premise, s.check.violation) for a in atoms(t, "cell")}
+        used |= {Cell("irqs_off", (c,)) for c in self.config.cpus}
+        self._counts: list[Cell] = []
+        for cell in layout(self.config):
+            if self.analysis.constant(cell) is not None:
+                continue
+            if cell not in used and not (self.identities and cell.name in COUNTS):
+                continue
+            if self.identities and cell.name in COUNTS:
+                self._counts.append(cell)
+                continue
+            self.address[cell] = len(self.columns)
+            self.columns.append(cell)
+        self.where: list[int] = []
+        self.block: list[int] = []
+        if self.identities:
+            for page in range(self.finite.pages):
+                self.where.append(len(self.columns))
+                self.columns.append(("where", page))
+            for page in range(self.finite.pages):
+                self.block.append(len(self.columns))
+                self.columns.append(("block", page))
+
+    def _place_counts(self) -> None:
+        """Counts that are computed from where pages are get addresses beyond the columns."""
+        for cell in self._counts:
+            self.address[cell] = self.width + self._counts.index(cell)
+        self.virtual = {self.address[c]: c for c in self._counts}
+        self.extent = self.width + len(self._counts)
+
+    # --- tasks ---
+
+    def _task(self, spec: TaskSpec, graph: FoldedGraph) -> TaskModel:
+        location = len(self.columns)
+        self.columns.append(("location", spec.name))
+        live = live_registers(graph)
+        slots: dict[str, int] = {}
+        used: dict[int, set[str]] = {}
+        conflicts: dict[str, set[str]] = {}
+        for registers in live:
+            for r in registers:
+                conflicts.setdefault(r, set()).update(registers - {r})
+        for r in sorted(conflicts, key=lambda r: (-len(conflicts[r]), r)):
+            slot = next((s for s, names in used.items() if not names & conflicts[r]), None)
+            if slot is None:
+                slot = len(self.columns)
+                self.columns.append(("register", spec.name, len(used)))
+                used[slot] = set()
+            used[slot].add(r)
+            slots[r] = slot
+        parameters = {n: self.parameter(n, lo, hi) for n, lo, hi in spec.parameters}
+        return TaskModel(spec, graph, location, slots, tuple(live), parameters)
+
+    def guard(self, task: TaskModel, node: FoldedNode, exact: bool) -> Term:
+        """When the task may perform the operation; ``exact``: also, a CPU with interrupts on must be there for it."""
+        if not exact or node.op.tag in ("irq_save", "irq_restore"):
+            return node.op.guard
+        cpus = list(self.config.cpus) if node.cpu < 0 else [node.cpu]
+        off = [load(Cell("irqs_off", (c,))) for c in cpus]
+        return land(node.op.guard, lor(*(o == 0 for o in off), *(o == task.number for o in off if node.cpu >= 0)))
+
+    # --- initial states ---
+
+    def initial_rows(self, symmetric: bool) -> Iterator[tuple[list[int], tuple[int, ...]]]:
+        """Each initial state as a row, with the pageblock of each page."""
+        frees = [t for t in self.tasks if t.spec.kind == "free"]
+        for blocks in self.finite.page_blocks(symmetric):
+            cells = {c: min(v) for c, v in self.initial_values.items()}
+            for b in range(self.config.nr_blocks):
+                held = sum(x == b for x in blocks[: len(frees)])
+                cells[Cell("held", (b,))] = held
+                cells[Cell("free", (b,))] = sum(x == b for x in blocks) - held
+                cells[Cell("pages", (b,))] = sum(x == b for x in blocks)
+            row = [0] * self.width
+            for cell, column in self.address.items():
+                if column < self.width:
+                    row[column] = int(cells[cell])
+            for page, column in enumerate(self.block):
+                row[column] = blocks[page]
+            for page, column in enumerate(self.where):
+                row[column] = frees[page].number if page < len(frees) else BUDDY
+            for task in self.tasks:
+                row[task.location] = _only(task.graph.entry)
+                for name, values in task.parameters.items():
+                    if name in task.slots:
+                        row[task.slots[name]] = blocks[frees.index(task)] if task.spec.kind == "free" else values[0]
+            yield row, blocks
+
+    def on_list(self, cell: Cell) -> int:
+        """The code of "on the pcplist of ``cell``" (a cell pcp.nr) in the column of a page."""
+        _, cpu, kind, _ = (int(i) for i in cell.index)
+        return 1 + len(self.tasks) + cpu * 3 + kind
+
+
+def _maker(spec: TaskSpec, kernel: KernelText) -> Callable[[], Routine]:
+    return lambda: spec.make(kernel)
+
+
+def _left_out(op: Op) -> bool:
+    return op.tag in _LEFT_OUT
+
+
+def _only(entry: tuple[tuple[tuple[Term, ...], int], ...]) -> int:
+    return entry[0][1]
+
+
+def _read(op: Op) -> list[Term]:
+    """What an operation reads; what it adds to, or joins with, is not read by that."""
+    constraint = (op.where, op.counted) if op.tag not in FINDS_NOTHING else ()
+    return [op.guard, *constraint, *returns_of(op), *(_without_self(c, t) for c, t in op.updates)]
+
+
+def _without_self(cell: Cell, term: Term) -> Term:
+    if term.op in "+-" and len(term.args) == 2 and term.args[0].op == "cell" and term.args[0].args[0] == cell:
+        return term.args[1]  # type: ignore[no-any-return]
+    if term.op == "or":
+        return lor(*(t for t in term.args if not (t.op == "cell" and t.args[0] == cell)))
+    return term
+
+
+def returns_of(op: Op) -> tuple[Term, ...]:
+    """What the operation returns, by free pages where it can be told by them."""
+    return op.counted_returns or op.returns
+
+
+def live_registers(graph: FoldedGraph) -> list[frozenset[str]]:
+    """For each location the registers that may be read before they are written again."""
+    uses = [
+        registers_of((n.op.guard, n.op.where, n.op.counted, *returns_of(n.op), *(t for _, t in n.op.updates))) - {"me"}
+        for n in graph.nodes
+    ]
+    defined = [{f"{n.number}.{i}" for i in range(len(n.op.returns))} for n in graph.nodes]
+    live: list[frozenset[str]] = [frozenset()] * len(graph.locations)
+    changed = True
+    while changed:
+        changed = False
+        for location in range(len(graph.locations) - 1, -1, -1):
+            new: set[str] = set()
+            for n in graph.locations[location]:
+                after: set[str] = set()
+                for conditions, target in graph.nodes[n].edges:
+                    after |= registers_of(conditions)
+                    if target != RETURNED:
+                        after |= live[target]
+                new |= uses[n] | (after - defined[n])
+            if new != live[location]:
+                live[location], changed = frozenset(new), True
+    return live
+
+
+def cells_in(terms: Iterable[Term]) -> set[Cell]:
+    """The cells of some terms."""
+    return {a.args[0] for t in terms for a in atoms(t, "cell")}

@@ -1,0 +1,571 @@
+"""Which operations need no interleaving: Lipton's left movers, derived from what operations read, write and wait for.
+
+A task that comes to an operation A may perform it at once, before anybody else moves, if A commutes to the left of
+everything that the others can do before it: whoever performs B and then A could have performed A and then B, with the
+same state after both, the same outcome of B, and no violation lost.  (Lipton 1975; as a persistent set of one task,
+Godefroid 1996.)  Three things make the analysis precise enough:
+
+- *facts*: values of cells that hold whenever a task is at a location and that no other task can change then, such as
+  "irqs_off[c] is me" in a section with interrupts off, or "the mutex is mine".  Two tasks whose facts contradict each
+  other are never at these locations together.  Locks are not named here: they are cells with guards like any other.
+- *conditions*: where A commutes only if a cell has a certain value when A fires (no work is pending), the value is
+  looked at in each state, and A waits its turn like any other operation where it is different.
+- *preservation* instead of invisibility: an operation that can make a state property's violation true, but never
+  false again, may move; only whether a violation is reached matters here.
+
+Operations to which a loop comes back never move, so nobody is held up for ever.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kernelmodel.cells import CELLS
+from kernelmodel.folded import RETURNED, FoldedNode
+from kernelmodel.terms import Cell, Term, atoms, const, evaluate, lnot, lor, substitute, substitute_cells
+from verify.explore.model import COUNTS, FINDS_NOTHING, Model, TaskModel, cells_in, returns_of
+from verify.explore.values import Values, conjuncts, possible
+
+#: cells taken to be 0 always; a search that finds one that is not has to be done again without (see solve.py)
+ASSUMED_ZERO = ("misplaced",)
+#: kinds of tasks whose location an operation may depend on: a condition on each of many tasks would cost too much
+_FEW = ("worker", "offline", "update")
+#: more combinations of values than this are not tried: the operations then count as dependent
+_MOST_COMBINATIONS = 4000
+
+Facts = dict[Cell, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """When an operation may be performed at once: cells have these values, and tasks are not at these locations."""
+
+    values: tuple[tuple[Cell, int], ...] = ()
+    away: tuple[tuple[TaskModel, frozenset[int]], ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Footprint:
+    """An operation at a location of a task, with constants and its task's number put in."""
+
+    task: TaskModel
+    location: int
+    node: FoldedNode
+    guard: Term
+    needs: Facts
+    reads: frozenset[Cell]
+    adds: dict[Cell, Term]
+    joins: dict[Cell, Term]
+    sets: dict[Cell, Term]
+    seen: list[Term]
+    violations: list[Term]
+
+    @property
+    def writes(self) -> set[Cell]:
+        """Cells that it changes."""
+        return {*self.adds, *self.joins, *self.sets}
+
+
+class Movers:
+    """For each location of each task: whether the task goes on at once there, and on what condition."""
+
+    def __init__(self, model: Model, assumed_zero: Iterable[str] = ASSUMED_ZERO, only_facts: bool = False) -> None:
+        """Analyse a model; ``only_facts``: nothing moves, but the facts are there."""
+        self.model = model
+        self.assumed = frozenset(assumed_zero)
+        self.known = {
+            c: Term("const", (v,), CELLS[c.name][0])
+            for c in model.initial_values
+            if (v := model.analysis.constant(c)) is not None
+        }
+        self.known |= {c: const(0) for c in model.initial_values if c.name in self.assumed}
+        self.prints: list[Footprint] = []
+        self.at: dict[tuple[int, int], list[Footprint]] = {}
+        for task in model.tasks:
+            for location, numbers in enumerate(task.graph.locations):
+                made = [self._footprint(task, location, task.graph.nodes[n]) for n in numbers]
+                self.at[task.number, location] = made
+                self.prints += made
+        self.writers: dict[Cell, list[Footprint]] = {}
+        self.readers: dict[Cell, list[Footprint]] = {}
+        for f in self.prints:
+            for c in f.writes:
+                self.writers.setdefault(c, []).append(f)
+            for c in f.reads | cells_in(f.violations):
+                self.readers.setdefault(c, []).append(f)
+        self._stable: dict[tuple[int, Cell, int], bool] = {}
+        self._unchanged: dict[Any, bool] = {}
+        self._right: dict[tuple[int, int, int], bool] = {}
+        self.facts = {t.number: self._facts(t) for t in model.tasks}
+        self._violations = [
+            [self._closed(p, None) for p in conjuncts(c.check.violation)]
+            for c in model.state_checks
+            if self._closed(c.check.violation, None).op != "const"
+        ]
+        self.conditions: dict[tuple[int, int], Condition] = {}
+        if only_facts:
+            return
+        for task in model.tasks:
+            for location in range(len(task.graph.locations)):
+                found = self._moves(task, location)
+                if found is not None:
+                    self.conditions[task.number, location] = found
+            for location in self._circles(task):
+                self.conditions.pop((task.number, location), None)
+
+    def right(self, task: TaskModel, location: int, which: int) -> bool:
+        """Whether an operation of a location moves to the right of all that the others can do after it."""
+        return self._moves_right(self.at[task.number, location][which])
+
+    def way(self, task: TaskModel, location: int, node: FoldedNode, conditions: tuple[Term, ...]) -> bool:
+        """Whether a branch may be taken, as far as the facts of the location tell."""
+        f = next(g for g in self.at[task.number, location] if g.node is node)
+        return self._may(f, {**self.facts[task.number][location], **f.needs}, conditions)
+
+    def _may(self, f: Footprint, known: Facts, conditions: tuple[Term, ...]) -> bool:
+        own = {f"{f.node.number}.{i}": self._closed(t, f.task) for i, t in enumerate(returns_of(f.node.op))}
+        constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in known.items()}
+        closed = [substitute_cells(self._closed(substitute(c, own), f.task), constants) for c in conditions]
+        return not any(c.op == "const" and not c.args[0] for c in closed)
+
+    def only_looks(self, task: TaskModel, location: int, which: int) -> bool:
+        """Whether an operation changes no cell."""
+        return not self.at[task.number, location][which].writes
+
+    def may_be_right(self, task: TaskModel, node: FoldedNode) -> bool:
+        """Whether an operation moves to the right at any of its locations."""
+        found = [f for (t, _), prints in self.at.items() if t == task.number for f in prints if f.node is node]
+        return any(self._moves_right(f) for f in found)
+
+    def _moves_right(self, f: Footprint) -> bool:
+        key = (f.task.number, f.location, f.node.number)
+        if key not in self._right:
+            self._right[key] = self._is_right(f)
+        return self._right[key]
+
+    def _is_right(self, f: Footprint) -> bool:
+        before = {**self.facts[f.task.number][f.location], **f.needs}
+        if not self._preserves(f, before, True):
+            return False
+        touched = {g for c in f.writes for g in (*self.readers.get(c, ()), *self.writers.get(c, ()))}
+        touched |= {g for c in f.reads | cells_in(f.violations) for g in self.writers.get(c, ())}
+        suspects = [g for g in touched if g.task is not f.task]
+        for _, target in f.node.edges:
+            after = {} if target == RETURNED else self.facts[f.task.number][target]
+            if any(self._together(after, g) and self._depends(f, g, before, True) for g in suspects):
+                return False
+        return True
+
+    # --- operations ---
+
+    def _closed(self, term: Term, task: TaskModel | None) -> Term:
+        if task is not None:
+            term = substitute(term, {"me": const(task.number)})
+        return substitute_cells(term, self.known)
+
+    def _footprint(self, task: TaskModel, location: int, node: FoldedNode) -> Footprint:
+        op = node.op
+        guard = self._closed(op.guard, task)
+        adds: dict[Cell, Term] = {}
+        joins: dict[Cell, Term] = {}
+        sets: dict[Cell, Term] = {}
+        seen = [guard, *(self._closed(t, task) for t in (op.where, op.counted, *returns_of(op)))]
+        if op.tag in FINDS_NOTHING:
+            # it finds nothing here, whatever is there (see compiled.py)
+            seen = [guard]
+        for cell, term in op.updates:
+            if cell in self.known or cell not in self.model.address:
+                continue
+            new = self._closed(term, task)
+            delta = _delta(cell, new)
+            if delta is not None and not any(a.args[0] == cell for a in atoms(delta, "cell")):
+                if delta.op != "const" or delta.args[0]:
+                    adds[cell] = delta
+                    seen.append(delta)
+            elif new.op == "or" and any(t.op == "cell" and t.args[0] == cell for t in new.args):
+                joins[cell] = lor(*(t for t in new.args if not (t.op == "cell" and t.args[0] == cell)))
+                seen.append(joins[cell])
+            elif not (new.op == "cell" and new.args[0] == cell):
+                sets[cell] = new
+                seen.append(new)
+        checks = [c for p in self.model.properties for c in p.step_checks(self.model.config, op)]
+        violations = [self._closed(c.violation, task) for c in checks]
+        violations = [v for v in violations if v.op != "const"]
+        return Footprint(
+            task,
+            location,
+            node,
+            guard,
+            dict(literals(guard)),
+            frozenset(cells_in(seen)),
+            adds,
+            joins,
+            sets,
+            seen,
+            violations,
+        )
+
+    # --- facts ---
+
+    def _facts(self, task: TaskModel) -> list[Facts]:
+        """For each location the cells whose values are known whenever the task is there."""
+        mine = {c for f in self.prints if f.task is task for c in f.writes}
+        others = {c for f in self.prints if f.task is not task for c in f.writes}
+        first: Facts = {}
+        for c in mine - others:
+            values = self.model.initial_values[c]
+            if len(values) == 1:
+                first[c] = next(iter(values))
+        found: list[Facts | None] = [None] * len(task.graph.locations)
+        start = task.graph.entry[0][1]
+        found[start] = first
+        todo = [start]
+        while todo:
+            location = todo.pop()
+            before = found[location]
+            assert before is not None
+            for f in self.at[task.number, location]:
+                for conditions, target in f.node.edges:
+                    if target == RETURNED or not self._may(f, {**before, **f.needs}, conditions):
+                        continue
+                    after = self._after(f, {**before, **self._keep(task, f.needs)}, conditions)
+                    old = found[target]
+                    joined = after if old is None else {c: v for c, v in old.items() if after.get(c) == v}
+                    if joined != old:
+                        found[target] = joined
+                        todo.append(target)
+        return [f or {} for f in found]
+
+    def _keep(self, task: TaskModel, facts: Mapping[Cell, int]) -> Facts:
+        return {c: v for c, v in facts.items() if self.stable(task, c, v)}
+
+    def _after(self, f: Footprint, before: Facts, conditions: tuple[Term, ...]) -> Facts:
+        # what a branch says of a register says it of the cells that the register was read from, in the same step
+        own = {f"{f.node.number}.{i}": self._closed(t, f.task) for i, t in enumerate(returns_of(f.node.op))}
+        pre = dict(before)
+        for condition in conditions:
+            pre.update(literals(self._closed(substitute(condition, own), f.task)))
+        written = {c: self._new(f, c) for c in f.writes}
+        constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in pre.items()}
+        after = {c: v for c, v in pre.items() if c not in written}
+        for c, term in written.items():
+            new = substitute_cells(term, constants)
+            if new.op == "const":
+                after[c] = int(new.args[0])
+        return self._keep(f.task, after)
+
+    def _new(self, f: Footprint, cell: Cell) -> Term:
+        """The value that an operation gives a cell."""
+        old = Term("cell", (cell,), CELLS[cell.name][0])
+        if cell in f.adds:
+            return old + f.adds[cell]
+        return lor(old, f.joins[cell]) if cell in f.joins else f.sets[cell]
+
+    def stable(self, task: TaskModel, cell: Cell, value: int) -> bool:
+        """Whether no other task can change the cell while it has this value."""
+        key = (task.number, cell, value)
+        if key not in self._stable:
+            self._stable[key] = all(
+                f.task is task or not self._changes(f, cell, value) for f in self.writers.get(cell, ())
+            )
+        return self._stable[key]
+
+    def _changes(self, f: Footprint, cell: Cell, value: int) -> bool:
+        if f.needs.get(cell, value) != value:
+            return False
+        new = substitute_cells(self._new(f, cell), {cell: Term("const", (value,), CELLS[cell.name][0])})
+        return not (new.op == "const" and int(new.args[0]) == value)
+
+    # --- movers ---
+
+    def _moves(self, task: TaskModel, location: int) -> Condition | None:
+        """The condition on which all operations of a location move to the left; None if there is none."""
+        conditions: Facts = {}
+        away: dict[int, set[int]] = {}
+        for f in self.at[task.number, location]:
+            if not self._move(f, conditions, away):
+                return None
+        tasks = {t.number: t for t in self.model.tasks}
+        return Condition(
+            tuple(sorted(conditions.items())), tuple((tasks[n], frozenset(bad)) for n, bad in sorted(away.items()))
+        )
+
+    def _move(self, f: Footprint, conditions: Facts, away: dict[int, set[int]]) -> bool:
+        mine = self.facts[f.task.number][f.location]
+        touched = {g for c in f.writes for g in (*self.readers.get(c, ()), *self.writers.get(c, ()))}
+        touched |= {g for c in f.reads | cells_in(f.violations) for g in self.writers.get(c, ())}
+        suspects = [g for g in touched if g.task is not f.task]
+        suspects.sort(key=lambda g: (g.task.number, g.location, g.node.number))
+        while True:
+            given = {**mine, **f.needs, **conditions}
+            given = self._lasting(f, given, mine)
+            clash = next(
+                (
+                    g
+                    for g in suspects
+                    if g.location not in away.get(g.task.number, ())
+                    and self._together(given, g)
+                    and self._depends(f, g, given)
+                ),
+                None,
+            )
+            if clash is None:
+                return self._preserves(f, {**mine, **f.needs, **conditions})
+            more = self._ruled_out(f, clash, given, mine, conditions)
+            if more is not None:
+                conditions.update(more)
+                continue
+            if clash.task.spec.kind not in _FEW:
+                return False
+            number = clash.task.number
+            bad = self._leads_to(clash.task, {clash.location, *away.get(number, ())}, given)
+            if not self._elsewhere(clash.task, bad, given):
+                return False
+            away[number] = bad
+
+    def _leads_to(self, task: TaskModel, goal: set[int], given: Facts) -> set[int]:
+        """The locations from which the task can come to one of ``goal`` while ``given`` holds."""
+        bad = set(goal)
+        while True:
+            more = {
+                location
+                for location in range(len(task.graph.locations))
+                if location not in bad
+                and any(
+                    target in bad
+                    for g in self.at[task.number, location]
+                    if self._together(given, g)
+                    for _, target in g.node.edges
+                )
+            }
+            if not more:
+                return bad
+            bad |= more
+
+    def _elsewhere(self, task: TaskModel, bad: set[int], given: Facts) -> bool:
+        """Whether the task can be at another location than ``bad`` while ``given`` holds, before it returns."""
+        facts = self.facts[task.number]
+        return any(
+            location not in bad and all(given.get(c, v) == v for c, v in facts[location].items())
+            for location in range(len(task.graph.locations))
+        )
+
+    def _circles(self, task: TaskModel) -> set[int]:
+        """Locations at which a task must stop, or it would go round a loop for ever without letting others go on."""
+        going_on: dict[int, list[int]] = {}
+        for location in range(len(task.graph.locations)):
+            for f in self.at[task.number, location]:
+                for _, target in f.node.edges:
+                    if target != RETURNED and (
+                        (task.number, target) in self.conditions or self._moves_right(f)
+                    ):  # fmt: skip
+                        going_on.setdefault(location, []).append(target)
+        heads: set[int] = set()
+        state: dict[int, int] = {}
+        for start in range(len(task.graph.locations)):
+            if start in state:
+                continue
+            state[start] = 1
+            stack = [(start, iter(going_on.get(start, ())))]
+            while stack:
+                location, targets = stack[-1]
+                target = next(targets, RETURNED)
+                if target == RETURNED:
+                    state[location] = 2
+                    stack.pop()
+                elif state.get(target) == 1:
+                    heads.add(target)
+                    for f in self.at[task.number, location]:
+                        self._right[f.task.number, f.location, f.node.number] = False
+                elif target not in state:
+                    state[target] = 1
+                    stack.append((target, iter(going_on.get(target, ()))))
+        return heads
+
+    def _lasting(self, f: Footprint, given: Facts, mine: Facts) -> Facts:
+        """The part of ``given`` that nobody else can change before the task moves on."""
+        lasting = dict(given)
+        while True:
+            gone = [
+                c
+                for c, v in lasting.items()
+                if c not in mine
+                and any(
+                    g.task is not f.task and self._changes(g, c, v) and self._together(lasting, g)
+                    for g in self.writers.get(c, ())
+                )
+            ]
+            if not gone:
+                return lasting
+            for c in gone:
+                del lasting[c]
+
+    def _together(self, given: Facts, g: Footprint) -> bool:
+        """Whether ``g`` may be performed where ``given`` holds."""
+        facts = self.facts[g.task.number][g.location]
+        return not any(facts.get(c, v) != v or g.needs.get(c, v) != v for c, v in given.items())
+
+    def _ruled_out(self, f: Footprint, g: Footprint, given: Facts, mine: Facts, conditions: Facts) -> Facts | None:
+        """Values of cells at the start that last, and with which ``g`` cannot be performed."""
+        for c, v in self._opposites(g, given):
+            wanted = {c: v}
+            lasting = self._lasting(f, {**mine, **f.needs, **conditions, **wanted}, mine)
+            if c not in lasting:
+                for h in self.writers.get(c, ()):
+                    if h.task is not f.task and self._changes(h, c, v) and self._together(lasting, h):
+                        wanted.update(itertools.islice(self._opposites(h, lasting), 1))
+                lasting = self._lasting(f, {**mine, **f.needs, **conditions, **wanted}, mine)
+            if c in lasting and not self._together(lasting, g):
+                return wanted
+        return None
+
+    def _opposites(self, g: Footprint, given: Facts) -> Iterator[tuple[Cell, int]]:
+        """Truth values that cells have at the start and not where ``g`` is performed."""
+        for c, v in {**self.facts[g.task.number][g.location], **g.needs}.items():
+            if (
+                CELLS[c.name][0] == "bool"
+                and c not in given
+                and self.model.initial_values[c] == frozenset((int(not v),))
+            ):
+                yield c, int(not v)
+
+    def _depends(self, f: Footprint, g: Footprint, given: Facts, right: bool = False) -> bool:
+        """Whether ``f`` after ``g`` may differ from ``f`` before ``g``; ``right``: the other way round."""
+        both = f.writes & g.writes
+        if any(not ((c in f.adds and c in g.adds) or (c in f.joins and c in g.joins)) for c in both):
+            return True
+        if g.writes & (f.reads | cells_in(f.violations)):
+            there = {**given, **self.facts[g.task.number][g.location], **g.needs}
+            if not all(self._same(t, g, there, False) for t in (*f.seen, *f.violations)):
+                return True
+        if f.writes & g.reads and not all(self._same(t, f, given, False) for t in g.seen):
+            return True
+        return not all(
+            self._same(p, f, given, True, right) for v in g.violations if f.writes & cells_in([v]) for p in conjuncts(v)
+        )
+
+    def _preserves(self, f: Footprint, given: Facts, right: bool = False) -> bool:
+        """Whether no state property's violation that is true before ``f`` is false after it; ``right``: or after, before."""
+        for parts in self._violations:
+            if not any(f.writes & cells_in([p]) for p in parts):
+                continue
+            constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in given.items()}
+            if not right and any(substitute_cells(p, constants).key == ("const", "bool", False) for p in parts):
+                continue
+            if right and any(self._false_after(p, f, given) for p in parts):
+                continue
+            if not all(self._same(p, f, given, True, right) for p in parts):
+                return False
+        return True
+
+    def _false_after(self, term: Term, f: Footprint, given: Facts) -> bool:
+        after = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in given.items() if c not in f.writes}
+        after |= {c: t for c in f.writes if (t := self._new(f, c)).op == "const"}
+        return substitute_cells(term, after).key == ("const", "bool", False)
+
+    def _same(self, term: Term, f: Footprint, given: Facts, one_way: bool, right: bool = False) -> bool:
+        """Whether ``term`` has the same value before and after ``f``; ``one_way``: if it is true, then so after.
+
+        ``right``: if it is true after, then so before.
+        """
+        cells = cells_in([term])
+        changed = cells & f.writes
+        if not changed:
+            return True
+        constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in given.items() if c in cells}
+        key = (
+            term.key, f.task.number, f.location, f.node.number, one_way, right, tuple(sorted(constants.items(), key=str)),
+        )  # fmt: skip
+        if key not in self._unchanged:
+            self._unchanged[key] = self._try_all(term, f, constants, changed, one_way, right)
+        return self._unchanged[key]
+
+    def _try_all(
+        self, term: Term, f: Footprint, constants: Mapping[Cell, Term], changed: set[Cell], one_way: bool, right: bool
+    ) -> bool:  # fmt: skip
+        before = substitute_cells(term, constants)
+        if one_way and not right and before.key == ("const", "bool", False):
+            return True
+        cells = sorted(cells_in([term]) - {c for c in constants if c not in changed})
+        names = sorted({a.args for a in atoms(term, "reg")} | {a.args for a in atoms(term, "choice")})
+        domains = [(int(constants[c].args[0]),) if c in constants else self._domain(c) for c in cells]
+        open_values = range(self.model.finite.pages + 1)
+        if math.prod(map(len, domains)) * len(open_values) ** len(names) > _MOST_COMBINATIONS:
+            return False
+        fixed = {c: int(t.args[0]) for c, t in constants.items()}
+        for assignment in itertools.product(*domains):
+            old = fixed | dict(zip(cells, assignment, strict=True))
+            afters = self._afters(old, f, sorted(changed))
+            if afters is None:
+                return False
+            for after, extra in itertools.product(afters, itertools.product(open_values, repeat=len(names))):
+                open_ones = {n[0]: x for n, x in zip(names, extra, strict=True)}
+                x = bool(evaluate(term, old.__getitem__, open_ones, open_ones)) if one_way else None
+                y = evaluate(term, after.__getitem__, open_ones, open_ones)
+                if x is None:
+                    if evaluate(term, old.__getitem__, open_ones, open_ones) != y:
+                        return False
+                elif (y and not x) if right else (x and not y):
+                    return False
+        return True
+
+    def _afters(self, old: Mapping[Cell, int], f: Footprint, changed: list[Cell]) -> list[dict[Cell, int]] | None:
+        """What ``f`` may make of some cells; None where that cannot be told."""
+
+        def now(cell: Cell) -> Values:
+            return frozenset((old[cell],)) if cell in old else self.model.analysis.of(cell)
+
+        choices: list[list[int]] = []
+        for c in changed:
+            values = possible(f.adds[c] if c in f.adds else self._new(f, c), now, {}, {})
+            if values is None:
+                return None
+            choices.append([old[c] + int(x) if c in f.adds else int(x) for x in values])
+        found = []
+        for picked in itertools.product(*choices):
+            if all(x >= 0 for c, x in zip(changed, picked, strict=True) if c.name in COUNTS):
+                found.append({**old, **dict(zip(changed, picked, strict=True))})
+        return found
+
+    def _domain(self, cell: Cell) -> tuple[int, ...]:
+        values = self.model.analysis.of(cell)
+        if values is not None:
+            return tuple(sorted(values))
+        f = self.model.finite
+        return tuple(range(max(f.pages, f.high + 1, f.batch + 1, len(self.model.tasks)) + 1))
+
+
+def _delta(cell: Cell, term: Term) -> Term | None:
+    """What is added where ``term`` is ``cell + something`` or ``cell - something``."""
+    if term.op not in "+-" or len(term.args) != 2:
+        return None
+    a: Term = term.args[0]
+    b: Term = term.args[1]
+    if a.op == "cell" and a.args[0] == cell:
+        return b if term.op == "+" else const(0) - b
+    inner = _delta(cell, a)
+    if inner is None:
+        return None
+    return inner + b if term.op == "+" else inner - b
+
+
+def literals(term: Term) -> Iterator[tuple[Cell, int]]:
+    """The conjuncts of ``term`` that give a cell's value."""
+    for part in conjuncts(term):
+        if part.op == "cell" and part.sort == "bool":
+            yield part.args[0], 1
+        elif part.op == "not" and part.args[0].op == "cell":
+            yield part.args[0].args[0], 0
+        elif part.op == "==":
+            a, b = part.args
+            if a.op == "cell" and b.op == "const":
+                yield a.args[0], int(b.args[0])
+        elif part.op == "not" and part.args[0].op in ("and", "or"):
+            inner = part.args[0]
+            if inner.op == "or":
+                for x in inner.args:
+                    yield from literals(lnot(x))

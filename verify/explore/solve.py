@@ -1,0 +1,261 @@
+"""Decides properties by exhaustive search: which reductions, in how many searches, and what a verdict may say."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from kernelmodel.text import KernelText
+from properties.catalogue import find
+from properties.property import Property
+from verify.explore.counterexample import Shown, shown, smaller
+from verify.explore.finite import Finite, count, tasks_in_words
+from verify.explore.model import Model
+from verify.explore.movers import ASSUMED_ZERO, Movers
+from verify.explore.search import Found, Limits, Search, initial_rows, peak_mb
+from verify.explore.shortest import GaveUpError, Shortest
+from verify.explore.symmetry import AsymmetryError, Symmetric
+from verify.explore.table import Transitions
+from verify.verdict import Result, Verdict
+
+ENGINE = "explore"
+REDUCTIONS = ("none", "movers", "full")
+#: the verdict on deadlocks, which is no property of cells
+NO_DEADLOCK = "no_deadlock"
+#: properties that read cells which every section with interrupts off writes, so that little moves: searched apart
+_APART = ("offline_progress", "isolated_page_not_allocated")
+#: watched in each search with movers, for they take its cell to be 0
+_WATCHED = "isolated_page_on_isolate_list"
+
+
+@dataclass(slots=True)
+class Group:
+    """What one search found out about some properties."""
+
+    names: list[str]
+    found: Found
+    how: str
+    watched: bool
+    peak: float = 0.0
+
+    def verdict(self, prop: Property) -> tuple[Result, bool]:
+        """The result for one property, and whether its premise was reached."""
+        bit = self.names.index(prop.name)
+        reached = bit in self.found.reached
+        if self.found.violated >> bit & 1:
+            return Result.VIOLATED, True
+        if self.found.stopped:
+            return Result.UNDECIDED, reached
+        return (Result.HOLDS if reached else Result.VACUOUS), reached
+
+
+@dataclass(slots=True)
+class Explorer:
+    """Exhaustive search of one kernel in one finite configuration."""
+
+    kernel: type[KernelText]
+    finite: Finite
+    reduce: str = "full"
+    limits: Limits = field(default_factory=Limits)
+    jobs: int = 1
+    progress: Callable[[str], None] | None = None
+
+    # --- searches ---
+
+    def groups_of(self, properties: Sequence[Property]) -> list[list[Property]]:
+        """The properties of each search."""
+        if self.reduce != "full":
+            return [list(properties)]
+        apart = [p for p in properties if p.name in _APART]
+        rest = [p for p in properties if p.name not in _APART]
+        return [g for g in (apart, rest) if g]
+
+    def search(self, properties: Sequence[Property], wanted: Sequence[str] = (), finite: Finite | None = None) -> Group:
+        """One search over all states; it stops early when one of ``wanted`` is violated."""
+        finite = finite or self.finite
+        for assumed in (ASSUMED_ZERO, ()):
+            group = self._search(list(properties), wanted, finite, assumed)
+            if not group.watched or self.reduce == "none":
+                break
+        return group
+
+    def _search(
+        self, properties: list[Property], wanted: Sequence[str], finite: Finite, assumed: Sequence[str]
+    ) -> Group:
+        watched = [find(_WATCHED)] if all(p.name != _WATCHED for p in properties) and assumed else []
+        every = [*properties, *watched]
+        transitions, how = self._transitions(finite, every, assumed)
+        names = [p.name for p in every]
+        bits = sum(1 << names.index(n) for n in wanted if n in names)
+        if assumed and self.reduce != "none":
+            # nothing else that this search says counts once the cell is not 0
+            bits |= 0 if _WATCHED in wanted else 1 << names.index(_WATCHED)
+        search = Search(transitions, self.limits, bits, self.progress)
+        found = search.run(initial_rows(transitions.model, self.reduce == "full"))
+        broken = bool(assumed) and bool(found.violated >> names.index(_WATCHED) & 1)
+        return Group(names, found, how, broken, peak_mb())
+
+    def _transitions(
+        self, finite: Finite, properties: list[Property], assumed: Sequence[str]
+    ) -> tuple[Transitions, str]:
+        if self.reduce == "none":
+            return Transitions(Model(self.kernel, finite, properties, identities=True)), "no reduction"
+        if self.reduce == "movers":
+            model = Model(self.kernel, finite, properties, identities=True)
+            return Transitions(model, Movers(model, assumed), False), "movers"
+        if finite.scenario.spread:
+            model = Model(self.kernel, finite, properties)
+            return Transitions(model, Movers(model, assumed), False), "movers, equal pages (--spread tells CPUs apart)"
+        try:
+            model = Model(self.kernel, finite, properties, any_order=True)
+            return Symmetric(model, Movers(model, assumed)), "movers, equal pages, tasks and CPUs"
+        except AsymmetryError as error:
+            model = Model(self.kernel, finite, properties)
+            return Transitions(model, Movers(model, assumed), False), f"movers, equal pages ({error})"
+
+    def search_all(self, properties: Sequence[Property]) -> list[Group]:
+        """All searches for some properties, on several cores if there are."""
+        groups = self.groups_of(properties)
+        forks = "fork" in multiprocessing.get_all_start_methods()
+        if self.jobs < 2 or len(groups) < 2 or not forks:
+            return [self.search(g) for g in groups]
+        _forked[:] = [self]
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(
+            min(self.jobs, len(groups)), mp_context=context, initializer=_ignore_interrupts
+        ) as pool:
+            try:
+                futures = [pool.submit(_search_group, [p.name for p in g]) for g in groups]
+                return [f.result() for f in futures]
+            except BaseException:
+                for process in list(getattr(pool, "_processes", {}).values()):
+                    process.terminate()
+                raise
+
+    # --- verdicts ---
+
+    def decide(self, properties: Sequence[Property], deadlock: bool = True) -> list[Verdict]:
+        """The verdict on each property, and on deadlocks, from complete searches."""
+        applicable = [p for p in properties if self.why_not(p) == ""]
+        began = time.monotonic()
+        groups = self.search_all(applicable) if applicable else []
+        found = []
+        for prop in properties:
+            reason = self.why_not(prop)
+            if reason:
+                found.append(self._verdict(prop.name, Result.NOT_APPLICABLE, reason=reason))
+                continue
+            group = next(g for g in groups if prop.name in g.names)
+            found.append(self._conclude(prop, group))
+        if deadlock and groups:
+            found.append(self._deadlock(groups, time.monotonic() - began))
+        return found
+
+    def demonstrate(self, prop: Property) -> Verdict | None:
+        """A violation in the smallest configuration within this one that has it; None if no smaller one has it."""
+        if self.why_not(prop) or self.reduce != "full":
+            return None
+        began = time.monotonic()
+        for finite in smaller(self.finite):
+            if finite == self.finite or any(getattr(finite.scenario, t) < 1 for t in prop.needs_tasks):
+                continue
+            group = self.search([prop], [prop.name], finite)
+            if group.found.stopped:
+                break
+            if group.verdict(prop)[0] is Result.VIOLATED:
+                verdict = self._violated(prop, group, finite)
+                if verdict.result is not Result.HOLDS:
+                    return replace(verdict, seconds=time.monotonic() - began)
+        return None
+
+    def why_not(self, prop: Property) -> str:
+        """Why the property says nothing of this kernel in this configuration; empty if it does."""
+        if not prop.applies_to(self.kernel):
+            routines = ", ".join(f"{r}()" for r in prop.needs)
+            return f"{self.kernel.name} has no {routines}"
+        missing = [t for t in prop.needs_tasks if getattr(self.finite.scenario, t) == 0]
+        return f"it speaks of {', '.join(missing)}, of which this bound has none" if missing else ""
+
+    def _conclude(self, prop: Property, group: Group) -> Verdict:
+        result, reached = group.verdict(prop)
+        if result is Result.VIOLATED:
+            return self.demonstrate(prop) or self._violated(prop, group, self.finite)
+        reason = ""
+        if result is Result.UNDECIDED:
+            f = group.found
+            reason = f"{f.stopped} after {f.states:,} states, {f.levels} levels, {len(f.reached)} premises reached"
+        if result is Result.VACUOUS:
+            reason = "no state or step reaches its premise"
+        return self._verdict(prop.name, result, group, reachable=reached, reason=reason)
+
+    def _violated(self, prop: Property, group: Group, finite: Finite) -> Verdict:
+        model = Model(self.kernel, finite, [prop])
+        try:
+            path = Shortest(model, 0, self.limits, self.progress).find()
+        except GaveUpError as error:
+            return self._verdict(
+                prop.name,
+                Result.UNDECIDED,
+                group,
+                reason=f"a violation exists; {error} before its shortest trace was found",
+            )
+        if path is None:
+            # a reduced search lets tasks run while every CPU has interrupts off, and loops over CPUs in any order
+            why = "single steps in the kernel's own order do not violate it"
+            return self._verdict(prop.name, Result.HOLDS, group, reachable=True, reason=why)
+        trace: Shown = shown(self.kernel, model, path, prop)
+        s = finite.scenario
+        words = "" if finite == self.finite else f" ({count(s.cpus, 'CPU')}, {tasks_in_words(s)} suffice)"
+        statistics = {"steps": len(path.moves), "context_switches": path.switches, "pages_of_trace": finite.pages}
+        verdict = self._verdict(prop.name, Result.VIOLATED, group, reachable=True)
+        return replace(
+            verdict,
+            reason=f"{len(path.moves)} steps, {path.switches} context switches{words}",
+            found=trace.found, trace=trace.text, schedule=trace.schedule, replayed=trace.replayed,
+            statistics={**verdict.statistics, **statistics}, scenario=asdict(finite.scenario),
+        )  # fmt: skip
+
+    def _deadlock(self, groups: Sequence[Group], seconds: float) -> Verdict:
+        deadlocks = sum(g.found.deadlocks for g in groups)
+        stuck = [g for g in groups if g.found.stuck]
+        if deadlocks or stuck:
+            who = stuck[0].found.stuck if stuck else ""
+            verdict = self._verdict(NO_DEADLOCK, Result.VIOLATED, groups[0], reason=who, reachable=True)
+            return replace(verdict, replayed=None, seconds=seconds)
+        stopped = next((g.found.stopped for g in groups if g.found.stopped), "")
+        if stopped:
+            return self._verdict(NO_DEADLOCK, Result.UNDECIDED, groups[0], reason=stopped)
+        return self._verdict(NO_DEADLOCK, Result.HOLDS, groups[0], reachable=True)
+
+    def _verdict(
+        self, name: str, result: Result, group: Group | None = None, reachable: bool | None = None, reason: str = ""
+    ) -> Verdict:  # fmt: skip
+        statistics: dict[str, Any] = {}
+        if group is not None:
+            f = group.found
+            statistics = {
+                "states": f.states, "transitions": f.transitions, "levels": f.levels, "widest_level": f.widest,
+                "seconds_of_search": round(f.seconds, 3), "peak_mb": round(group.peak), "reduction": group.how,
+                "collision_probability": f"{f.states * f.states / 2**65:.1e}",
+            }  # fmt: skip
+        return Verdict(
+            name, self.kernel.name, ENGINE, self.finite.bound(), result, reachable=reachable, reason=reason,
+            seconds=group.found.seconds if group else 0.0, statistics=statistics,
+        )  # fmt: skip
+
+
+#: set before the children are forked, for kernels of users' files cannot be sent to them
+_forked: list[Explorer] = []
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _search_group(names: list[str]) -> Group:
+    return _forked[0].search([find(n) for n in names])

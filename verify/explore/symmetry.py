@@ -1,0 +1,324 @@
+"""Equal CPUs and equal tasks: states that differ in their names only are known by one fingerprint.
+
+The fingerprint of a row is built from one sum for each CPU (its cells, its worker, who is there and what the loops over
+CPUs have done with it) and one sum for what belongs to no CPU.  Sums do not depend on the order in which equal tasks are
+added, and the CPUs' sums are mixed and added, so renaming CPUs or equal tasks changes nothing.
+
+CPUs are interchangeable only if loops over CPUs take them in any order, which is a superset of the kernel's order:
+sound for proofs, while a violation is looked for again in the kernel's order.  That renaming CPUs really gives the same
+transition system is checked on the graphs and the properties; where it does not, :class:`AsymmetryError` says why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kernelmodel.cells import cpu_position
+from kernelmodel.folded import RETURNED, FoldedNode, matched
+from kernelmodel.terms import Cell
+from verify.explore.model import Model, TaskModel, cells_in, returns_of
+from verify.explore.movers import Movers
+from verify.explore.table import Hashes, Index, Rows, Table, Transitions
+
+_MASK = 0xFFFFFFFFFFFFFFFF
+#: tasks that are interchangeable among themselves
+EQUAL = ("free", "alloc")
+#: operations that return the number of their CPU, which is no value that anybody computes with
+_RETURN_CPU = ("irq_save", "cpu")
+
+
+class AsymmetryError(Exception):
+    """CPUs or tasks cannot be renamed in this kernel; the message says why."""
+
+
+class Symmetric(Transitions):
+    """Transitions whose fingerprints do not tell equal CPUs and equal tasks apart."""
+
+    def __init__(self, model: Model, movers: Movers | None = None, checks: Sequence[int] | None = None) -> None:
+        """AsymmetryError where the model is not symmetric."""
+        super().__init__(model, movers, False, checks)
+        self.cpus = list(model.config.cpus)
+        self.classes = 1 + len(self.cpus)
+        self._weights: dict[Hashable, int] = {}
+        self.roles: dict[int, _Roles] = {}
+        self._check_properties()
+        workers = [t for t in model.tasks if t.spec.kind == "worker"]
+        for task in workers[1:]:
+            self._check_same(workers[0], task, int(task.spec.cpu or 0), "the drain workers")
+        for kind in EQUAL:
+            same = [t for t in model.tasks if t.spec.kind == kind]
+            for task in same[1:]:
+                self._check_same(same[0], task, 0, f"tasks {same[0].spec.name} and {task.spec.name}")
+        for task in model.tasks:
+            if task.spec.kind != "worker":
+                self.roles[task.number] = self._roles(task)
+        self._parts = self._column_parts()
+        self._earlier = {
+            t.number: [o for o in model.tasks if o.spec.kind == t.spec.kind and o.number < t.number]
+            for t in model.tasks
+            if t.spec.kind in EQUAL
+        }
+        self._cpus: dict[tuple[int, int, int], int] = {}
+        self._task_of = {c: t for t in model.tasks for c in (t.location, *t.slots.values())}
+
+    # --- checks ---
+
+    def _swap(self, a: int, b: int) -> Callable[[Any], Any]:
+        exchange = {a: b, b: a}
+
+        def rename(key: Any) -> Any:
+            if isinstance(key, Cell):
+                place = cpu_position(key.name)
+                if place < 0 or key.index[place] not in exchange:
+                    return key
+                index = tuple(exchange[int(x)] if i == place else x for i, x in enumerate(key.index))
+                return Cell(key.name, index)
+            if isinstance(key, frozenset):
+                return frozenset(map(rename, key))
+            if isinstance(key, tuple):
+                return tuple(map(rename, key))
+            return key
+
+        return lambda key: normal(rename(key))
+
+    def _key(self, node: FoldedNode) -> Any:
+        op = node.op
+        returns = () if op.tag in _RETURN_CPU else tuple(t.key for t in returns_of(op))
+        checks = [
+            (i, c.premise.key, c.violation.key)
+            for i, p in enumerate(self.model.properties)
+            for c in p.step_checks(self.model.config, op)
+        ]
+        updates = frozenset((c, normal(t.key)) for c, t in op.updates)
+        return normal((op.tag, op.guard.key, updates, returns, op.where.key, op.counted.key)), frozenset(
+            Counter(normal(c) for c in checks).items()
+        )
+
+    def _check_properties(self) -> None:
+        config = self.model.config
+        for prop in self.model.properties:
+            keys = Counter(normal(c.violation.key) for c in prop.state_checks(config))
+            for a in range(len(self.cpus) - 1):
+                rename = self._swap(a, a + 1)
+                if Counter(rename(c.violation.key) for c in prop.state_checks(config)) != keys:
+                    raise AsymmetryError(f"{prop.name} tells CPU {a} and CPU {a + 1} apart")
+
+    def _check_same(self, one: TaskModel, other: TaskModel, cpu: int, what: str) -> None:
+        swap = self._swap(0, cpu) if cpu else normal
+        names = {p: q for (p, *_), (q, *_) in zip(one.spec.parameters, other.spec.parameters, strict=True)}
+
+        def rename(key: Any) -> Any:
+            return swap(_with_names(key, names))
+
+        cpus = {c: c for c in self.cpus} | {0: cpu, cpu: 0}
+        found = matched(one.graph, other.graph, cpus, self._key, rename, normal)
+        slots = {_with_names(("reg", "int", r), names)[2]: s - one.location for r, s in one.slots.items()}
+        same_slots = slots == {r: s - other.location for r, s in other.slots.items()}
+        if found is None or any(a != b for a, b in found.items()) or not same_slots:
+            raise AsymmetryError(f"{what} differ")
+
+    def _roles(self, task: TaskModel) -> _Roles:
+        where = {frozenset(numbers): i for i, numbers in enumerate(task.graph.locations)}
+        moves = []
+        for a in range(len(self.cpus) - 1):
+            cpus = {c: c for c in self.cpus} | {a: a + 1, a + 1: a}
+            found = matched(task.graph, task.graph, cpus, self._key, self._swap(a, a + 1), normal)
+            if found is None:
+                raise AsymmetryError(f"{task.spec.name} does not treat CPU {a} and CPU {a + 1} alike")
+            moved = [where.get(frozenset(found.get(n, -1) for n in numbers)) for numbers in task.graph.locations]
+            if any(m is None for m in moved):
+                raise AsymmetryError(f"{task.spec.name} does not treat CPU {a} and CPU {a + 1} alike")
+            moves.append((cpus, [m for m in moved if m is not None]))
+        roles = _Roles(len(task.graph.locations), self.cpus, moves)
+        if not roles.tell_locations_apart():
+            raise AsymmetryError(f"what {task.spec.name} does with each CPU does not tell where it is")
+        return roles
+
+    # --- equal alternatives ---
+
+    def chosen(self, rows: Rows, hashes: Hashes, table: Table, index: Index) -> Index:
+        """Of equal tasks the first is tried, and of equal CPUs the first: the others would give the same states."""
+        task = table.task
+        mine = [task.location, *sorted(set(task.slots.values()))]
+        for other in self._earlier.get(task.number, ()):
+            theirs = [other.location, *sorted(set(other.slots.values()))]
+            same = (rows[np.array(mine)[:, None], index] == rows[np.array(theirs)[:, None], index]).all(axis=0)
+            index = index[~same]
+        cpu = self._cpu_of(table)
+        for c in range(cpu):
+            index = index[hashes[1 + c, index] != hashes[1 + cpu, index]]
+        return index
+
+    def _cpu_of(self, table: Table) -> int:
+        """The CPU that an operation is about, where there is the same one for other CPUs; -1 if there is not."""
+        key = (table.task.number, table.location, table.which)
+        if key not in self._cpus:
+            self._cpus[key] = self._find_cpu(table.task, table.location, table.which)
+        return self._cpus[key]
+
+    def _find_cpu(self, task: TaskModel, location: int, which: int) -> int:
+        nodes = task.at(location)
+        if task.spec.kind == "worker":
+            return int(task.spec.cpu or 0)
+        if len(nodes) == 1:
+            return -1
+        found = []
+        for node in nodes:
+            cells = {c for c, _ in node.op.updates} | cells_in((node.op.guard, *node.op.returns))
+            cpus = {int(c.index[p]) for c in cells if (p := cpu_position(c.name)) >= 0}
+            found.append(node.cpu if node.cpu >= 0 else next(iter(cpus)) if len(cpus) == 1 else -1)
+        return found[which] if len(set(found)) == len(found) and -1 not in found else -1
+
+    # --- hashing ---
+
+    def _weight(self, what: Hashable) -> int:
+        if what not in self._weights:
+            self._weights[what] = int(np.random.default_rng(abs(hash(what))).integers(1, 2**63)) * 2 + 1
+        return self._weights[what]
+
+    def _column_parts(self) -> list[tuple[int, int, bool] | None]:
+        """For each column its class, its weight and whether only zero or not counts; None for the tasks' columns."""
+        parts: list[tuple[int, int, bool] | None] = []
+        for column in self.model.columns:
+            if not isinstance(column, Cell):
+                parts.append(None)
+                continue
+            place = cpu_position(column.name)
+            if place < 0:
+                parts.append((0, self._weight(column), False))
+            else:
+                rest = tuple(x for i, x in enumerate(column.index) if i != place)
+                weight = self._weight((column.name, rest))
+                parts.append((1 + int(column.index[place]), weight, column.name == "irqs_off"))
+        return parts
+
+    def _of_task(self, task: TaskModel, v: Sequence[int]) -> list[int]:
+        """What a task adds to each class."""
+        location = v[task.location]
+        registers = tuple(v[s] for s in sorted(set(task.slots.values())))
+        found = [0] * self.classes
+        if task.spec.kind == "worker":
+            found[1 + int(task.spec.cpu or 0)] = _mix(self._weight(("worker", location, registers)))
+            return found
+        name = task.spec.kind if task.spec.kind in EQUAL else task.spec.name
+        roles = self.roles[task.number]
+        orbit = RETURNED if location == RETURNED else roles.orbit[location]
+        found[0] = _mix(self._weight((name, orbit, registers)))
+        if location != RETURNED:
+            for c in self.cpus:
+                found[1 + c] = _mix(self._weight((name, "role", roles.role[location][c], registers)))
+        return found
+
+    def delta(self, table: Table, v: list[int], w: list[int]) -> Sequence[int]:
+        """The change of each class's sum from ``v`` to ``w``."""
+        total = [0] * self.classes
+        for a in table.written.tolist():
+            part = self._parts[a]
+            if part is not None and v[a] != w[a]:
+                kind, weight, as_bool = part
+                total[kind] += ((w[a] != 0) - (v[a] != 0) if as_bool else w[a] - v[a]) * weight
+        for i, (old, new) in enumerate(zip(self._of_task(table.task, v), self._of_task(table.task, w), strict=True)):
+            total[i] += new - old
+        return [t & _MASK for t in total]
+
+    def hashes(self, rows: Rows) -> Hashes:
+        """The classes' sums of each row."""
+        result = []
+        for row in rows.T.tolist():
+            total = [0] * self.classes
+            for a, part in enumerate(self._parts):
+                if part is not None:
+                    kind, weight, as_bool = part
+                    total[kind] += (int(row[a] != 0) if as_bool else row[a]) * weight
+            for task in self.model.tasks:
+                for i, x in enumerate(self._of_task(task, row)):
+                    total[i] += x
+            result.append([t & _MASK for t in total])
+        return np.array(result, np.uint64).T.copy()
+
+    def fingerprint(self, hashes: Hashes) -> Hashes:
+        """The sums of the CPUs mixed and added to that of no CPU."""
+        total: Hashes = hashes[0].copy()
+        for line in hashes[1:]:
+            total += mixed(line)
+        return total
+
+
+class _Roles:
+    """For each location its orbit under renaming of CPUs, and the role that each CPU has in it."""
+
+    def __init__(
+        self, locations: int, cpus: Sequence[int], moves: Sequence[tuple[Mapping[int, int], list[int]]]
+    ) -> None:
+        orbit = list(range(locations))
+        pairs = {(x, c): (x, c) for x in range(locations) for c in cpus}
+
+        def root(x: int) -> int:
+            while orbit[x] != x:
+                x = orbit[x]
+            return x
+
+        def root_of(p: tuple[int, int]) -> tuple[int, int]:
+            while pairs[p] != p:
+                p = pairs[p]
+            return p
+
+        for cpu_of, moved in moves:
+            for x in range(locations):
+                a, b = sorted((root(x), root(moved[x])))
+                orbit[b] = a
+                for c in cpus:
+                    p, q = sorted((root_of((x, c)), root_of((moved[x], cpu_of[c]))))
+                    pairs[q] = p
+        self.orbit = [root(x) for x in range(locations)]
+        self.role = [[root_of((x, c)) for c in cpus] for x in range(locations)]
+
+    def tell_locations_apart(self) -> bool:
+        """Whether a location is known by its orbit and the roles of the CPUs."""
+        return len({(o, *r) for o, r in zip(self.orbit, self.role, strict=True)}) == len(self.orbit)
+
+
+def normal(key: Any) -> Any:
+    """The key of a term, or of several, in which the order of sums, conjunctions and disjunctions does not show."""
+    if isinstance(key, frozenset):
+        return frozenset(map(normal, key))
+    if not isinstance(key, tuple) or isinstance(key, Cell):
+        return key
+    if len(key) > 2 and key[0] in ("and", "or", "+") and key[1] in ("int", "bool"):
+        # the head is changed, so that doing this twice is the same as once
+        return (f"{key[0]} of", key[1], frozenset(Counter(map(normal, _flat(key))).items()))
+    return tuple(map(normal, key))
+
+
+def _flat(key: Any) -> list[Any]:
+    found: list[Any] = []
+    for part in key[2:]:
+        found += _flat(part) if isinstance(part, tuple) and part[:1] == key[:1] else [part]
+    return found
+
+
+def _with_names(key: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(key, frozenset):
+        return frozenset(_with_names(k, names) for k in key)
+    if not isinstance(key, tuple) or isinstance(key, Cell):
+        return key
+    if len(key) == 3 and key[0] == "reg":
+        return (*key[:2], names.get(key[2], key[2]))
+    return tuple(_with_names(k, names) for k in key)
+
+
+def _mix(x: int) -> int:
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
+
+
+def mixed(x: Hashes) -> Hashes:
+    """splitmix64's finaliser (Steele, Lea, Flood 2014) of each number."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,366 @@
+"""Transitions by table: what a task may do at a location depends on few columns, so each combination is computed once.
+
+The idea is that of LTSmin's partitioned next-state interface with cached short vectors (Blom, van de Pol, Weber 2010):
+the rows that stand at a location are projected on the columns that its operations read or write; each distinct
+projection is run once through the operations, in Python, and its outcomes are applied to all its rows with NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kernelmodel.folded import RETURNED, FoldedNode
+from kernelmodel.terms import Cell, const, substitute
+from verify.explore.compiled import Compiler, Function
+from verify.explore.identities import Identities
+from verify.explore.model import FINDS_NOTHING, Model, TaskModel, cells_in, returns_of
+from verify.explore.movers import Condition, Movers, literals
+
+Hashes = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int16]
+Index = npt.NDArray[np.int64]
+
+#: a task, and locations at which it must not be
+Away = tuple[TaskModel, frozenset[int]]
+
+#: one random odd number for each column: rows are told apart by the sum of products modulo 2**64
+_RANDOM = np.random.default_rng(0x73747261)
+
+
+def multipliers(n: int) -> Hashes:
+    """``n`` random odd 64-bit numbers, the same in every process that asks in the same order."""
+    return _RANDOM.integers(0, 2**64, n, dtype=np.uint64) | np.uint64(1)
+
+
+class Table:
+    """The outcomes of one operation of one location of one task, and of what is performed at once after it."""
+
+    def __init__(self, engine: Transitions, task: TaskModel, location: int, which: int) -> None:
+        """Nothing is computed until rows ask."""
+        self.engine, self.task, self.location, self.which = engine, task, location, which
+        self.node = task.at(location)[which]
+        read, written, away = engine.footprint(task, location, which)
+        self.written = np.array(sorted(written), dtype=np.int64)
+        self.inline, self.late = engine.split_checks(read | written, written)
+        extra = {a for check in self.inline for a in engine.check_columns[check]}
+        self.key = np.array(sorted(read | written | extra), dtype=np.int64)
+        self.away = sorted(away, key=lambda a: engine.away[a])
+        self.addresses = [*self.key.tolist(), *(engine.away[a] for a in self.away)]
+        self.key_random = np.concatenate([engine.random[self.key], engine.more_random[: len(self.away)]])[:, None]
+        self.needs = [
+            (engine.model.address[c], x) for c, x in engine.needs(task, location, which) if c in engine.model.address
+        ]
+        self.known: Hashes = np.empty(0, np.uint64)
+        self.slot_of: Index = np.empty(0, np.int64)
+        self.count: Index = np.empty(0, np.int64)
+        self.first: Index = np.empty(0, np.int64)
+        self.new: Rows = np.empty((len(self.written), 0), np.int16)
+        self.delta: npt.NDArray[np.uint64] = np.empty((engine.classes, 0), np.uint64)
+        self.bad: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+    def look_up(self, rows: Rows, index: Index) -> Index:
+        """The slot of each of the chosen rows, computing those that are new."""
+        values = rows[self.key[:, None], index]
+        if self.away:
+            flags = [self.engine.is_away(task, bad)[rows[task.location, index]] for task, bad in self.away]
+            values = np.concatenate([values, np.array(flags, np.int16)])
+        hashes = (values.astype(np.uint64) * self.key_random).sum(axis=0, dtype=np.uint64)
+        at = np.searchsorted(self.known, hashes)
+        if len(self.known):
+            at_in = np.minimum(at, len(self.known) - 1)
+            missing = self.known[at_in] != hashes
+        else:
+            at_in, missing = at, np.ones(len(hashes), bool)
+        if missing.any():
+            fresh, where = np.unique(hashes[missing], return_index=True)
+            self._compute(values[:, missing][:, where], fresh)
+            at_in = np.searchsorted(self.known, hashes)
+        slots: Index = self.slot_of[at_in]
+        return slots
+
+    def _compute(self, values: Rows, hashes: Hashes) -> None:
+        engine = self.engine
+        counts, new, deltas, bad = [], [], [], []
+        for column in values.T:
+            v = [0] * engine.extent
+            for address, x in zip(self.addresses, column.tolist(), strict=True):
+                v[address] = x
+            outcomes = engine.outcomes(self, v)
+            counts.append(len(outcomes))
+            for w, wrong in outcomes:
+                new.append([w[a] for a in self.written])
+                deltas.append(engine.delta(self, v, w))
+                bad.append(wrong)
+        first = len(self.bad) + np.concatenate(([0], np.cumsum(counts)[:-1])) if counts else np.empty(0)
+        if new:
+            self.new = np.concatenate([self.new, np.array(new, np.int16).T], axis=1)
+            self.delta = np.concatenate([self.delta, np.array(deltas, np.uint64).T], axis=1)
+            self.bad = np.concatenate([self.bad, np.array(bad, np.int64)])
+        slots = len(self.count) + np.arange(len(hashes))
+        self.count = np.concatenate([self.count, np.array(counts, np.int64)])
+        self.first = np.concatenate([self.first, first.astype(np.int64)])
+        known = np.concatenate([self.known, hashes])
+        order = np.argsort(known)
+        self.known = known[order]
+        self.slot_of = np.concatenate([self.slot_of, slots])[order]
+
+    def successors(self, rows: Rows, index: Index) -> tuple[Index, Index]:
+        """For the chosen rows: parents and outcomes of their successors."""
+        for column, x in self.needs:
+            index = index[rows[column, index] == x]
+        if not len(index):
+            return index, index
+        slots = self.look_up(rows, index)
+        counts = self.count[slots]
+        total = int(counts.sum())
+        if total == len(index) and bool((counts == 1).all()):
+            return index, self.first[slots]
+        ends = np.cumsum(counts)
+        within = np.arange(total) - np.repeat(ends - counts, counts)
+        return np.repeat(index, counts), np.repeat(self.first[slots], counts) + within
+
+
+class Transitions:
+    """All tables of a model.
+
+    With ``movers`` a task that comes to an operation that needs no interleaving goes on at once.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        movers: Movers | None = None,
+        exact: bool = True,
+        checks: Sequence[int] | None = None,
+    ) -> None:
+        """``checks``: the positions of the state checks to evaluate; all by default."""
+        self.model, self.movers, self.exact = model, movers, exact
+        self.compiler = Compiler(model, exact)
+        self.random = multipliers(model.width)
+        self.classes = 1
+        self.identities = Identities(model) if model.identities else None
+        self.checks = list(range(len(model.state_checks))) if checks is None else list(checks)
+        self.check_cells = {i: cells_in([model.state_checks[i].check.violation]) for i in self.checks}
+        self.check_columns = {i: self.columns_of(c) for i, c in self.check_cells.items()}
+        self.predicates = {i: self.compiler.predicate(model.state_checks[i].check.violation) for i in self.checks}
+        self.premises_seen = 0
+        self.broken_assumption = ""
+        self._functions: dict[tuple[int, int], list[Function]] = {}
+        self._tables: dict[tuple[int, int], list[Table]] = {}
+        # whether a task is away from some locations is a value behind the columns and counts
+        self.away: dict[Away, int] = {}
+        self._luts: dict[Away, npt.NDArray[np.bool_]] = {}
+        for condition in movers.conditions.values() if movers else ():
+            for task, bad in condition.away:
+                self.away.setdefault((task, bad), model.extent + len(self.away))
+        self.extent = model.extent + len(self.away)
+        self.more_random = multipliers(len(self.away))
+        self.visible = [
+            i for i in self.checks if model.state_checks[i].check.violation.key[:3] != ("const", "bool", False)
+        ]
+
+    def tables(self, task: TaskModel, location: int) -> list[Table]:
+        """The tables of a location, one for each operation that may come next there."""
+        key = (task.number, location)
+        if key not in self._tables:
+            self._tables[key] = [Table(self, task, location, i) for i in range(len(task.graph.locations[location]))]
+        return self._tables[key]
+
+    def is_away(self, task: TaskModel, bad: frozenset[int]) -> npt.NDArray[np.bool_]:
+        """For each location, and last for a task that has returned, whether it is none of ``bad``."""
+        key = (task, bad)
+        if key not in self._luts:
+            lut = np.ones(len(task.graph.locations) + 1, bool)
+            lut[list(bad)] = False
+            self._luts[key] = lut
+        return self._luts[key]
+
+    def needs(self, task: TaskModel, location: int, which: int) -> list[tuple[Cell, int]]:
+        """Values of cells without which an operation waits."""
+        node = task.at(location)[which]
+        if node.op.must:
+            return []
+        return list(literals(substitute(node.op.guard, {"me": const(task.number)})))
+
+    def chosen(self, rows: Rows, hashes: Hashes, table: Table, index: Index) -> Index:  # noqa: ARG002 - for subclasses
+        """The rows of ``index`` in which the operation of ``table`` has to be tried."""
+        return index
+
+    def functions(self, task: TaskModel, location: int) -> list[Function]:
+        """The compiled operations of a location."""
+        key = (task.number, location)
+        if key not in self._functions:
+            self._functions[key] = self.compiler.functions(task, task.at(location))
+        return self._functions[key]
+
+    def columns_of(self, cells: Iterable[Cell]) -> set[int]:
+        """The columns from which the values of cells are found."""
+        found: set[int] = set()
+        for cell in cells:
+            address = self.model.address.get(cell)
+            if address is None:
+                continue
+            if address in self.model.virtual:
+                found |= {*self.model.where, *self.model.block}
+            else:
+                found.add(address)
+        return found
+
+    def footprint(self, task: TaskModel, location: int, which: int) -> tuple[set[int], set[int], set[Away]]:
+        """The columns that an operation, and those performed at once after it, may read and write; who must be away."""
+        read, written = {task.location, *task.slots.values()}, {task.location, *task.slots.values()}
+        away: set[Away] = set()
+        seen: set[int] = set()
+        queue = [[task.at(location)[which]]]
+        while queue:
+            for node in queue.pop():
+                r, w = self._node_footprint(task, node)
+                read |= r
+                written |= w
+                for _, target in node.edges:
+                    condition = self.condition(task, target)
+                    if condition is not None:
+                        read |= self.columns_of(c for c, _ in condition.values)
+                        away |= set(condition.away)
+                    right = self.movers is not None and self.movers.may_be_right(task, node)
+                    if (condition is not None or right) and target not in seen and target != RETURNED:
+                        seen.add(target)
+                        queue.append(task.at(target))
+        return read, written, away
+
+    def _node_footprint(self, task: TaskModel, node: FoldedNode) -> tuple[set[int], set[int]]:
+        op = node.op
+        constraint = () if op.tag in FINDS_NOTHING else (op.where, op.counted)
+        terms = [self.model.guard(task, node, self.exact), *constraint, *returns_of(op)]
+        terms += [t for c, t in op.updates if c in self.model.address]
+        for prop in self.model.properties:
+            for check in prop.step_checks(self.model.config, op):
+                terms += [check.premise, check.violation]
+        written = {c for c, _ in op.updates if c in self.model.address}
+        where = {c for c in written if self.model.address[c] in self.model.virtual}
+        return self.columns_of(cells_in(terms)), self.columns_of(written) - (set(self.model.block) if where else set())
+
+    def split_checks(self, key: set[int], written: set[int]) -> tuple[list[int], list[int]]:
+        """State checks that an outcome may newly violate: judged in the table if few columns more are needed, or later."""
+        inline: list[int] = []
+        late: list[int] = []
+        for i in self.visible:
+            if not self.check_columns[i] & written:
+                continue
+            more = self.check_columns[i] - key
+            (inline if len(more) <= 3 else late).append(i)
+        return inline, late
+
+    def settled(self, task: TaskModel, v: list[int]) -> list[list[int]]:
+        """Where a task comes to rest that has just been created: what it does at once when it begins."""
+        first = v[task.location]
+        if not self._goes_on(task, first, v):
+            return [v]
+        ends: list[list[int]] = []
+        for table in self.tables(task, first):
+            ends += [w for w, _ in self.outcomes(table, v, at_once=True)]
+        return ends or [v]
+
+    def outcomes(self, table: Table, v: list[int], at_once: bool = False) -> list[tuple[list[int], int]]:
+        """What may follow ``v``: new values with bits of violated properties.
+
+        With ``at_once`` only operations that move to the left are performed.
+
+        A step is a transaction in the sense of Lipton: operations that move to the right, then one of any kind, then
+        operations that move to the left.
+        """
+        found: list[tuple[list[int], int]] = []
+        for w, target, bad, number in self.step(table.task, table.location, v, table.which):
+            wrong = bad | self._judged(table, w)
+            early = not at_once and self.movers is not None and self.movers.right(table.task, table.location, number)
+            ends = None if bad else self._go_on(table, w, target, wrong, early, 1)
+            found += ends or [(w, wrong)]
+        return found
+
+    def _go_on(
+        self, table: Table, v: list[int], location: int, wrong: int, early: bool, depth: int
+    ) -> list[tuple[list[int], int]] | None:
+        """Where a task comes to rest that goes on from ``v``: None if it rests right there, nothing if it has to wait.
+
+        Where operations that only look may lead to one that waits, it rests before it looks, to choose again later.
+        """
+        if location == RETURNED or not (early or self._goes_on(table.task, location, v)):
+            return None
+        if depth > 1000:
+            raise AssertionError("operations performed at once go round in a circle")
+        task = table.task
+        found: list[tuple[list[int], int]] = []
+        stepped = self.step(task, location, v)
+        if len({number for *_, number in stepped}) < len(task.graph.locations[location]):
+            return []
+        for w, target, bad, number in stepped:
+            now = wrong | bad | self._judged(table, w)
+            right = self.movers is not None and self.movers.right(task, location, number)
+            ends = None if bad else self._go_on(table, w, target, now, early and right, depth + 1)
+            if ends == [] and right and self.movers is not None and self.movers.only_looks(task, location, number):
+                return []
+            found += ends or [(w, now)]
+        return found
+
+    def step(
+        self, task: TaskModel, location: int, values: list[int], only: int | None = None
+    ) -> list[tuple[list[int], int, int, int]]:
+        """What an operation at ``location``, or ``only`` one, makes of values: (values, location, violated, which)."""
+        if self.identities is not None:
+            self.identities.fill(values)
+        result = []
+        for number, function in enumerate(self.functions(task, location)):
+            if only is not None and number != only:
+                continue
+            raw: list[Any] = []
+            function(values, raw)
+            for w, target, bad, seen, _ in raw:
+                self.premises_seen |= seen
+                if self.identities is None:
+                    result.append((w, target, bad, number))
+                else:
+                    result += [(x, target, bad, number) for x in self.identities.moves(values, w, task.number)]
+        return result
+
+    def condition(self, task: TaskModel, location: int) -> Condition | None:
+        """On what condition the task goes on at once at a location; None if never."""
+        if self.movers is None or location == RETURNED:
+            return None
+        return self.movers.conditions.get((task.number, location))
+
+    def _goes_on(self, task: TaskModel, location: int, w: list[int]) -> bool:
+        condition = self.condition(task, location)
+        return (
+            condition is not None
+            and all(w[self.model.address[c]] == x for c, x in condition.values)
+            and all(w[self.away[a]] for a in condition.away)
+        )
+
+    def _judged(self, table: Table, w: list[int]) -> int:
+        wrong = 0
+        for i in table.inline:
+            if self.predicates[i](w):
+                wrong |= 1 << self.model.state_checks[i].prop
+        return wrong
+
+    def delta(self, table: Table, v: list[int], w: list[int]) -> Sequence[int]:
+        """The change of the row's hash from ``v`` to ``w``."""
+        total = 0
+        for a in table.written.tolist():
+            if w[a] != v[a]:
+                total += (w[a] - v[a]) * int(self.random[a])
+        return (total & 0xFFFFFFFFFFFFFFFF,)
+
+    def hashes(self, rows: Rows) -> Hashes:
+        """The hash of each row, one line for each class."""
+        sums: Hashes = (rows.astype(np.uint64) * self.random[:, None]).sum(axis=0, dtype=np.uint64)
+        return sums[None, :]
+
+    def fingerprint(self, hashes: Hashes) -> Hashes:
+        """One number for each row, by which rows are known to be equal."""
+        prints: Hashes = hashes[0]
+        return prints

@@ -1,0 +1,143 @@
+"""Which values cells can take, as far as the operations' terms tell: what keeps one value is no column of a state."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from kernelmodel.ops import Op
+from kernelmodel.terms import FOLD, Cell, Term, atoms
+
+#: a set of values; None stands for "any"
+Values = frozenset[int] | None
+#: larger sets are "any"
+MOST = 8
+#: choices are tried up to this value
+LARGEST_CHOICE = 16
+
+_BOTH: Values = frozenset((False, True))
+
+
+def possible(
+    term: Term, cells: Callable[[Cell], Values], regs: Mapping[str, Values], choices: Mapping[str, Values]
+) -> Values:
+    """A superset of the values that ``term`` can take."""
+    op, args = term.op, term.args
+    if op == "const":
+        return frozenset((args[0],))
+    if op == "cell":
+        return cells(args[0])
+    if op == "reg":
+        return regs.get(args[0])
+    if op == "choice":
+        return choices.get(args[0], _BOTH if term.sort == "bool" else None)
+    if op in ("and", "or"):
+        stop = op == "or"
+        parts = [possible(a, cells, regs, choices) for a in args]
+        if any(p is not None and p and all(bool(x) == stop for x in p) for p in parts):
+            return frozenset((stop,))
+        if all(p is not None and all(bool(x) != stop for x in p) for p in parts):
+            return frozenset((not stop,))
+        return _BOTH
+    if op == "not":
+        inner = possible(args[0], cells, regs, choices)
+        return _BOTH if inner is None else frozenset(not x for x in inner)
+    if op == "ite":
+        condition = possible(args[0], cells, regs, choices)
+        branches = [
+            possible(args[2 - int(x)], cells, regs, choices)
+            for x in sorted({bool(c) for c in (_BOTH if condition is None else condition) or ()})
+        ]
+        return _small(
+            None if any(b is None for b in branches) else frozenset().union(*(b or frozenset() for b in branches))
+        )
+    a, b = (possible(x, cells, regs, choices) for x in args)
+    if a is None or b is None:
+        return _BOTH if op in ("==", "<", "<=") else None
+    fold = FOLD[op]
+    return _small(frozenset(fold(x, y) for x, y in itertools.product(a, b)))
+
+
+def _small(values: Values) -> Values:
+    return None if values is None or len(values) > MOST else values
+
+
+def conjuncts(term: Term) -> Iterable[Term]:
+    """The parts of a conjunction."""
+    if term.op == "and":
+        for a in term.args:
+            yield from conjuncts(a)
+    else:
+        yield term
+
+
+def choice_values(
+    op: Op, cells: Callable[[Cell], Values], regs: Mapping[str, Values], largest: int, counted: bool = True
+) -> dict[str, tuple[int, ...]]:
+    """For each choice of ``op`` the values that its constraint leaves open when the other choices are any."""
+    parts_of: dict[str, list[Term]] = {}
+    for part in (*conjuncts(op.where), *(conjuncts(op.counted) if counted else ())):
+        for name in {a.args[0] for a in atoms(part, "choice")}:
+            parts_of.setdefault(name, []).append(part)
+    found: dict[str, tuple[int, ...]] = {}
+    for c in op.choices:
+        name = c.args[0]
+        parts = parts_of.get(name, [])
+        tried: Sequence[int] = (False, True) if c.sort == "bool" else range(largest + 1)
+        left = []
+        for value in tried:
+            fixed: Mapping[str, Values] = {name: frozenset((value,))}
+            if all(possible(p, cells, regs, fixed) != frozenset((False,)) for p in parts):
+                left.append(value)
+        found[name] = tuple(left)
+    return found
+
+
+class ValueAnalysis:
+    """A superset of each cell's values in every reachable state, by iteration over all operations."""
+
+    def __init__(
+        self,
+        initial: Mapping[Cell, frozenset[int]],
+        operations: Iterable[tuple[Op, Mapping[str, Values]]],
+        largest: int,
+    ) -> None:
+        """``operations`` come with the values of the registers that they use, None where any."""
+        self.values: dict[Cell, Values] = dict(initial)
+        unique: dict[Any, tuple[Cell, Term, Op, Mapping[str, Values]]] = {}
+        readers: dict[Cell, set[Any]] = {}
+        for op, regs in operations:
+            for cell, term in op.updates:
+                if term.op == "cell" and term.args[0] == cell:
+                    continue
+                key = (cell, term.key, op.where.key, tuple(sorted(regs.items(), key=str)))
+                if key not in unique:
+                    unique[key] = (cell, term, op, regs)
+                    for a in (*atoms(term, "cell"), *atoms(op.where, "cell")):
+                        readers.setdefault(a.args[0], set()).add(key)
+        todo = dict.fromkeys(unique)
+        while todo:
+            key = next(iter(todo))
+            del todo[key]
+            cell, term, op, regs = unique[key]
+            old = self.values.get(cell)
+            if old is None:
+                continue
+            picks: Mapping[str, Values] = {}
+            if any(True for _ in atoms(term, "choice")):
+                picks = {n: _small(frozenset(v)) for n, v in choice_values(op, self.of, regs, largest, False).items()}
+            new = possible(term, self.of, regs, picks)
+            joined = None if new is None else _small(old | new)
+            if joined != old:
+                self.values[cell] = joined
+                todo.update(dict.fromkeys(readers.get(cell, ())))
+
+    def of(self, cell: Cell) -> Values:
+        """The values that ``cell`` can take; None for any."""
+        return self.values.get(cell)
+
+    def constant(self, cell: Cell) -> int | None:
+        """The one value that the cell has, if there is only one."""
+        values = self.of(cell)
+        return next(iter(values)) if values is not None and len(values) == 1 else None

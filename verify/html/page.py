@@ -1,0 +1,67 @@
+"""The page: template, style and script put together around the data, so that one file is all there is."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from kernelmodel.errors import ModelError
+from verify.html.view import view
+from verify.replay.show import as_columns
+from verify.trace import MismatchError
+from verify.tracefile import Film, TraceFile, parse, play
+
+
+def render(trace: TraceFile | Film | Mapping[str, Any]) -> str:
+    """The page for a trace, for the JSON document of one (both are run to see their states), or for one that has been run."""
+    if isinstance(trace, Film):
+        film = trace
+    else:
+        film = _played(trace if isinstance(trace, TraceFile) else parse(trace))
+    if not film.steps:
+        raise ModelError("a page shows steps over time, and this trace has none")
+    data = view(film)
+    found = data["found"] or f"{film.prop.name} is not violated"
+    pieces = {
+        "title": html.escape(f"{found} ({film.kernel.name})"),
+        "found": html.escape(found),
+        "verdict": "violated" if film.violation else "not violated",
+        "verdict_class": "bad" if film.violation else "good",
+        "kernel": html.escape(film.kernel.name),
+        "property": html.escape(film.prop.name),
+        "statement": html.escape(film.prop.statement),
+        "meta": html.escape(data["meta"]),
+        "start": html.escape(data["start"]),
+        "columns": html.escape(as_columns(film)),
+        "style": _asset("style.css"),
+        "script": _asset("geometry.js") + _asset("panel.js") + _asset("page.js"),
+        "data": embedded(data),
+    }
+    text = _asset("page.html")
+    # one pass, so that what is put in is never looked at again
+    head, *rest = text.split("<!--@")
+    parts = [head]
+    for piece in rest:
+        name, _, tail = piece.partition("@-->")
+        parts += [pieces[name], tail]
+    return "".join(parts)
+
+
+def embedded(data: object) -> str:
+    """JSON that can stand inside a script element whatever text is in it."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _played(trace: TraceFile) -> Film:
+    try:
+        return play(trace)
+    except MismatchError as error:
+        raise ModelError(f"the trace does not fit {trace.kernel.title}: {error}") from error
+
+
+def _asset(name: str) -> str:
+    return files("verify.html").joinpath("assets", name).read_text(encoding="utf-8")

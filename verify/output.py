@@ -1,0 +1,25 @@
+"""Files that a command writes beside its text: the first counterexample as a trace, and as a page for a browser."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from verify.html import render
+from verify.report import as_json
+from verify.tracefile import from_verdicts, play, save
+from verify.verdict import Verdict
+
+
+def write_traces(verdicts: Sequence[Verdict], options: argparse.Namespace) -> None:
+    """Write what --trace and --html ask for, if there is a counterexample."""
+    wanted = options.trace or options.html
+    if not wanted or not any(v.schedule for v in verdicts):
+        return
+    film = play(from_verdicts(as_json(verdicts, sys.argv[1:], interrupted=False)))
+    if options.trace:
+        save(film.recorded(), options.trace)
+    if options.html:
+        Path(options.html).write_text(render(film), encoding="utf-8")

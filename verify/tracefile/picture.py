@@ -1,0 +1,124 @@
+"""A picture of the machine at one moment, as plain data: pcplists with page numbers, blocks, buddy, locks, work, tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernelmodel.cells import MUTEXES
+from kernelmodel.machine import Machine, Task, call_stack
+from kernelmodel.mmzone import PCPTYPES, MigrateType
+from kernelmodel.ops import Op
+from kernelmodel.terms import Cell
+
+#: the words for each place of a page, and the letter by which pictures encode it
+PLACES = {
+    "free in the buddy": "b", "on a pcplist": "p", "in use": "u", "being freed": "f", "offline": "o", "lost": "l"
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class CpuPicture:
+    """One CPU: who has its interrupts off (empty: they are on), limits, count, pages on each list, its work item."""
+
+    cpu: int
+    online: bool
+    irqs_off_by: str
+    high: int
+    batch: int
+    count: int
+    lists: tuple[tuple[int, ...], ...]
+    work: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPicture:
+    """One pageblock: its migratetype, its first page, and where each of its pages is (``PLACES``)."""
+
+    block: int
+    migratetype: str
+    isolated: bool
+    first: int
+    places: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPicture:
+    """One task: its CPU, the calls that it is in, what it does next (empty: finished) and what it waits for."""
+
+    name: str
+    cpu: int
+    calls: tuple[str, ...]
+    next: str
+    waits: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """The whole machine; ``buddy`` are (migratetype, order, heads), ``locks`` (mutex, holder or empty)."""
+
+    cpus: tuple[CpuPicture, ...]
+    blocks: tuple[BlockPicture, ...]
+    buddy: tuple[tuple[str, int, tuple[int, ...]], ...]
+    locks: tuple[tuple[str, str], ...]
+    limits: tuple[int, int]
+    disabled_by: str
+    tasks: tuple[TaskPicture, ...]
+
+    def where(self) -> dict[int, str]:
+        """Where each page is: "CPU0 MOVABLE", or a word of ``PLACES``."""
+        words = {letter: word for word, letter in PLACES.items()}
+        found = {b.first + i: words[p] for b in self.blocks for i, p in enumerate(b.places)}
+        for cpu in self.cpus:
+            for t, pages in enumerate(cpu.lists):
+                found |= {page: f"CPU{cpu.cpu}'s {MigrateType(t).name} list" for page in pages}
+        return found
+
+
+def take(machine: Machine) -> Picture:
+    """A picture of zone 0 of ``machine``, now."""
+    state = machine.state
+
+    def cell(name: str, *index: int | str) -> int:
+        return state.stored[Cell(name, index)]
+
+    def holder(number: int) -> str:
+        return machine.tasks[number - 1].name if number else ""
+
+    def work(cpu: int) -> str:
+        if cell("work.running", cpu):
+            return "running, queued again" if cell("work.pending", cpu) else "running"
+        return "queued" if cell("work.pending", cpu) else "idle"
+
+    cpus = tuple(
+        CpuPicture(
+            c, bool(cell("cpu_online", c)), holder(cell("irqs_off", c)), cell("pcp.high", 0, c), cell("pcp.batch", 0, c),
+            cell("pcp.count", 0, c), tuple(tuple(state.pcplists[0][c].lists[t]) for t in range(PCPTYPES)), work(c),
+        )
+        for c in machine.config.cpus
+    )  # fmt: skip
+    blocks = tuple(
+        BlockPicture(
+            b, MigrateType(state.block_type(b)).name, bool(cell("isolated", b)), state.pfns(b)[0],
+            "".join(PLACES[state.place[p].value] for p in state.pfns(b)),
+        )
+        for b in range(machine.config.nr_blocks)
+    )  # fmt: skip
+    buddy = tuple(
+        (MigrateType(t).name, order, tuple(pages))
+        for (order, t), pages in sorted(state.buddies[0].free_list.items(), key=lambda item: (item[0][1], item[0][0]))
+        if pages
+    )
+    locks = tuple((m, holder(cell("mutex", m))) for m in MUTEXES)
+    return Picture(
+        cpus, blocks, buddy, locks, (cell("zone.pageset_high", 0), cell("zone.pageset_batch", 0)),
+        holder(cell("pcp_disabled_by", 0)), tuple(_task(machine, t) for t in machine.tasks),
+    )  # fmt: skip
+
+
+def _task(machine: Machine, task: Task) -> TaskPicture:
+    if task.pending is None:
+        return TaskPicture(task.name, task.cpu, (), "", "")
+    op: Op = machine.operation(task)
+    text = op.text.split(" = {")[0].split(" += {")[0].replace("{0}", "…")
+    calls = call_stack(type(machine.kernel), task.routine)
+    return TaskPicture(task.name, task.cpu, calls, text, machine.why_not(task))
