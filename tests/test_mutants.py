@@ -1,0 +1,105 @@
+"""verify.mutants: docs/mutants.md is current, a survivor is shown as one, and bad input is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kernelmodel.mutants import EQUIVALENT, MUTANTS, Mutant
+from properties.catalogue import PROPERTIES
+from verify.mutants.__main__ import exit_code, main
+from verify.mutants.matrix import Kill, Matrix, Row, row_of
+from verify.mutants.render import line, markdown
+from verify.verdict import Exit
+
+DOCS = (Path(__file__).parent.parent / "docs" / "mutants.md").read_text()
+
+
+def documented(name):
+    """The cells of a mutant's row in docs/mutants.md."""
+    (text,) = [x for x in DOCS.splitlines() if x.startswith(f"| `{name}` |")]
+    return [cell.strip() for cell in text.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_docs_say_what_explore_finds(name):
+    row = row_of(name, ["explore"])
+    fresh = markdown(Matrix([row]))
+    (text,) = [x for x in fresh.splitlines() if x.startswith(f"| `{name}` |")]
+    cells = [cell.strip() for cell in text.strip("|").split("|")]
+    was = documented(name)
+    assert (cells[:3], cells[4], cells[6]) == (was[:3], was[4], was[6])
+    assert not row.survives and not row.wrongly_killed
+    assert row.expected in row.breaks or row.expected == EQUIVALENT
+    for sentence in row.evidence:
+        assert f"- `{name}`: {sentence}" in DOCS
+
+
+@pytest.mark.parametrize("name", ["no-drain", "no-flush"])
+def test_every_engine_kills(name):
+    row = row_of(name, ["random", "explore", "bmc"])
+    assert {k.engine: k.killed for k in row.kills} == {"random": True, "explore": True, "bmc": True}
+
+
+@pytest.mark.deep
+def test_docs_are_what_the_command_writes(tmp_path):
+    file = tmp_path / "mutants.md"
+    assert main(["--quiet", "--markdown", str(file)]) == 0
+    assert file.read_text() == DOCS
+
+
+def test_every_mutant_and_property_is_documented():
+    assert all(f"| `{name}` |" in DOCS for name in MUTANTS)
+    assert all(f"\n| {prop} |" in DOCS for prop in PROPERTIES)
+    assert all(m.diff in DOCS for m in MUTANTS.values())
+
+
+def test_a_survivor_is_shown_and_fails(monkeypatch):
+    """A change that changes nothing, recorded as deadly."""
+    control = MUTANTS["swapped-limit-stores"]
+    planted = Mutant("planted", control.summary, control.function, control.edits, "no_stray_page")
+    monkeypatch.setitem(MUTANTS, "planted", planted)
+    row = row_of("planted", ["explore"])
+    assert row.survives and not row.breaks
+    assert "SURVIVES, and should not" in line(row)
+    assert exit_code(Matrix([row]), interrupted=False) is Exit.VIOLATED
+
+
+def test_a_control_that_breaks_something_fails():
+    row = Row("x", "", "f", EQUIVALENT, ("no_stray_page",), False, (Kill("explore", True, 0.1),))
+    assert "KILLED, and should be equivalent" in line(row)
+    assert exit_code(Matrix([row]), interrupted=False) is Exit.VIOLATED
+
+
+def test_what_could_not_be_decided_is_not_a_success():
+    row = Row("x", "", "f", "no_stray_page", (), False, (Kill("bmc", None, 0.1), Kill("explore", True, 0.1)))
+    assert exit_code(Matrix([row]), interrupted=False) is Exit.UNDECIDED
+    assert exit_code(Matrix(), interrupted=True) is Exit.UNDECIDED
+
+
+def test_command_writes_json(tmp_path, capsys):
+    file = tmp_path / "m.json"
+    assert main(["no-drain", "--engine", "explore", "--json", str(file)]) == 0
+    record = json.loads(file.read_text())
+    (row,) = record["rows"]
+    assert (row["mutant"], row["killed"], row["survives"]) == ("no-drain", True, False)
+    assert row["kills"][0]["steps"] == 18
+    assert "1 of 1 mutants killed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-drian"], "did you mean no-drain?"),
+        (["--engine", "guess"], "invalid choice: 'guess'"),
+        (["--jobs", "0"], "--jobs 0 is out of range: give at least 1"),
+        (["--markdown", "/nonexistent/m.md"], "cannot write /nonexistent/m.md"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, said, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    _, err = capsys.readouterr()
+    assert left.value.code == int(Exit.USAGE) and said in err and len(err.strip().splitlines()) == 1

@@ -1,0 +1,97 @@
+"""``python -m verify.mutants``: the kill matrix."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kernelmodel.errors import ModelError
+from kernelmodel.kernels import nearest
+from kernelmodel.mutants import MUTANTS
+from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
+from verify.mutants.render import heading, line, markdown, summary
+from verify.options import EXIT_CODES, Parser, fail, writable
+from verify.report import write_json
+from verify.verdict import Exit
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(
+        prog="python -m verify.mutants",
+        description="Runs each mutant of v5.11 against random histories, exhaustive search and bounded proofs, and shows which "
+        "property it breaks, which engine found it and with how short a trace; and for each property which mutants it alone "
+        "kills.  Exit 1 if a mutant that should die survives, or a control is killed.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("mutants", nargs="*", metavar="MUTANT", help="only these (default: all)")
+    p.add_argument("--engine", action="append", choices=ENGINES, help="only this engine (repeatable)")
+    p.add_argument(
+        "--jobs", type=int, default=default_jobs(), metavar="N", help="processes (default: one for each core)"
+    )
+    p.add_argument("--json", metavar="FILE", help="write the matrix as JSON")
+    p.add_argument("--markdown", metavar="FILE", help="write the matrix as Markdown, without times (docs/mutants.md)")
+    p.add_argument("--quiet", action="store_true", help="print nothing; the exit code tells")
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        for name in options.mutants:
+            if name not in MUTANTS:
+                raise nearest("mutant", name, MUTANTS)
+        if options.jobs < 1:
+            raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
+        writable([options.json, options.markdown])
+    except ModelError as error:
+        fail(f"python -m verify.mutants: {error}")
+    gc.disable()
+    names = list(dict.fromkeys(options.mutants)) or list(MUTANTS)
+    engines = [e for e in ENGINES if not options.engine or e in options.engine]
+    matrix = Matrix()
+    interrupted = False
+    if not options.quiet:
+        print(heading(), flush=True)
+    try:
+        for row in collect(names, engines, options.jobs):
+            matrix.rows.append(row)
+            if not options.quiet:
+                print(line(row), flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        print(
+            f"\ninterrupted after {len(matrix.rows)} of {len(names)} mutants; what was decided is kept", file=sys.stderr
+        )
+    if not options.quiet:
+        print(summary(matrix))
+    code = exit_code(matrix, interrupted)
+    try:
+        if options.json:
+            record = {
+                "schema": "straypage-mutants-1", "interrupted": interrupted, "exit": int(code),
+                "rows": [r.as_json() for r in matrix.rows], "alone": matrix.alone(),
+            }  # fmt: skip
+            write_json(options.json, record)
+        if options.markdown and not interrupted:
+            Path(options.markdown).write_text(markdown(matrix), encoding="utf-8")
+    except OSError as error:
+        fail(f"python -m verify.mutants: cannot write {error.filename}: {error.strerror}")
+    return int(code)
+
+
+def exit_code(matrix: Matrix, interrupted: bool) -> Exit:
+    """1 if a mutant survives or a control is killed, 3 if something could not be decided, else 0."""
+    if any(r.survives or r.wrongly_killed for r in matrix.rows):
+        return Exit.VIOLATED
+    undecided = any(r.undecided or any(k.killed is None for k in r.kills) for r in matrix.rows)
+    return Exit.UNDECIDED if undecided or interrupted else Exit.OK
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

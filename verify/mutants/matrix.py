@@ -1,0 +1,216 @@
+"""The kill matrix: each mutant against random histories, exhaustive search and bounded proofs."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from kernelmodel.kernels import mutant
+from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from properties.catalogue import PROPERTIES
+from properties.profiles import FINDING, HUNTS, RACE_RULES
+from properties.stateful import DrainRace, machine_for
+from verify.bmc.solve import Engine
+from verify.explore.finite import Finite
+from verify.explore.solve import Explorer
+from verify.scenario import Scenario
+from verify.verdict import Result, Verdict
+
+ENGINES = ("random", "explore", "bmc")
+#: the configuration of explore
+FINITE = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=1), 3)
+#: the bound of bmc
+BOUND = Scenario()
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """What one engine made of one mutant; ``steps`` and ``switches`` are of its trace, if it has one."""
+
+    engine: str
+    killed: bool | None
+    seconds: float
+    steps: int | None = None
+    switches: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One mutant: what it is expected to break, what it does break (by exhaustive search), and who killed it."""
+
+    mutant: str
+    summary: str
+    function: str
+    expected: str
+    breaks: tuple[str, ...]
+    deadlock: bool
+    kills: tuple[Kill, ...]
+    evidence: tuple[str, ...] = ()
+    undecided: str = ""
+
+    @property
+    def killed(self) -> bool:
+        """Whether some engine killed it."""
+        return any(k.killed for k in self.kills)
+
+    @property
+    def survives(self) -> bool:
+        """Whether it should have died and did not."""
+        return self.expected != EQUIVALENT and not self.killed
+
+    @property
+    def wrongly_killed(self) -> bool:
+        """Whether it should have survived and did not."""
+        return self.expected == EQUIVALENT and (self.killed or bool(self.breaks))
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as JSON values."""
+        return {**dataclasses.asdict(self), "killed": self.killed, "survives": self.survives}
+
+
+@dataclass(slots=True)
+class Matrix:
+    """All rows, and the reverse: which mutants only one property kills."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    def alone(self) -> dict[str, list[str]]:
+        """For each property the mutants that break it and no other."""
+        return {p: [r.mutant for r in self.rows if r.breaks == (p,)] for p in PROPERTIES}
+
+    def breaking(self) -> dict[str, list[str]]:
+        """For each property the mutants that break it."""
+        return {p: [r.mutant for r in self.rows if p in r.breaks] for p in PROPERTIES}
+
+
+def collect(names: Sequence[str], engines: Sequence[str], jobs: int) -> Iterator[Row]:
+    """The rows of some mutants, in their order, as they come."""
+    forks = "fork" in multiprocessing.get_all_start_methods()
+    if jobs < 2 or len(names) < 2 or not forks:
+        yield from (row_of(name, engines) for name in names)
+        return
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(min(jobs, len(names)), mp_context=context, initializer=_ignore_interrupts) as pool:
+        try:
+            futures = [pool.submit(row_of, name, tuple(engines)) for name in names]
+            for future in futures:
+                yield future.result()
+        except BaseException:
+            for process in list(getattr(pool, "_processes", {}).values()):
+                process.terminate()
+            raise
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def row_of(name: str, engines: Sequence[str]) -> Row:
+    """One mutant against the engines."""
+    m = MUTANTS[name]
+    explorer = Explorer(mutant(name), FINITE)
+    breaks, deadlock, undecided = _broken(explorer)
+    kills = []
+    for engine in engines:
+        began = time.monotonic()
+        kill = {"random": _random, "explore": _explore, "bmc": _bmc}[engine](name, m.breaks, breaks)
+        kills.append(dataclasses.replace(kill, seconds=round(time.monotonic() - began, 2)))
+    evidence = _evidence(name, breaks, undecided)
+    return Row(name, m.summary, m.function, m.breaks, breaks, deadlock, tuple(kills), evidence, undecided)
+
+
+def _broken(explorer: Explorer) -> tuple[tuple[str, ...], bool, str]:
+    """The properties that complete searches find violated, whether there is a deadlock, and why they stopped, if so."""
+    properties = list(PROPERTIES.values())
+    groups = explorer.search_all(properties)
+    violated = tuple(
+        p.name for p in properties if any(p.name in g.names and g.verdict(p)[0] is Result.VIOLATED for g in groups)
+    )
+    stopped = next((g.found.stopped for g in groups if g.found.stopped), "")
+    return violated, any(g.found.deadlocks for g in groups), stopped
+
+
+def _random(name: str, breaks: str, _: Sequence[str]) -> Kill:
+    watched = None if breaks == EQUIVALENT else [breaks]
+    machine = machine_for(mutant(name), DrainRace, watched)
+    chosen = settings(
+        max_examples=HUNTS["ci"] if watched else HUNTS["ci"] // 10, stateful_step_count=RACE_RULES, phases=FINDING,
+        derandomize=True, database=None, deadline=None, suppress_health_check=list(_health_checks()),
+    )  # fmt: skip
+    try:
+        run_state_machine_as_test(machine, settings=chosen)
+    except AssertionError as error:
+        return Kill("random", True, 0.0, note=str(error).split("\n", 1)[0])
+    return Kill("random", False, 0.0, note=f"{chosen.max_examples} random histories")
+
+
+def _health_checks() -> Any:
+    from hypothesis import HealthCheck
+
+    return HealthCheck
+
+
+def _explore(name: str, breaks: str, broken: Sequence[str]) -> Kill:
+    if breaks == EQUIVALENT:
+        return Kill("explore", bool(broken), 0.0, note="every property, every interleaving")
+    verdict = Explorer(mutant(name), FINITE).demonstrate(PROPERTIES[breaks])
+    if verdict is None:
+        (verdict,) = Explorer(mutant(name), FINITE).decide([PROPERTIES[breaks]], deadlock=False)
+    return _kill("explore", verdict)
+
+
+def _bmc(name: str, breaks: str, _: Sequence[str]) -> Kill:
+    engine = Engine(mutant(name), BOUND)
+    if breaks == EQUIVALENT:
+        verdicts = [engine.decide(p) for p in PROPERTIES.values()]
+        wrong = [v for v in verdicts if v.result is not Result.HOLDS]
+        return Kill("bmc", any(v.result is Result.VIOLATED for v in wrong), 0.0, note="every property")
+    return _kill("bmc", engine.decide(PROPERTIES[breaks]))
+
+
+def _kill(engine: str, verdict: Verdict) -> Kill:
+    killed = {Result.VIOLATED: True, Result.HOLDS: False}.get(verdict.result)
+    if killed and not verdict.replayed:
+        return Kill(engine, None, 0.0, note="the trace does not replay")
+    if not killed:
+        return Kill(engine, killed, 0.0, note=f"{verdict.result.value}: {verdict.reason}".rstrip(": "))
+    steps = verdict.statistics.get("steps", len(verdict.schedule) - 1)
+    return Kill(engine, True, 0.0, steps, verdict.statistics.get("context_switches"), verdict.found)
+
+
+def _evidence(name: str, breaks: Sequence[str], undecided: str) -> tuple[str, ...]:
+    """What else is known of it: that a control changes nothing, or what it takes for a mutant to show."""
+    m = MUTANTS[name]
+    if m.breaks == EQUIVALENT:
+        if breaks or undecided:
+            return ()
+        return ("explore: every property holds, in every interleaving of its configuration",)
+    found = []
+    for task in ("allocs", "updates"):
+        if m.needs.get(task):
+            counts: dict[str, Any] = {task: 0}
+            without = dataclasses.replace(FINITE.scenario, **counts)
+            finite = dataclasses.replace(FINITE, scenario=without)
+            prop = PROPERTIES[m.breaks]
+            explorer = Explorer(mutant(name), finite)
+            if explorer.why_not(prop):
+                continue
+            (verdict,) = explorer.decide([prop], deadlock=False)
+            found.append(f"explore --{task} 0: {prop.name} {verdict.result.value}")
+    return tuple(found)
+
+
+def default_jobs() -> int:
+    """One process for each core."""
+    return os.cpu_count() or 1
