@@ -1,0 +1,321 @@
+"""verify.prove: every obligation by name, every mutant refused, and the lemmas true of what really happens."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import z3
+
+from kernelmodel.cells import CELLS, value
+from kernelmodel.kernels import kernel, mutant, variant
+from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.ops import mark, read
+from kernelmodel.terms import TRUE, Cell, lnot, reg
+from kernelmodel.text import KernelText
+from kernelmodel.v5_11 import V5_11
+from properties.catalogue import PROPERTIES, find
+from properties.lemmas import CLOSED, GHOSTS, LEMMAS, PROTECTED_BY, cell_of
+from verify.prove.__main__ import main
+from verify.prove.engine import PROVABLE, find_trace, prove
+from verify.prove.obligations import EACH, FAILED, PROVED, TOGETHER, UNTOUCHED, WITHOUT, Answer, Proof, Prover
+from verify.prove.roles import ProjectionError
+from verify.prove.system import Parts
+from verify.prove.uniform import differing, shapes
+from verify.verdict import Result
+
+REAL = [m for m in MUTANTS.values() if m.breaks != EQUIVALENT]
+CONTROLS = [m for m in MUTANTS.values() if m.breaks == EQUIVALENT]
+
+
+def prover_of(chosen: type[KernelText]) -> Prover:
+    return Prover(chosen, [find(name) for name in PROVABLE])
+
+
+@functools.cache
+def v5_11() -> Prover:
+    return prover_of(V5_11)
+
+
+@functools.cache
+def answers(number: int) -> dict[str, Answer]:
+    """The answers for one transition of v5.11, by lemma."""
+    found, taken = v5_11().step(number, EACH)
+    assert taken, f"{v5_11().transitions[number].label} is never possible when the lemmas hold"
+    return {a.goal: a for a in found}
+
+
+@functools.cache
+def proof_of(name: str) -> Proof:
+    return prove(prover_of(mutant(name)), EACH)
+
+
+OBLIGATIONS = [
+    pytest.param(n, lemma, id=f"{t.label} | {lemma}") for n, t in enumerate(v5_11().transitions) for lemma in LEMMAS
+]
+
+
+@pytest.mark.parametrize(("number", "lemma"), OBLIGATIONS)
+def test_lemma_is_preserved(number: int, lemma: str) -> None:
+    assert answers(number)[lemma].result in (PROVED, UNTOUCHED)
+
+
+def test_every_lemma_holds_at_the_start_and_the_properties_follow() -> None:
+    found = [*v5_11().start(), *v5_11().conclusions(EACH)]
+    assert v5_11().starts()
+    assert {a.result for a in found} == {PROVED}
+    assert {a.goal for a in found} == {*LEMMAS, "no_stray_page", "limits_restored", "pages_conserved"}
+
+
+def test_limits_exclusive_is_judged_wherever_limits_are_written() -> None:
+    numbers = [
+        n for n, t in enumerate(v5_11().transitions)
+        if any(c.name in CLOSED and c.index == (0, v5_11().system.cpu) for c, _ in t.step.op.updates)
+    ]  # fmt: skip
+    assert numbers
+    assert all(answers(n)["limits_exclusive"].result == PROVED for n in numbers)
+
+
+# --- twins: each check fails where it must ---
+
+
+@pytest.mark.parametrize("name", [m.name for m in REAL if m.breaks in PROVABLE])
+def test_no_mutant_is_proved_of_what_it_breaks(name: str) -> None:
+    proof = proof_of(name)
+    assert not proof.proves(MUTANTS[name].breaks)
+    assert proof.all_failed
+    assert find_trace(mutant(name), find(MUTANTS[name].breaks)).result is Result.VIOLATED
+
+
+@pytest.mark.parametrize("name", [m.name for m in CONTROLS])
+def test_controls_are_proved(name: str) -> None:
+    proof = proof_of(name)
+    assert all(proof.proves(p) for p in PROVABLE)
+    assert not proof.vacuous and not proof.differs
+
+
+GUILTY = {
+    "no-force-all-cpus": ("zone_pcp_disable() has returned", "disabled_means_drained"),
+    "drain-before-high": ("queue_work_on(c, drain_local_pages_wq)", "limits_closed_first"),
+    "batch-left-old": ("queue_work_on(c, drain_local_pages_wq)", "limits_closed_first"),
+    "no-mutex": ("pcp[c]->high", "limits_exclusive"),
+    "high-read-irqs-on": ("local_irq_save(flags)", "drained_stays_empty"),
+    "no-drain": ("zone_pcp_disable() has returned", "disabled_means_drained"),
+    "no-flush": ("zone_pcp_disable() has returned", "disabled_means_drained"),
+    "refill-not-counted": ("rmqueue_pcplist(): local_irq_save(flags)", "pages_conserved"),
+    "enable-without-restore": ("mutex_unlock(&pcp_batch_high_lock)", "limits_restored"),
+}
+
+
+@pytest.mark.parametrize("name", GUILTY)
+def test_a_failed_proof_names_the_operation(name: str) -> None:
+    text, goal = GUILTY[name]
+    assert any(text in a.where for a in proof_of(name).failed(goal))
+
+
+@pytest.mark.parametrize("lemma", LEMMAS)
+def test_a_lemma_that_is_false_is_noticed(lemma: str) -> None:
+    """The twin of each obligation: deny a lemma at the start."""
+    prover = v5_11()
+    solver = z3.Solver()
+    solver.add(prover.lemmas[lemma])
+    assert solver.check() == z3.sat
+    solver.add(z3.Not(prover.lemmas[lemma]))
+    assert solver.check() == z3.unsat
+    deny = z3.Solver()
+    deny.add(z3.Not(prover.lemmas[lemma]))
+    assert deny.check() == z3.sat, "a lemma that is always true says nothing"
+
+
+def test_dropping_a_needed_lemma_breaks_an_obligation() -> None:
+    proof = prove(v5_11(), WITHOUT)
+    needed = {n for a in proof.answers for n in a.needs if n != a.goal}
+    assert {"mutexes_exclude", "interrupts_off_exclude", "stale_readers_are_drained", "drained_stays_empty"} <= needed
+    # consequences of others, kept because they are what a reader understands and a failed proof names
+    assert set(LEMMAS) - needed == {"disabled_means_drained", "limits_closed_first"}
+
+
+def test_transitions_that_cannot_happen_are_told() -> None:
+    assert any("mutex_lock" in label for label in proof_of("update-inside-window").vacuous)
+
+
+# --- the projection ---
+
+
+@pytest.mark.parametrize("name", ["v5.10", "base", "v5.11"])
+def test_the_text_does_the_same_for_the_tracked_cpu_whatever_the_number_of_cpus(name: str) -> None:
+    chosen = kernel(name)
+    parts = Parts(chosen)
+    assert len(shapes(parts)) > 10
+    assert differing(chosen, parts) == ""
+
+
+class FirstCpuOnly(V5_11):
+    """Only the first CPU has its limits set: CPUs are not alike."""
+
+    def set_pageset_high_and_batch(self, zone, high, batch):  # type: ignore[no-untyped-def]
+        """mm/page_alloc.c: __zone_set_pageset_high_and_batch()."""
+        for cpu in self.for_each_cpu():
+            if cpu != 0:
+                yield from self.pageset_update(zone, cpu, high, batch)
+
+
+class StopsAtIdleCpu(V5_11):
+    """The drain stops at the first CPU that reads as empty: a round for one CPU decides about the next."""
+
+    def drain_all_pages(self, zone, force_all_cpus=False):  # type: ignore[no-untyped-def]  # noqa: ARG002
+        """mm/page_alloc.c: __drain_all_pages()."""
+        yield from self.mutex_lock("pcpu_drain_mutex")
+        for cpu in self.for_each_cpu():
+            yield read("cpu_online", cpu)
+            count = yield read("pcp.count", 0 if zone is None else zone.index, cpu)
+            if count == 0:
+                break
+            yield from self.queue_work_on(cpu)
+            yield from self.flush_work(cpu)
+        yield from self.mutex_unlock("pcpu_drain_mutex")
+
+
+@pytest.mark.parametrize("chosen", [FirstCpuOnly, StopsAtIdleCpu])
+def test_a_text_that_treats_cpus_differently_is_not_proved(chosen: type[KernelText]) -> None:
+    assert differing(chosen, Parts(chosen)) != ""
+
+
+class TryLock(V5_11):
+    """zone_pcp_update() gives up where the lock is taken."""
+
+    def zone_pcp_update(self, zone):  # type: ignore[no-untyped-def]
+        """mm/page_alloc.c: zone_pcp_update()."""
+        if (yield from self.mutex_trylock("pcp_batch_high_lock")):
+            yield from self.zone_set_pageset_high_and_batch(zone)
+            yield from self.mutex_unlock("pcp_batch_high_lock")
+
+
+def test_what_cannot_be_followed_is_said() -> None:
+    with pytest.raises(ProjectionError, match="pcp_batch_high_lock"):
+        prover_of(TryLock)
+
+
+class Sneaky(V5_11):
+    """A free raises high on its way out, under no lock."""
+
+    def free_unref_page(self, page):  # type: ignore[no-untyped-def]
+        """mm/page_alloc.c: free_unref_page()."""
+        yield from super().free_unref_page(page)
+        yield mark("sneaky", "write", [(Cell("pcp.high", (page.zone.index, c)), reg("high")) for c in self.config.cpus])
+
+
+def test_a_write_outside_the_lock_is_a_transition_of_anybody() -> None:
+    proof = prove(prover_of(type("S", (Sneaky,), {"name": "s", "free_unref_page": _raises_high})), EACH)
+    assert any("sneaky" in a.where for a in proof.failed("limits_closed_first"))
+    assert not proof.proves("no_stray_page")
+
+
+def _raises_high(self, page):  # type: ignore[no-untyped-def]
+    """mm/page_alloc.c: free_unref_page()."""
+    yield from V5_11.free_unref_page(self, page)
+    yield mark("sneaky", "write", [(Cell("pcp.high", (page.zone.index, c)), TRUE * 0 + 7) for c in self.config.cpus])
+
+
+def test_lemmas_speak_of_known_cells_and_ghosts_are_read_by_nobody() -> None:
+    ghosts = {f"holder.{g.name}" for g in GHOSTS}
+    for t in v5_11().transitions:
+        op = t.step.op
+        terms = [op.guard, op.where, *op.returns, *(u for _, u in op.updates)]
+        assert not any(g in repr(term.key) for term in terms for g in ghosts)
+    assert all(cell_of(name, 0, 1).name in CELLS for name in PROTECTED_BY)
+    assert value("pcp_disabled_by", 0).key != lnot(reg("holder", "bool")).key
+
+
+# --- the command ---
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "verify.prove", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_command_proves_v5_11(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    done = run("--json", str(out))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" proved") >= len(PROVABLE)
+    record = json.loads(out.read_text())
+    assert [v["result"] for v in record["verdicts"]] == ["proved"] * len(PROVABLE)
+    assert len(record["obligations"]) >= len(v5_11().transitions) * len(LEMMAS)
+    assert not any(o["result"] == FAILED for o in record["obligations"])
+
+
+@pytest.mark.parametrize("name", ["no-flush", "no-count-clamp"])
+def test_the_command_ends_in_a_real_trace(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--mutant", name]) == 1
+    said = capsys.readouterr().out
+    assert "violated" in said and "CPU0" in said
+    if MUTANTS[name].breaks in PROVABLE:
+        assert "not preserved by: " in said and "before, for a CPU c" in said and "after:" in said
+
+
+def test_base_ends_in_the_race(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--kernel", "base"]) == 1
+    said = capsys.readouterr().out
+    assert "not applicable" in said and "left on CPU0's pcplist" in said
+
+
+def test_the_examples_of_the_docs() -> None:
+    root = Path(__file__).parent.parent / "docs" / "examples"
+    harmless = prove(prover_of(variant(str(root / "last_cpu_first.py"))), TOGETHER)
+    assert all(harmless.proves(p) for p in PROVABLE) and not harmless.differs
+    assert not prove(prover_of(variant(str(root / "skip_idle_cpus.py"))), EACH).proves("no_stray_page")
+
+
+def test_what_is_not_provable_is_undecided_where_no_trace_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--property", "lock_order"]) == 3
+    assert "no trace found within" in capsys.readouterr().out
+
+
+def test_out_of_time_is_undecided(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--timeout", "0.01"]) == 3
+    assert "out of time" in capsys.readouterr().out
+
+
+def test_explain_says_what_it_rests_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--explain"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name}: " in said for name in LEMMAS)
+    for words in ("phase by phase", "high 0, batch 1, queued, flushed, pcplists disabled", "backed by", "redundant"):
+        assert words in said
+
+
+def test_smt2_files_are_unsat(tmp_path: Path) -> None:
+    assert main(["--smt2", str(tmp_path), "--quiet"]) == 0
+    files = sorted(tmp_path.glob("*.smt2"))
+    assert len(files) > len(LEMMAS) * 10
+    for file in files[:: len(files) // 20]:
+        solver = z3.Solver()
+        solver.from_file(str(file))
+        assert solver.check() == z3.unsat, file.name
+
+
+@pytest.mark.deep
+def test_a_second_solver_agrees() -> None:
+    pytest.importorskip("cvc5")
+    done = run("--second-opinion")
+    assert done.returncode == 0 and "agrees with Z3 on all" in done.stdout
+
+
+def test_a_missing_second_solver_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "cvc5", None)
+    with pytest.raises(SystemExit) as stop:
+        main(["--second-opinion"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_provable_properties_are_in_the_catalogue() -> None:
+    assert set(PROVABLE) <= set(PROPERTIES)

@@ -1,0 +1,237 @@
+"""``python -m verify.prove``: inductive proofs, for any number of CPUs, pages and tasks, and runs of any length."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from kernelmodel.errors import ModelError
+from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.text import KernelText
+from kernelmodel.v5_11 import V5_11
+from properties.catalogue import PROPERTIES, find
+from properties.lemmas import LEMMAS
+from properties.property import Property
+from verify.options import (
+    EXIT_CODES,
+    RACE,
+    Parser,
+    add_kernel,
+    add_property,
+    expected_of,
+    fail,
+    kernel_of,
+    listing,
+    positive_seconds,
+    writable,
+)  # fmt: skip
+from verify.prove.describe import failure
+from verify.prove.engine import BOUND, ENGINE, PROVABLE, inapplicable, prove, searched, settled
+from verify.prove.explain import explanation
+from verify.prove.export import write_all
+from verify.prove.obligations import EACH, FAILED, LOCKS_KEPT, TOGETHER, UNKNOWN, UNTOUCHED, WITHOUT, Proof, Prover
+from verify.prove.roles import ProjectionError
+from verify.prove.second import available, recheck
+from verify.report import as_json, line, write_json
+from verify.scenario import Scenario
+from verify.verdict import Exit, Result, Verdict, worst
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(
+        prog="python -m verify.prove",
+        description="Proves properties of a kernel by lemmas that every operation of every routine preserves, so for any "
+        "number of CPUs, pages and tasks and for runs of any length.  Where a proof fails, a real trace is looked for.  "
+        "With no option: v5.11.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_kernel(p)
+    add_property(p)
+    p.add_argument("--explain", action="store_true", help="print the proof as an argument, and what it assumes")
+    p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
+    p.add_argument("--json", metavar="FILE", help="write the verdicts and all obligations as JSON")
+    p.add_argument("--smt2", metavar="DIR", help="write each obligation as an SMT-LIB file; each must be unsat")
+    p.add_argument("--second-opinion", action="store_true", help="check all obligations again with cvc5")
+    p.add_argument("--quiet", action="store_true", help="print nothing but violations; the exit code tells the rest")
+    p.add_argument("--list", action="store_true", help="list kernels, mutants, properties and lemmas")
+    return p
+
+
+@dataclass(slots=True)
+class Run:
+    """A command under way."""
+
+    options: argparse.Namespace
+    kernel: type[KernelText]
+    deadline: float | None
+    verdicts: list[Verdict] = field(default_factory=list)
+    prover: Prover | None = None
+    proof: Proof | None = None
+
+    def properties(self) -> tuple[list[Property], bool]:
+        """What to decide, what is expected to fail first; and whether to stop at the first violation."""
+        if self.options.property and "all" not in self.options.property:
+            return [find(name) for name in dict.fromkeys(self.options.property)], False
+        first = RACE.get(self.kernel.name, "")
+        if self.options.mutant and MUTANTS[self.options.mutant].breaks != EQUIVALENT:
+            first = MUTANTS[self.options.mutant].breaks
+        missing = [n for n in PROVABLE if not find(n).applies_to(self.kernel)]
+        names = dict.fromkeys(
+            [*missing, *([first] if first else []), *PROVABLE, *(PROPERTIES if self.options.property else ())]
+        )
+        return [find(name) for name in names], not self.options.property
+
+    def proved(self) -> tuple[Prover, Proof]:
+        """All obligations, checked once; one by one where some fail, to tell which property rests on what."""
+        if self.prover is None or self.proof is None:
+            self.prover = Prover(self.kernel, [find(name) for name in PROVABLE], self.deadline)
+            one_by_one = EACH if self.options.smt2 or self.options.second_opinion else TOGETHER
+            depth = WITHOUT if self.options.explain else one_by_one
+            self.proof = prove(self.prover, depth)
+            if depth == TOGETHER and self.proof.all_failed:
+                self.proof = prove(self.prover, EACH)
+            self._summary(self.proof)
+        return self.prover, self.proof
+
+    def decide(self) -> None:
+        """Verdicts on the properties, and real traces where the proof fails."""
+        properties, stop = self.properties()
+        if not self.options.quiet:
+            print(f"{self.kernel.name}, {ENGINE}, sequential consistency\n  bound: {BOUND}")
+        for n, prop in enumerate(properties):
+            verdict = self._verdict(prop)
+            self.verdicts.append(verdict)
+            if not self.options.quiet or verdict.result is Result.VIOLATED:
+                print(line(verdict), flush=True)
+            if verdict.trace:
+                print("\n" + verdict.trace + "\n", flush=True)
+            if verdict.result is Result.VIOLATED and stop:
+                rest = [p.name for p in properties[n + 1 :] if p.applies_to(self.kernel)]
+                if rest and not self.options.quiet:
+                    print(f"  not decided: {', '.join(rest)} (--property all decides them too)")
+                break
+
+    def _verdict(self, prop: Property) -> Verdict:
+        expected = expected_of(self.options, self.kernel, prop, Scenario())
+        if expected is Result.HOLDS:
+            expected = Result.PROVED if prop.name in PROVABLE else None
+        verdict, why = inapplicable(self.kernel, prop), ""
+        if verdict is None and prop.name in PROVABLE:
+            try:
+                prover, proof = self.proved()
+                verdict = settled(self.kernel, prop, proof)
+                if verdict is None:
+                    self._say_why(prop, prover, proof)
+            except ProjectionError as error:
+                why = str(error)
+        return replace(verdict or searched(self.kernel, prop, self.proof, self.deadline, why), expected=expected)
+
+    def _summary(self, proof: Proof) -> None:
+        if self.options.quiet:
+            return
+        count = {r: sum(a.result == r for a in proof.answers) for r in {a.result for a in proof.answers}}
+        failed = count.get(FAILED, 0) + count.get(UNKNOWN, 0)
+        print(
+            f"  {proof.transitions} transitions x {len(LEMMAS)} lemmas: {len(proof.answers)} obligations,"
+            f" {count.get(UNTOUCHED, 0)} of them of lemmas that the transition does not touch;"
+            f" {failed or 'none'} not proved; {proof.seconds:.1f} s"
+        )
+        if proof.vacuous:
+            print(f"  never possible when the lemmas hold: {'; '.join(proof.vacuous)}")
+        else:
+            print("  each transition is possible when the lemmas hold")
+
+    def _say_why(self, prop: Property, prover: Prover, proof: Proof) -> None:
+        """The obligation that a property's proof fails on."""
+        if self.options.quiet or proof.differs:
+            return
+        goals = {prop.name, *proof.rests_on(prop.name)}
+        order = [*(n for n in reversed(LEMMAS) if n in goals), prop.name, LOCKS_KEPT]
+        guilty = next((a for name in order for a in proof.failed(name)), None)
+        if guilty is not None:
+            print("\n" + failure(prover, guilty) + "\n")
+
+    def finish(self, interrupted: bool) -> Exit:
+        """Write what was asked for and tell the exit code."""
+        code = worst(self.verdicts)
+        proved = any(v.result is Result.PROVED for v in self.verdicts)
+        if proved and self.proof is not None and self.proof.vacuous:
+            code = max(code, Exit.VACUOUS)
+        if interrupted:
+            code = max(code, Exit.UNDECIDED)
+        if self.options.second_opinion and not interrupted:
+            opinion = recheck(*self.proved(), self.deadline)
+            code = max(code, opinion.code)
+            if not self.options.quiet:
+                print(f"  {opinion.words}")
+        try:
+            if self.options.json:
+                record = as_json(self.verdicts, sys.argv[1:], interrupted)
+                obligations = [asdict(a) for a in self.proof.answers] if self.proof else []
+                write_json(self.options.json, {**record, "exit": int(code), "obligations": obligations})
+            if self.options.smt2 and not interrupted:
+                number = write_all(*self.proved(), Path(self.options.smt2))
+                if not self.options.quiet:
+                    print(f"  {number} obligations written to {self.options.smt2}")
+        except OSError as error:
+            fail(f"python -m verify.prove: cannot write {error.filename}: {error.strerror}")
+        return code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    if options.list:
+        print(listing())
+        print("\nlemmas of the proof:")
+        print("\n".join(f"  {lemma.name:36} {lemma.says}" for lemma in LEMMAS.values()))
+        return int(Exit.OK)
+    try:
+        kernel = kernel_of(options) or V5_11
+        deadline = None if options.timeout is None else time.monotonic() + options.timeout
+        run = Run(options, kernel, deadline)
+        run.properties()
+        writable([options.json])
+        if options.second_opinion:
+            available()
+    except ModelError as error:
+        fail(f"python -m verify.prove: {error}")
+    # many small z3 objects and no cycles to speak of: collecting costs time and frees nothing
+    gc.disable()
+    interrupted = False
+    try:
+        try:
+            run.decide()
+            if options.explain:
+                print("\n" + explanation(*run.proved()))
+        except KeyboardInterrupt:
+            interrupted = True
+            print(
+                f"\n{ENGINE}: interrupted after {len(run.verdicts)} properties; what was decided is kept",
+                file=sys.stderr,
+            )
+        code = run.finish(interrupted)
+    except (ModelError, ProjectionError) as error:
+        fail(f"python -m verify.prove: {error}")
+    if not options.quiet:
+        print(f"exit {int(code)}: {_SAID[code]}")
+    return int(code)
+
+
+_SAID = {
+    Exit.OK: "proved, for any size",
+    Exit.VIOLATED: "a property is violated",
+    Exit.UNDECIDED: "undecided",
+    Exit.VACUOUS: "vacuous: an operation can never happen when the lemmas hold",
+    Exit.DISAGREE: "a contradiction: see above",
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main())

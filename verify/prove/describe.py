@@ -1,0 +1,89 @@
+"""A failed obligation in kernel words: the operation, the lemma, and the states before and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import z3
+
+from properties.lemmas import GHOSTS, LEMMAS
+from verify.prove.obligations import LOCKS_KEPT, Answer, Prover
+from verify.prove.roles import Step
+from verify.prove.system import NOBODY, SECTION, System, Transition
+from verify.smt import Expr
+
+
+def failure(prover: Prover, answer: Answer) -> str:
+    """Why an obligation fails, for people; the states are what the lemmas allow, not necessarily reachable."""
+    transition, model, after = prover.counterexample(answer)
+    lemma = LEMMAS.get(answer.goal)
+    lines = []
+    if transition is None:
+        lines.append(f"the lemmas do not imply {answer.goal}")
+    else:
+        lines.append(f"not preserved by: {operation(transition)}")
+    if lemma is not None:
+        lines.append(f"lemma {lemma.name}: {lemma.says} ({lemma.source})")
+    elif answer.goal == LOCKS_KEPT:
+        lines.append("that mutexes exclude: a task that holds one keeps it until it unlocks it")
+    else:
+        lines.append(f"property {answer.goal}")
+    if model is None:
+        lines.append("the solver gave no state: out of time, or it cannot tell")
+        return "\n".join(lines)
+    before = state(prover.system, model, {})
+    lines.append("before, for a CPU c and a zone (what the lemmas allow, perhaps not reachable):")
+    lines += [f"  {text}" for text in before]
+    if transition is not None:
+        lines.append("after:")
+        changed = [t for t in state(prover.system, model, after) if t not in before]
+        lines += [f"  {text}" for text in changed] or ["  the same"]
+    return "\n".join(lines)
+
+
+def operation(transition: Transition) -> str:
+    """An operation with its call stack."""
+    step = transition.step
+    calls = ": ".join(f"{s}()" for s in step.stack)
+    on = " on CPU c" if transition.part == SECTION or step.irqs_off else ""
+    return f"{calls}: {step.text} [{step.kind.name}{on}]"
+
+
+def state(system: System, model: z3.ModelRef, changes: Mapping[str, Expr]) -> list[str]:
+    """The values of a state as lines."""
+
+    def value(name: str) -> Expr:
+        return model.eval(changes.get(name, system.variables[name]), model_completion=True)
+
+    lines = [
+        f"{what}: {_where(steps, value(name).as_long())}"
+        for what, name, steps in (
+            ("holder of pcp_batch_high_lock", "holder.at", system.holder_steps),
+            ("task with interrupts off on CPU c", "section.at", system.section_steps),
+            ("CPU c's drain worker", "worker.at", system.worker_steps),
+        )
+    ]
+    cells = [name for name in system.variables if "[" in name]
+    lines += [f"{_c_name(system, name)} = {value(name)}" for name in cells if not name.startswith("pcp.nr")]
+    length = sum(value(name).as_long() for name in cells if name.startswith("pcp.nr"))
+    lines.append(f"pages on pcp[c]->lists: {length}")
+    lines += [f"{g.meaning}: {'yes' if z3.is_true(value(f'holder.{g.name}')) else 'no'}" for g in GHOSTS]
+    return lines
+
+
+def _where(steps: Mapping[int, Step], uid: int) -> str:
+    if uid == NOBODY:
+        return "nobody"
+    if uid not in steps:
+        return "has returned without unlocking"
+    return f"about to do {steps[uid].text} in {steps[uid].stack[-1]}() [{steps[uid].kind.name}]"
+
+
+def _c_name(system: System, name: str) -> str:
+    cell = next(c for c in system.followed if str(c) == name)
+    if cell.name.startswith("pcp."):
+        return f"pcp[c]->{cell.name[4:]}"
+    if cell.name.startswith("zone."):
+        return f"zone->{cell.name[5:]}"
+    index = ",".join("c" if x == system.cpu and cell.name != "pcp_disabled_by" else str(x) for x in cell.index)
+    return f"{cell.name}[{index}]" if cell.name not in ("pcp_disabled_by",) else "disabled by task"

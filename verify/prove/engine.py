@@ -1,0 +1,135 @@
+"""Running a proof on two cores, and what comes of it: verdicts, or a real trace for a proof that fails."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+
+import z3
+
+from kernelmodel.text import KernelText
+from properties.property import Property
+from verify.prove.obligations import START, TOGETHER, UNKNOWN, Answer, Proof, Prover
+from verify.prove.uniform import differing
+from verify.scenario import Scenario
+from verify.verdict import Result, Verdict
+
+ENGINE = "prove"
+BOUND = (
+    "none: any number of CPUs, zones, pages and pageblocks; any number of tasks that free, allocate, offline memory, update"
+    " the limits, handle poisoned pages and drain; any high >= 0 and batch >= 1; runs of any length"
+)
+#: what the lemmas can prove
+PROVABLE = ("no_stray_page", "limits_exclusive", "limits_restored", "pages_conserved")
+
+#: set before the children are forked: what a prover is made of cannot be sent to them
+_prover: list[Prover] = []
+
+Chunk = list[tuple[list[Answer], bool | None]]
+
+
+#: so many transitions are handed to a child at a time
+PORTION = 6
+
+
+def prove(prover: Prover, depth: int = TOGETHER, jobs: int | None = None) -> Proof:
+    """All obligations of a kernel."""
+    began = time.monotonic()
+    proof = Proof(transitions=len(prover.transitions))
+    numbers = list(range(len(prover.transitions)))
+    jobs = min(2, os.cpu_count() or 1) if jobs is None else jobs
+    _prover[:] = [prover]
+    if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
+        proof.differs = _differs()
+        chunks = [_chunk(numbers, depth)]
+        proof.answers += [*prover.start(), *prover.conclusions(depth)]
+    else:
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_child) as pool:
+            try:
+                differs = pool.submit(_differs)
+                portions = [numbers[i : i + PORTION] for i in range(0, len(numbers), PORTION)]
+                futures = [pool.submit(_chunk, portion, depth) for portion in portions]
+                proof.answers += [*prover.start(), *prover.conclusions(depth)]
+                chunks = [f.result() for f in futures]
+                proof.differs = differs.result()
+            except BaseException:
+                for process in list(getattr(pool, "_processes", {}).values()):
+                    process.terminate()
+                raise
+    for number, (answers, taken) in zip(numbers, (c for chunk in chunks for c in chunk), strict=True):
+        proof.answers += answers
+        if taken is False:
+            proof.vacuous.append(prover.transitions[number].label)
+    if not prover.starts():
+        proof.vacuous.append(START)
+    proof.seconds = time.monotonic() - began
+    return proof
+
+
+def _child() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    z3.set_param("ctrl_c", False)
+
+
+def _chunk(numbers: Sequence[int], depth: int) -> Chunk:
+    return [_prover[0].step(n, depth) for n in numbers]
+
+
+def _differs() -> str:
+    return differing(_prover[0].kernel, _prover[0].system)
+
+
+def find_trace(kernel: type[KernelText], prop: Property, deadline: float | None = None) -> Verdict:
+    """A real trace that breaks the property, if a bounded search has one."""
+    # a proof that succeeds needs no search, and its import takes a while
+    from verify.bmc.solve import Engine
+
+    return Engine(kernel, Scenario(), deadline).decide(prop)
+
+
+def inapplicable(kernel: type[KernelText], prop: Property) -> Verdict | None:
+    """The verdict on a property that speaks of routines that the kernel does not have."""
+    if prop.applies_to(kernel):
+        return None
+    missing = ", ".join(f"{r}()" for r in prop.needs)
+    return Verdict(
+        prop.name, kernel.name, ENGINE, BOUND, Result.NOT_APPLICABLE, reason=f"{kernel.name} has no {missing}"
+    )
+
+
+def settled(kernel: type[KernelText], prop: Property, proof: Proof) -> Verdict | None:
+    """The verdict on a property that is proved."""
+    if proof.differs or not proof.proves(prop.name):
+        return None
+    counts = {"transitions": proof.transitions, "obligations": len(proof.answers), "z3": z3.get_version_string()}
+    return Verdict(
+        prop.name, kernel.name, ENGINE, BOUND, Result.PROVED, reachable=not proof.vacuous, statistics=counts
+    )  # fmt: skip
+
+
+def searched(
+    kernel: type[KernelText], prop: Property, proof: Proof | None, deadline: float | None, why: str = ""
+) -> Verdict:
+    """The verdict on a property that is not proved: violated, with a real trace; or undecided."""
+    if why:
+        why = f"not projected: {why}"
+    elif proof is not None and proof.differs:
+        why = f"not projected: {proof.differs}"
+    elif prop.name in PROVABLE:
+        out_of_time = proof is not None and any(a.result == UNKNOWN for a in proof.all_failed)
+        why = "out of time, or the solver gave up" if out_of_time else "not inductive"
+    else:
+        why = "not among the properties that the lemmas prove"
+    found = find_trace(kernel, prop, deadline)
+    if found.result is Result.VIOLATED:
+        return replace(found, engine=ENGINE, bound=BOUND, reason=f"{why}; the trace is from verify.{found.engine}")
+    bound = found.reason if found.result is Result.UNDECIDED else f"no trace found within {found.bound}"
+    return Verdict(
+        prop.name, kernel.name, ENGINE, BOUND, Result.UNDECIDED, reason=f"{why}; {bound}", seconds=found.seconds
+    )  # fmt: skip

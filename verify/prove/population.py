@@ -1,0 +1,107 @@
+"""Who runs: the routines that any number of tasks execute any number of times, seen from one CPU and one zone.
+
+The tracked CPU stands in the middle of three: the one before it for all CPUs that a loop visits earlier, the one after
+it for all that it visits later.  The tracked zone is the first of two: the other stands for all other zones.  One
+pageblock of the zone stands for all of them, since nothing that is read from a pageblock is followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernelmodel.config import Config
+from kernelmodel.folded import FoldedGraph, fold
+from kernelmodel.memory_failure import get_hwpoison_page
+from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
+from kernelmodel.ops import Routine
+from kernelmodel.terms import Cell, reg
+from kernelmodel.text import KernelText
+
+#: numbers of CPUs and zones, and the tracked ones among them
+CPUS, CPU, ZONES, ZONE = 3, 1, 2, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A machine as the projection sees it: so many CPUs, of which ``cpu`` is the tracked one."""
+
+    cpus: int = CPUS
+    cpu: int = CPU
+
+    @property
+    def config(self) -> Config:
+        """The machine's size for the kernel's text."""
+        return Config(nr_cpus=self.cpus, nr_zones=ZONES, block_types=(MigrateType.MOVABLE,) * ZONES)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of task: the routine that it executes, the CPU it is on, and the range of its open inputs."""
+
+    name: str
+    make: Callable[[Any], Routine]
+    cpu: int
+    worker: bool = False
+    inputs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The control graph of one kind of task."""
+
+    kind: Kind
+    graph: FoldedGraph
+
+
+def kinds(kernel: type[KernelText], size: Size) -> Iterator[Kind]:
+    """All kinds of tasks; those that are bound to a CPU appear on the tracked one and on another."""
+    here = size.cpu
+    for cpu in [here, *([0] if here else [])]:
+        at = "" if cpu == here else " elsewhere"
+        yield Kind(f"worker{at}", _call("drain_worker", cpu), cpu, worker=cpu == here)
+        for z in range(ZONES):
+            zone = Zone(z)
+            of = f"{at} of another zone" if z else at
+            types = {"migratetype": (0, PCPTYPES - 1)}
+            yield Kind(f"free{of}", _call("free_unref_page", Page(-1, zone.index, zone)), cpu)
+            yield Kind(f"alloc{of}", _call("rmqueue_pcplist", zone, reg("migratetype")), cpu, inputs=types)
+    zone = Zone(ZONE)
+    types = {"migratetype": (0, PCPTYPES - 1)}
+    yield Kind("free of order > 0", _call("free_pages_ok", Page(-1, ZONE, zone), 1), here)
+    yield Kind("alloc of order > 0", _call("rmqueue", zone, reg("migratetype"), 1), here, inputs=types)
+    for z in range(ZONES):
+        zone, of = Zone(z), " of another zone" if z else ""
+        yield Kind(f"offline{of}", _call("offline_pages", PageRange(z, z, zone)), here)
+        yield Kind(f"update{of}", _call("zone_pcp_update", zone), here)
+        yield Kind(f"drain{of}", _call("drain_all_pages", zone), here)
+        if hasattr(kernel, "zone_pcp_disable"):
+            yield Kind(f"hwpoison{of}", _hwpoison(zone), here)
+    yield Kind("sysctl", _call("percpu_pagelist_fraction_sysctl_handler", 8), here)
+    yield Kind("reclaim", _call("direct_reclaim"), here)
+
+
+def texts(kernel: type[KernelText], size: Size | None = None) -> list[Text]:
+    """The control graphs of all kinds of tasks; ModelError where a routine cannot be folded."""
+    size = size or Size()
+    instance = kernel(size.config)
+    return [Text(k, _graph(instance, k)) for k in kinds(kernel, size)]
+
+
+def _graph(instance: KernelText, kind: Kind) -> FoldedGraph:
+    # a zone that has pages keeps some: see the assumptions
+    populated = {Cell("zone.present_pages", (z,)): 1 for z in range(ZONES)}
+    return fold(instance, lambda: kind.make(instance), (kind.cpu,), populated)
+
+
+def _call(routine: str, *args: Any) -> Callable[[Any], Routine]:
+    def make(kernel: Any) -> Routine:
+        routine_of: Routine = getattr(kernel, routine)(*args)
+        return routine_of
+
+    return make
+
+
+def _hwpoison(zone: Zone) -> Callable[[Any], Routine]:
+    return lambda kernel: get_hwpoison_page(kernel, zone)

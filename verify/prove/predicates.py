@@ -1,0 +1,321 @@
+"""The control predicates of the lemmas, computed from the text, and the lemmas as Z3 formulas over the state.
+
+``ends`` is what makes a section's future a formula: however the section goes on from a step, a condition holds when it
+turns interrupts on.  Its choices and what it reads of the limits are free constants: the formula is meant for all their
+values, so a goal leaves them free and a hypothesis may be taken for any (see ``instance``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import z3
+
+from kernelmodel.cells import CELLS
+from kernelmodel.terms import Cell, Term, atoms
+from properties.lemmas import CLOSED, DRAIN_LOCK, LEMMAS, Lemma, cell_of
+from verify.prove.facts import Facts, Item, term_of
+from verify.prove.roles import ProjectionError, Step, hangs
+from verify.prove.system import NOBODY, Opener, System, Transition, _no_cell, conj, disj
+from verify.smt import Expr, translate, variable
+
+#: the least value of what is written to a cell
+LEAST = {"pcp.high": 0, "pcp.batch": 1, "zone.pageset_high": 0, "zone.pageset_batch": 1}
+
+
+class Predicates:
+    """Formulas over the variables of a system."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.v = system.variables
+        self._steps = {**system.section_steps, **system.worker_steps}
+        self._inside = {u: s for u, s in self._steps.items() if s.irqs_off}
+        self._atoms: dict[str, Expr] = {}
+        self.draining = self._draining()
+
+    # --- sections ---
+
+    def ends(self, uid: int, after: Callable[[Mapping[str, Expr]], Expr], limits: Mapping[str, int] | None) -> Expr:
+        """However the section goes on from step ``uid``: ``after`` holds of the private cells at its end."""
+        private = {str(c): self.v[str(c)] for c in self.system.private}
+        return self._ends(uid, private, dict(self.v), after, limits, frozenset())
+
+    def _ends(
+        self,
+        uid: int,
+        private: Mapping[str, Expr],
+        regs: Mapping[str, Expr],
+        after: Callable[[Mapping[str, Expr]], Expr],
+        limits: Mapping[str, int] | None,
+        seen: frozenset[int],
+    ) -> Expr:
+        step = self._steps[uid]
+        op = step.op
+        if op.tag == "irq_restore":
+            return after(private)
+        if uid in seen:
+            raise ProjectionError(f"{step.name}: a loop with interrupts off")
+        opener = Opener(f"w{uid}")
+
+        def cell(c: Cell) -> Expr:
+            if str(c) in private:
+                return private[str(c)]
+            if c.name in CLOSED and c in self.system.followed:
+                if limits is not None:
+                    return z3.IntVal(limits[c.name])
+                opener.constraints.append(self.read(uid, c) >= LEAST[c.name])
+                return self.read(uid, c)
+            return opener.cell(c)
+
+        def expr(t: Term) -> Expr:
+            return translate(t, cell, lambda n: self.v["section.id"] if n == "me" else regs[n], opener.choice)
+
+        if hangs(op):
+            # it hangs here: it does not end
+            return z3.BoolVal(False)
+        new_private = {**private, **{str(c): expr(t) for c, t in op.updates if str(c) in private}}
+        returned = {f"{step.kind.name}/{(uid - 1) % 1000}.{i}": expr(t) for i, t in enumerate(op.returns)}
+        new_regs = {**regs, **returned}
+        needs = [expr(op.guard), expr(op.where)]
+        ways = []
+        for conditions, target in step.edges:
+            if target < 0:
+                raise ProjectionError(f"{step.name}: a section ends without turning interrupts on")
+            taken = [translate(c, _no_cell, lambda n: new_regs[n], opener.choice) for c in conditions]
+            rest = self._ends(target, new_private, new_regs, after, limits, seen | {uid})
+            ways.append(z3.Implies(conj(taken), rest) if taken else rest)
+        needs += opener.constraints
+        return z3.Implies(conj(needs), conj(ways))
+
+    @staticmethod
+    def read(uid: int, cell: Cell) -> Expr:
+        """The limit that a section reads at a step, whatever it is."""
+        return variable(f"w{uid}.any.{cell}", CELLS[cell.name][0])
+
+    def instance(self, formula: Expr, transition: Transition) -> Expr:
+        """A hypothesis for the very limits that a transition reads."""
+        u = transition.step.uid
+        pairs = [
+            (self.read(u, c), self.v[str(c)]) for c in self.system.followed if c.name in CLOSED and u in self._inside
+        ]  # fmt: skip
+        return z3.substitute(formula, *pairs) if pairs else formula
+
+    def length(self, private: Mapping[str, Expr]) -> Expr:
+        """Number of pages on the lists."""
+        return z3.Sum([e for name, e in private.items() if name.startswith("pcp.nr")])
+
+    def count(self, private: Mapping[str, Expr]) -> Expr:
+        """pcp->count."""
+        return next(e for name, e in private.items() if name.startswith("pcp.count"))
+
+    def counted(self, private: Mapping[str, Expr]) -> Expr:
+        """count == pages on the lists."""
+        return conj(
+            self.count(private) == self.length(private),
+            *(e >= 0 for name, e in private.items() if name.startswith("pcp.nr")),
+        )
+
+    def empty(self, private: Mapping[str, Expr]) -> Expr:
+        """No page on the lists, and count 0."""
+        return conj(self.length(private) == 0, self.count(private) == 0)
+
+    def _everywhere(self, steps: Mapping[int, Step], what: Callable[[int], Expr]) -> Expr:
+        return conj([z3.Implies(self._at(u), what(u)) for u in steps])
+
+    def _at(self, uid: int) -> Expr:
+        name = "worker.at" if uid in self.system.worker_steps else "section.at"
+        return self.v[name] == uid
+
+    def _draining(self) -> set[int]:
+        """Steps of the worker's sections that leave empty lists, whatever the limits, if they begin with a right count."""
+        worker = self.system.worker_steps
+        found: dict[int, bool] = {}
+        for s in worker.values():
+            if s.op.tag != "irq_save":
+                continue
+            first = [t for _, t in s.edges]
+            private = {str(c): self.v[str(c)] for c in self.system.private}
+            solver = z3.Solver()
+            solver.add(self.counted(private), z3.Not(conj([self.ends(t, self.empty, None) for t in first])))
+            drains = solver.check() == z3.unsat
+            todo = list(first)
+            seen: set[int] = set()
+            while todo:
+                u = todo.pop()
+                if u not in seen:
+                    seen.add(u)
+                    found[u] = found.get(u, True) and drains
+                    if worker[u].op.tag != "irq_restore":
+                        todo += [t for _, t in worker[u].edges]
+        return {u for u, drains in found.items() if drains}
+
+    # --- the worker ---
+
+    def _will_drain(self, uid: int, regs: Mapping[str, Expr], seen: frozenset[int]) -> Expr:
+        """On each way on from a step, before the end of the item, a draining section begins."""
+        step = self.system.worker_steps[uid]
+        if uid in seen or step.op.tag in ("work_end", "work_begin"):
+            return z3.BoolVal(False)
+        if step.op.tag == "irq_save" and all(t in self.draining for _, t in step.edges):
+            return z3.BoolVal(True)
+        returned = {}
+        for i, t in enumerate(step.op.returns):
+            name = f"{step.kind.name}/{(uid - 1) % 1000}.{i}"
+            private = any(c in self.system.private or c.name in CLOSED for c in (a.args[0] for a in atoms(t, "cell")))
+            returned[name] = variable(f"w{uid}.any.{name}", t.sort) if private else self._plain(t, regs)
+        new = {**regs, **returned}
+        ways = []
+        for conditions, target in step.edges:
+            taken = [translate(c, _no_cell, lambda n: new[n], _no_choice) for c in conditions]
+            ways.append(z3.Implies(conj(taken), self._will_drain(target, new, seen | {uid})))
+        return conj(ways)
+
+    def _plain(self, term: Term, regs: Mapping[str, Expr]) -> Expr:
+        opener = Opener("any")
+
+        def cell(c: Cell) -> Expr:
+            found = self.system.cell(c)
+            return opener.cell(c) if found is None else found
+
+        return translate(term, cell, lambda n: regs[n], opener.choice)
+
+    # --- the holder ---
+
+    def _text_says(self, wanted: Callable[[Facts], Expr]) -> Expr:
+        """At each step of the holder: what each way to it gives, if it is the way that was taken."""
+        cases = []
+        for uid, ways in self.system.facts.items():
+            at = self.v["holder.at"] == uid
+            for split, facts in ways.items():
+                said = wanted(facts)
+                if not z3.is_true(said):
+                    cases.append(z3.Implies(conj(at, self._split(split)), said))
+        return conj(cases)
+
+    def _progress(self) -> Expr:
+        """The holder is at a step of its text, and has come there on one of the ways."""
+        at = self.v["holder.at"]
+        ways = [conj(at == uid, disj([self._split(s) for s in ways])) for uid, ways in self.system.facts.items()]
+        nothing = conj([z3.Not(self.v[f"holder.{g}"]) for g in self.system.ghosts])
+        return disj(conj(at == NOBODY, nothing), *ways)
+
+    def _split(self, split: tuple[int | bool | None, ...]) -> Expr:
+        names = [f"holder.{g}" for g in self.system.ghosts] + [f"cpu_online[{self.system.cpu}]"]
+        return conj([self.v[n] == bool(s) for n, s in zip(names, split, strict=True) if s is not None])
+
+    def _equal(self, facts: Facts, wanted: Callable[[Item], bool]) -> Expr:
+        """The equalities of the wanted items with others."""
+        parts = []
+        for group in facts.groups():
+            items = sorted(group, key=str)
+            for item in (i for i in items if wanted(i)):
+                parts += [self._item(item) == self._item(o) for o in items if o != item and self._known(o)]
+        return conj(parts) if parts else z3.BoolVal(True)
+
+    def _known(self, item: Item) -> bool:
+        if item[0] == "reg":
+            return item[1] in self.v
+        return item[0] != "cell" or item[1] in self.system.followed
+
+    def _item(self, item: Item) -> Expr:
+        term = term_of(item, self._sort)
+        return translate(
+            term, lambda c: self.v[str(c)], lambda n: self.v["holder.id"] if n == "me" else self.v[n], _no_choice
+        )
+
+    def _sort(self, item: Item) -> str:
+        if isinstance(item[1], Cell):
+            return CELLS[item[1].name][0]
+        return "bool" if z3.is_bool(self.v[str(item[1])]) else "int"
+
+    def _ranges(self, facts: Facts) -> Expr:
+        written: dict[str, int] = {}
+        for s in self.system.holder_steps.values():
+            for c, t in s.op.updates:
+                if c in self.system.followed and c.name in LEAST and t.op == "reg" and t.args[0] in self.v:
+                    written[t.args[0]] = max(written.get(t.args[0], 0), LEAST[c.name])
+        return conj([self.v[n] >= low for n, low in written.items() if ("reg", n) in facts.classes])
+
+    # --- all of them ---
+
+    def atom(self, name: str) -> Expr:
+        """A control predicate, ghost or task of the lemmas by name."""
+        if name not in self._atoms:
+            self._atoms[name] = self._make(name)
+        return self._atoms[name]
+
+    def _make(self, name: str) -> Expr:
+        system, v = self.system, self.v
+        busy = [u for u, s in system.worker_steps.items() if s.irqs_off]
+        in_worker = disj([v["worker.at"] == u for u in busy])
+        if name in v and name not in ("section.id",):
+            return v[name]
+        if name.startswith("text:"):
+            return self._text(name.removeprefix("text:"))
+        made: dict[str, Callable[[], Expr]] = {
+            "holder": lambda: v["holder.at"] != NOBODY,
+            "section": lambda: disj(v["section.at"] != NOBODY, in_worker),
+            "section.id": lambda: z3.If(in_worker, system.worker_id, v["section.id"]),
+            "section.one": lambda: conj(
+                disj(v["section.at"] == NOBODY, z3.Not(in_worker)), self._somewhere("section.at", system.section_steps),
+                self._somewhere("worker.at", system.worker_steps, False),
+                z3.Implies(v["section.at"] != NOBODY, v["section.id"] > 0),
+            ),
+            "section.leaves_counted": lambda: self._everywhere(self._inside, lambda u: self.ends(u, self.counted, None)),
+            "section.leaves_empty": lambda: self._everywhere(self._inside, lambda u: self.ends(u, self.empty, CLOSED)),
+            "worker.busy": lambda: v["worker.at"] != system.worker_idle,
+            "worker.will_drain": lambda: disj([
+                conj(v["worker.at"] == u, self._will_drain(u, v, frozenset()))
+                for u, s in system.worker_steps.items() if not s.irqs_off and u != system.worker_idle
+            ]),
+            "worker.draining": lambda: disj([v["worker.at"] == u for u in sorted(self.draining)]),
+            "worker.leaves_empty": lambda: self._everywhere(
+                {u: system.worker_steps[u] for u in sorted(self.draining)}, lambda u: self.ends(u, self.empty, None)
+            ),
+        }  # fmt: skip
+        return made[name]()
+
+    def _somewhere(self, name: str, steps: Mapping[int, Step], nobody: bool = True) -> Expr:
+        return disj([self.v[name] == u for u in steps] + ([self.v[name] == NOBODY] if nobody else []))
+
+    def _text(self, what: str) -> Expr:
+        if what == "progress":
+            return self._progress()
+        if what == "ranges":
+            return self._text_says(self._ranges)
+        if what == "mutex":
+            held = [u for u, s in self.system.holder_steps.items() if DRAIN_LOCK in s.locks]
+            drain = self.v[f"mutex[{DRAIN_LOCK}]"]
+            at = self.v["holder.at"]
+            return z3.Implies(disj([at == u for u in held]), drain == self.v["holder.id"])
+        if what == "registers":
+            return self._text_says(lambda f: self._equal(f, lambda i: i[0] == "reg" and i[1] in self.v))
+        cell = cell_of(what, self.system.zone, self.system.cpu)
+        return self._text_says(lambda f: self._equal(f, lambda i: i == ("cell", cell)))
+
+    def formula(self, term: Term) -> Expr:
+        """A term of the lemmas, or of a property, over the state."""
+        return self.formula_with(term, {})
+
+    def formula_with(self, term: Term, given: Mapping[str, Expr]) -> Expr:
+        """A term over the state, with the values of some registers."""
+        opener = Opener("state")
+
+        def cell(c: Cell) -> Expr:
+            found = self.system.cell(c)
+            return opener.cell(c) if found is None else found
+
+        return translate(term, cell, lambda n: given[n] if n in given else self.atom(n), opener.choice)
+
+    def lemma(self, lemma: Lemma) -> Expr:
+        """A lemma over the state."""
+        return self.formula(lemma.term(self.system.config, self.system.zone, self.system.cpu))
+
+    def lemmas(self) -> dict[str, Expr]:
+        """All lemmas over the state."""
+        return {name: self.lemma(lemma) for name, lemma in LEMMAS.items()}
+
+
+def _no_choice(term: Term) -> Expr:
+    raise TypeError(f"{term!r}: a condition chooses")

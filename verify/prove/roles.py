@@ -1,0 +1,275 @@
+"""The parts that tasks can play for the tracked CPU, with control graphs contracted to what is followed.
+
+*holder*: a task between taking and releasing pcp_batch_high_lock; *section*: a task with interrupts off on the CPU;
+*worker*: the CPU's drain worker, sections included; *other*: any task that plays none of these parts.  A holder that
+turns interrupts off on the CPU plays two parts at once; they are followed apart, each as if the other were somebody
+else's, which allows more runs and never fewer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from kernelmodel.folded import RETURNED, FoldedNode
+from kernelmodel.ops import Op
+from kernelmodel.terms import ME, Cell, Sort, Term, atoms, reg, show, substitute
+from properties.lemmas import LOCK
+from verify.prove.population import Kind, Text
+
+#: targets that leave a part: it is over; the task has returned in the midst of it
+OVER, RETURNED_INSIDE = -1, -2
+
+Edges = list[tuple[tuple[Term, ...], int]]
+
+
+class ProjectionError(Exception):
+    """What a kernel does cannot be followed from one CPU: nothing is proved of it."""
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """An operation of a task that plays a part: its registers carry the name of the kind of task."""
+
+    uid: int
+    kind: Kind
+    op: Op
+    stack: tuple[str, ...]
+    locks: frozenset[str]
+    irqs_off: bool
+    edges: Edges = field(default_factory=list)
+
+    text: str = ""
+
+    @property
+    def name(self) -> str:
+        """Kind of task and call stack, for people."""
+        calls = " > ".join(f"{s}()" for s in self.stack)
+        return f"{self.kind.name}: {calls}: {self.text}"
+
+
+def hangs(op: Op) -> bool:
+    """Whether a task never gets past the operation."""
+    return op.guard.op == "const" and not op.guard.args[0]
+
+
+class Program:
+    """All operations of all kinds of tasks, with the mutexes that are held before each."""
+
+    def __init__(self, texts: Iterable[Text]) -> None:
+        self.steps: dict[int, Step] = {}
+        self.entries: list[int] = []
+        self.defined_by: dict[str, tuple[Step, Term]] = {}
+        self.inputs: dict[str, tuple[int, int]] = {}
+        for number, text in enumerate(texts):
+            self._add(number, text)
+
+    def _add(self, number: int, text: Text) -> None:
+        base = 1000 * number + 1
+        names = _Names(text.kind.name)
+        self.inputs |= {f"{text.kind.name}/{n}": r for n, r in text.kind.inputs.items()}
+
+        def target(location: int) -> int:
+            if location == RETURNED:
+                return OVER
+            nodes = text.graph.locations[location]
+            if len(nodes) != 1:
+                raise ProjectionError(f"{text.kind.name}: a step that may be on several CPUs")
+            return base + nodes[0]
+
+        def renamed(edges: Iterable[tuple[tuple[Term, ...], int]]) -> Edges:
+            return [(tuple(substitute(c, names) for c in conditions), target(t)) for conditions, t in edges]
+
+        locks = locksets(text)
+        for node in text.graph.kept:
+            op = _renamed(node.op, names)
+            step = Step(base + node.number, text.kind, op, node.stack, locks.get(node.number, frozenset()),
+                        node.irqs_off, renamed(node.edges))  # fmt: skip
+            self.steps[step.uid] = step
+            for i, t in enumerate(op.returns):
+                self.defined_by[f"{text.kind.name}/{node.number}.{i}"] = (step, t)
+        self.entries += [t for _, t in renamed(text.graph.entry)]
+        for step in self.steps.values():
+            step.text = step.text or self._shown(step)
+
+    def _shown(self, step: Step) -> str:
+        """The text of an operation, its CPU called c, with what its values were read from."""
+        cpu = step.kind.cpu
+        text = step.op.text.replace(f"[{cpu}]", "[c]").replace(f"cpu {cpu}", "cpu c").replace(f"on({cpu},", "on(c,")
+        names = {n: t for n in registers(step.op.shown) if (t := self.defined_by.get(n, (None, None))[1]) is not None}
+        values = [show(substitute(t, names)) for t in step.op.shown]
+        here = [re.sub(rf"\w+\.(\w+)\[\d+,{cpu}\]", r"pcp[c]->\1", v) for v in values]
+        pages = ["n" if "pcp.nr" in v else v for v in here]
+        return text.format(*pages) if pages else text
+
+    def of(self, wanted: Callable[[Step], bool]) -> dict[int, Step]:
+        """The steps for which ``wanted`` holds."""
+        return {u: s for u, s in self.steps.items() if wanted(s)}
+
+
+class _Names(dict[str, Term]):
+    """Registers get the name of their kind of task, for ``substitute``; ``me`` stays."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def get(self, name: str, default: Term | None = None) -> Term:  # type: ignore[override]
+        assert default is not None
+        return default if name == "me" else reg(f"{self.kind}/{name}", default.sort)
+
+
+def _renamed(op: Op, names: Mapping[str, Term]) -> Op:
+    def new(terms: Iterable[Term]) -> tuple[Term, ...]:
+        return tuple(substitute(t, names) for t in terms)
+
+    return Op(
+        op.text, op.kind, substitute(op.guard, names), tuple((c, substitute(t, names)) for c, t in op.updates),
+        new(op.returns), op.choices, substitute(op.where, names), shown=new(op.shown), must=op.must, tag=op.tag,
+        info=op.info,
+    )  # fmt: skip
+
+
+def locksets(text: Text) -> dict[int, frozenset[str]]:
+    """The mutexes that a task surely holds at each node; that it does is checked as part of the proof."""
+    found: dict[int, frozenset[str]] = {}
+    nodes = {n.number: n for n in text.graph.kept}
+    queue: list[tuple[int, frozenset[str]]] = []
+
+    def go(edges: Iterable[tuple[tuple[Term, ...], int]], after: Callable[[tuple[Term, ...]], frozenset[str]]) -> None:
+        for conditions, location in edges:
+            if location != RETURNED:
+                queue.extend((n, after(conditions)) for n in text.graph.locations[location])
+
+    go(text.graph.entry, lambda _: frozenset())
+    while queue:
+        number, locks = queue.pop()
+        new = found[number] & locks if number in found else locks
+        if found.get(number) != new:
+            found[number] = new
+            node = nodes[number]
+            go(node.edges, lambda conditions, node=node, new=new: _after(node, new, conditions))  # type: ignore[misc]
+    return found
+
+
+def _after(node: FoldedNode, locks: frozenset[str], conditions: tuple[Term, ...]) -> frozenset[str]:
+    for cell, term in node.op.updates:
+        if cell.name != "mutex":
+            continue
+        mutex = str(cell.index[0])
+        if term.op == "const":
+            locks -= {mutex}
+        elif term.key == ME.key or (term.op == "ite" and _succeeded(node, term.args[0], conditions)):
+            locks |= {mutex}
+    return locks
+
+
+def _succeeded(node: FoldedNode, condition: Term, conditions: tuple[Term, ...]) -> bool:
+    """Whether a branch is the one on which a trylock, which returns ``condition``, has been successful."""
+    keys = {c.key for c in conditions}
+    returned = [i for i, t in enumerate(node.op.returns) if t.key == condition.key]
+    return any(reg(f"{node.number}.{i}", "bool").key in keys for i in returned)
+
+
+def registers(terms: Iterable[Term]) -> dict[str, Sort]:
+    """The registers in some terms, with their sorts; not the task itself."""
+    return {a.args[0]: a.sort for t in terms for a in atoms(t, "reg") if a.args[0] != "me"}
+
+
+def cells(terms: Iterable[Term]) -> set[Cell]:
+    """The cells in some terms."""
+    return {a.args[0] for t in terms for a in atoms(t, "cell")}
+
+
+class Part:
+    """The steps of one part, contracted: silent steps are passed over, what they decide is open."""
+
+    def __init__(self, program: Program, inside: Mapping[int, Step], followed: Collection[Cell],
+                 passed: Callable[[Step], bool] = lambda _: False) -> None:  # fmt: skip
+        """``inside``: the steps at which the part is being played; ``passed``: those of them that are another part's."""
+        self.program, self.inside, self.followed = program, inside, followed
+        self.visible, self.needed = self._visible(passed)
+        self.steps: dict[int, Step] = {}
+        for uid in self.visible:
+            s = program.steps[uid]
+            self.steps[uid] = replace(s, edges=self.closure(s))
+
+    def _visible(self, passed: Callable[[Step], bool]) -> tuple[set[int], dict[str, Sort]]:
+        mine = {u: s for u, s in self.inside.items() if not passed(s)}
+        visible = {u for u, s in mine.items() if self._touches(s.op)}
+        while True:
+            needed: dict[str, Sort] = {}
+            for u in visible:
+                op = mine[u].op
+                needed |= registers([t for c, t in op.updates if c in self.followed])
+                needed |= registers([op.guard, op.where, *op.returns])
+            defines = {
+                f"{s.kind.name}/{(u - 1) % 1000}.{i}": u for u, s in mine.items() for i in range(len(s.op.returns))
+            }
+            for s in self.inside.values():
+                for conditions, _ in s.edges:
+                    for c in conditions:
+                        names = registers([c])
+                        if names and all(n in needed or defines.get(n) in visible for n in names):
+                            needed |= names
+            new = visible | {defines[n] for n in needed if n in defines}
+            if new == visible:
+                return visible, needed
+            visible = new
+
+    def _touches(self, op: Op) -> bool:
+        if any(c in self.followed for c, _ in op.updates) or cells([op.guard, *op.returns]) & set(self.followed):
+            return True
+        return hangs(op)
+
+    def closure(self, step: Step) -> Edges:
+        """The ways from a step to the next visible ones, with the conditions that are known."""
+        found: dict[tuple[frozenset[object], int], tuple[tuple[Term, ...], int]] = {}
+        seen: set[tuple[frozenset[object], int]] = set()
+        queue: list[tuple[tuple[Term, ...], int]] = list(step.edges)
+        while queue:
+            conditions, target = queue.pop()
+            kept = {c.key: c for c in conditions if all(n in self.needed for n in registers([c]))}
+            key = (frozenset(kept), target)
+            if key in seen:
+                continue
+            seen.add(key)
+            known = tuple(kept.values())
+            if target == OVER and self.inside and step.uid in self.inside and not self._ends(step):
+                found[key] = (known, RETURNED_INSIDE)
+            elif target not in self.inside:
+                found[key] = (known, OVER)
+            elif target in self.visible:
+                found[key] = (known, target)
+            else:
+                queue += [((*known, *more), t) for more, t in self.inside[target].edges]
+        ways = sorted(found.values(), key=lambda e: (e[1], [show(c) for c in e[0]]))
+        if len(ways) > 1:
+            # to hang is to stop, which a task may do anywhere; only a hang that something followed decides says more
+            ways = [e for e in ways if e[0] or not (e[1] in self.inside and hangs(self.inside[e[1]].op))]
+        return ways
+
+    def _ends(self, step: Step) -> bool:
+        """Whether the step itself ends the part, so that to return right after it is in order."""
+        return any(
+            (c.name == "mutex" and c.index[0] == LOCK and t.op == "const") or c.name == "irqs_off" for c, t in step.op.updates
+        )  # fmt: skip
+
+    def reachable(self, first: Iterable[int]) -> dict[int, Step]:
+        """The visible steps that can be reached from some."""
+        found: dict[int, Step] = {}
+        queue = [u for u in first if u in self.steps]
+        while queue:
+            u = queue.pop()
+            if u not in found:
+                found[u] = self.steps[u]
+                queue += [t for _, t in self.steps[u].edges if t in self.steps]
+        return dict(sorted(found.items()))
+
+
+def entries(program: Program, tag: str, cpu: int) -> Iterator[Step]:
+    """The steps with that tag on a CPU, the worker's of that CPU not included."""
+    for s in program.steps.values():
+        if s.op.tag == tag and s.op.info.get("cpu") == cpu and not s.kind.worker:
+            yield s

@@ -1,0 +1,467 @@
+"""The transition system of the proof: variables, and one transition for each operation of each part.
+
+A state is: which step the holder, the section on the tracked CPU and the worker are at; the values they carry in
+registers; the followed cells; the ghosts.  Everything else is open: a read of it gives any value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import z3
+
+from kernelmodel.cells import CELLS
+from kernelmodel.config import Config
+from kernelmodel.mmzone import MigrateType
+from kernelmodel.ops import Op
+from kernelmodel.terms import ME, Cell, Term, reg, substitute
+from kernelmodel.text import KernelText
+from properties.lemmas import CLOSED, DRAIN_LOCK, GHOSTS, LEMMAS, LOCK, PROTECTED_BY, WHEN_UNLOCKED, cell_of
+from verify.prove.facts import Facts, Item, Setting, Split, constant, holder_facts
+from verify.prove.population import ZONE, Size, texts
+from verify.prove.roles import OVER, Part, Program, ProjectionError, Step, cells, entries, hangs, registers
+from verify.smt import Expr, translate, variable
+
+NOBODY = 0
+HOLDER, SECTION, WORKER, OTHER = "holder", "section", "worker", "other"
+#: the least and greatest value of cells that are not followed
+OPEN_RANGE = {"pageblock.migratetype": (0, max(MigrateType)), "drain.zone": (-1, None)}
+
+
+@dataclass(slots=True, eq=False)
+class Transition:
+    """One operation of one part: what it needs and what it changes, as Z3 expressions over the state."""
+
+    part: str
+    step: Step
+    label: str
+    me: Expr
+    needs: list[Expr]
+    changes: dict[str, Expr]
+    target: str = ""
+
+    @property
+    def test_id(self) -> str:
+        """A name that stays the same as long as the text does."""
+        return self.label
+
+
+@dataclass(slots=True)
+class Opener:
+    """Names for what is open in one transition, with the constraints on it."""
+
+    prefix: str
+    constraints: list[Expr] = field(default_factory=list)
+
+    def cell(self, cell: Cell) -> Expr:
+        """The open value of a cell."""
+        sort = CELLS[cell.name][0]
+        made = variable(f"{self.prefix}.{cell}", sort)
+        low, high = OPEN_RANGE.get(cell.name, (None, None))
+        if low is not None:
+            self.constraints.append(made >= low)
+        if high is not None:
+            self.constraints.append(made <= high)
+        return made
+
+    def choice(self, term: Term) -> Expr:
+        """The open value of a choice."""
+        return variable(f"{self.prefix}.{term.args[0]}", term.sort)
+
+
+class Parts:
+    """The parts that a kernel's tasks play for the tracked CPU, contracted to what is followed."""
+
+    def __init__(self, kernel: type[KernelText], size: Size | None = None) -> None:
+        self.kernel, self.size = kernel, size or Size()
+        self.config: Config = self.size.config
+        self.zone, self.cpu = ZONE, self.size.cpu
+        self.program = Program(texts(kernel, self.size))
+        self.followed = self._followed()
+        self.ghosts = {g.name: g for g in GHOSTS}
+        self._parts()
+
+    def prefix(self, uid: int) -> str:
+        """What the names of the registers of a step begin with."""
+        return f"{self.program.steps[uid].kind.name}/{(uid - 1) % 1000}"
+
+    # --- what is followed ---
+
+    def _followed(self) -> frozenset[Cell]:
+        found = {cell_of(name, self.zone, self.cpu) for name in (*PROTECTED_BY, *CLOSED)}
+        found |= {Cell("mutex", (m,)) for m in (LOCK, DRAIN_LOCK)} | {Cell("cpu_online", (self.cpu,))}
+        for lemma in LEMMAS.values():
+            found |= cells([lemma.term(self.config, self.zone, self.cpu)])
+        return frozenset(found)
+
+    @property
+    def private(self) -> list[Cell]:
+        """Cells that only sections of the CPU read and write: the lists and their count."""
+        return sorted((c for c in self.followed if c.name in ("pcp.nr", "pcp.count")), key=str)
+
+    # --- parts ---
+
+    def _parts(self) -> None:
+        steps = self.program.steps
+        worker = {u: s for u, s in steps.items() if s.kind.worker}
+        held = {u: s for u, s in steps.items() if LOCK in s.locks and u not in worker}
+        on_cpu = {u: s for u, s in steps.items() if s.irqs_off and s.kind.cpu == self.cpu and u not in worker}
+        for s in on_cpu.values():
+            if any(c.name == "mutex" for c, _ in s.op.updates):
+                raise ProjectionError(f"{s.name}: a mutex is taken or released with interrupts off")
+        self.holder = Part(self.program, held, self.followed, lambda s: s.irqs_off or s.op.tag == "irq_save")
+        self.section = Part(self.program, on_cpu, self.followed)
+        self.worker = Part(self.program, worker, self.followed)
+        self.all_section_entries = list(entries(self.program, "irq_save", self.cpu))
+        self.section_entries = self._distinct(self.all_section_entries)
+        self.lock_steps = [s for s in steps.values() if self._takes_lock(s)]
+        first = [t for s in self.lock_steps for _, t in self.holder.closure(s)]
+        self.holder_steps = self.holder.reachable(first)
+        first = [t for s in self.section_entries for _, t in self.section.closure(s)]
+        self.section_steps = self.section.reachable(first)
+        self.worker_steps = self.worker.steps
+        self.worker_idle = self._idle()
+
+    def _takes_lock(self, step: Step) -> bool:
+        """Whether a step takes pcp_batch_high_lock."""
+        new = [t for c, t in step.op.updates if c == Cell("mutex", (LOCK,))]
+        if any(t.key != ME.key and t.op != "const" for t in new):
+            raise ProjectionError(f"{step.name}: {LOCK} is only taken if it is free, which is not followed")
+        return any(t.key == ME.key for t in new) and LOCK not in step.locks
+
+    def _idle(self) -> int:
+        begins = [u for u, s in self.worker_steps.items() if s.op.tag == "work_begin"]
+        if len(begins) != 1:
+            raise ProjectionError(f"the worker of CPU {self.cpu} takes work at {len(begins)} places")
+        return begins[0]
+
+    def _distinct(self, found: list[Step]) -> list[Step]:
+        """One of those whose sections are the same, step by step."""
+        kept: dict[Any, Step] = {}
+        for s in found:
+            kept.setdefault(self._shape(s), s)
+        return list(kept.values())
+
+    def _shape(self, entry: Step) -> Any:
+        order: dict[int, int] = {}
+        shape = []
+        queue = [(None, self.section.closure(entry))]
+        prefix = f"{entry.kind.name}/"
+
+        def text(terms: Iterable[Term]) -> str:
+            names = {}
+            for n in registers(terms := list(terms)):
+                step, term = self.program.defined_by.get(n, (None, None))
+                if step is not None and step.uid in order:
+                    names[n] = f"#{order[step.uid]}.{n.rpartition('.')[2]}"
+                else:
+                    names[n] = n.replace(prefix, "") if term is None else str(term.key)
+            return " ".join(str(substitute(t, {n: reg(m, t.sort) for n, m in names.items()}).key) for t in terms)
+
+        while queue:
+            _, edges = queue.pop(0)
+            for _, t in edges:
+                if t > 0 and t not in order:
+                    order[t] = len(order)
+                    queue.append((None, self.section.steps[t].edges))
+            shape.append(tuple((text(c), order.get(t, t)) for c, t in edges))
+        for u in order:
+            op = self.section.steps[u].op
+            updates = sorted((str(c), text([t])) for c, t in op.updates if c in self.followed)
+            shape.append((op.tag, text([op.guard, op.where, *op.returns]), tuple(updates)))  # type: ignore[arg-type]
+        return tuple(shape)
+
+    @staticmethod
+    def _terms(op: Op) -> list[Term]:
+        return [op.guard, op.where, *op.returns, *(t for _, t in op.updates)]
+
+
+class System(Parts):
+    """Variables and transitions of one kernel."""
+
+    def __init__(self, kernel: type[KernelText], size: Size | None = None) -> None:
+        super().__init__(kernel, size)
+        self.facts: dict[int, dict[Split, Facts]] = self._facts()
+        self.variables: dict[str, Expr] = {}
+        self._declare()
+        self.transitions: list[Transition] = []
+        self._labels: dict[str, int] = {}
+        self._make()
+
+    def _facts(self) -> dict[int, dict[Split, Facts]]:
+        z, c = self.zone, self.cpu
+        protected = {cell_of(name, z, c): m for name, m in PROTECTED_BY.items()}
+        equal: list[tuple[Item, Item]] = [
+            (("cell", cell_of(a, z, c)), ("cell", cell_of(b, z, c))) for a, b in WHEN_UNLOCKED
+        ]
+        equal.append((("cell", cell_of("pcp_disabled_by", z, c)), constant(0)))
+        equal += [(("reg", f"holder.{g}"), constant(False)) for g in self.ghosts]
+        ghosts: dict[str, Callable[[Step], Term | None]] = {
+            f"holder.{g.name}": (lambda s, g=g: g.becomes(s.op, z, c))  # type: ignore[misc]
+            for g in GHOSTS
+        }
+        first = [(t, s.locks) for s in self.lock_steps for _, t in self.holder.closure(s)]
+        return holder_facts(
+            self.holder_steps, first, Setting(protected, [Cell("cpu_online", (c,))], ghosts, equal)
+        )  # fmt: skip
+
+    # --- variables ---
+
+    def _declare(self) -> None:
+        v = self.variables
+        for cell in sorted(self.followed, key=str):
+            v[str(cell)] = variable(str(cell), CELLS[cell.name][0])
+        for name in ("holder.at", "holder.id", "section.at", "section.id", "worker.at"):
+            v[name] = z3.Int(name)
+        for g in self.ghosts:
+            v[f"holder.{g}"] = z3.Bool(f"holder.{g}")
+        for part in (self.holder, self.section, self.worker):
+            for name, sort in sorted(part.needed.items()):
+                v[name] = variable(name, sort)
+        #: the tracked CPU's worker as a task
+        self.worker_id = z3.Int("worker.id")
+
+    def cell(self, cell: Cell) -> Expr | None:
+        """The variable of a followed cell."""
+        return self.variables.get(str(cell)) if cell in self.followed else None
+
+    # --- transitions ---
+
+    def _make(self) -> None:
+        for s in self.section_entries:
+            self._add_section_entry(s)
+        for s in self.section_steps.values():
+            self._add(SECTION, s, self.variables["section.id"], "section.at")
+        for s in self.worker_steps.values():
+            self._add(WORKER, s, self.worker_id, "worker.at")
+        for s in self.holder_steps.values():
+            self._add(HOLDER, s, self.variables["holder.id"], "holder.at")
+        seen: set[Any] = set()
+        for s in self.program.steps.values():
+            self._add_other(s, seen)
+
+    def _label(self, part: str, step: Step) -> str:
+        text = f"{part}: {step.name}"
+        self._labels[text] = n = self._labels.get(text, 0) + 1
+        return text if n == 1 else f"{text} ({n})"
+
+    def expressions(self, opener: Opener, me: Expr, known: Mapping[str, Expr]) -> Callable[[Term], Expr]:
+        """Translates terms: followed cells and known registers by their variables, all else open."""
+
+        def cell(c: Cell) -> Expr:
+            found = self.cell(c)
+            return opener.cell(c) if found is None else found
+
+        def register(name: str) -> Expr:
+            if name == "me":
+                return me
+            return known[name] if name in known else self.carried(name, opener, me)
+
+        return lambda term: translate(term, cell, register, opener.choice)
+
+    def carried(self, name: str, opener: Opener, me: Expr) -> Expr:
+        """A register from before a part was taken up: the value that its operation gave at some time in the past."""
+        key = f"{opener.prefix}~{name}"
+        if name in self.program.inputs:
+            low, high = self.program.inputs[name]
+            made = z3.Int(key)
+            opener.constraints += [made >= low, made <= high]
+            return made
+        step, term = self.program.defined_by[name]
+        past = Opener(f"{key}@")
+        if any(c in self.followed for c in cells([term])):
+            past.constraints += self._past_ranges(term, past)
+
+        def cell(c: Cell) -> Expr:
+            return past.cell(c)
+
+        def register(other: str) -> Expr:
+            return me if other == "me" else self.carried(other, opener, me)
+
+        value = translate(term, cell, register, past.choice)
+        opener.constraints.append(translate(step.op.where, cell, register, past.choice))
+        opener.constraints += past.constraints
+        made = variable(key, term.sort)
+        opener.constraints.append(made == value)
+        return made
+
+    @staticmethod
+    def _past_ranges(term: Term, past: Opener) -> list[Expr]:
+        least = {"pcp.high": 0, "pcp.batch": 1, "zone.pageset_high": 0, "zone.pageset_batch": 1}
+        return [past.cell(c) >= least[c.name] for c in cells([term]) if c.name in least]
+
+    def _add_section_entry(self, step: Step) -> None:
+        opener = Opener(f"e{step.uid}")
+        me = z3.Int(f"{opener.prefix}.me")
+        edges = self.section.closure(step)
+        tr = self.expressions(opener, me, {})
+        changes: dict[str, Expr] = {str(c): tr(t) for c, t in step.op.updates if c in self.followed}
+        changes["section.id"] = me
+        inside = self.section.reachable(t for _, t in edges)
+        defined = {f"{s.kind.name}/{(u - 1) % 1000}.{i}" for u, s in inside.items() for i in range(len(s.op.returns))}
+        for s in inside.values():
+            terms = [*self._terms(s.op), *(c for cs, _ in s.edges for c in cs)]
+            for name in registers(terms):
+                if name in self.variables and name not in defined:
+                    changes[name] = self.carried(name, opener, me)
+        for conditions, _ in edges:
+            for name in registers(conditions):
+                changes.setdefault(name, self.carried(name, opener, me))
+        regs = {**self.variables, **changes}
+        changes["section.at"], taken = self._next(
+            edges, lambda t: translate(t, _no_cell, lambda n: regs[n], opener.choice)
+        )
+        needs = [me > 0, me != self.worker_id, tr(step.op.guard), taken, *opener.constraints]
+        self.transitions.append(Transition(SECTION, step, self._label(SECTION, step), me, needs, changes))
+
+    def _next(self, edges: Any, tr: Callable[[Term], Expr], over: int = NOBODY) -> tuple[Expr, Expr]:
+        """Where the part goes, as a number, and that one of the ways is open; ways that nothing tells apart are chosen."""
+        groups: dict[Any, list[int]] = {}
+        terms: dict[Any, tuple[Term, ...]] = {}
+        for conditions, target in edges:
+            key = frozenset(c.key for c in conditions)
+            groups.setdefault(key, []).append(over if target == OVER else target)
+            terms[key] = conditions
+        pick = z3.Int("pick")
+        options = [
+            conj(*(tr(c) for c in terms[key]), pick == t) for key, targets in groups.items() for t in targets
+        ]  # fmt: skip
+        if len(options) == 1 and not next(iter(groups)):
+            return z3.IntVal(next(iter(groups.values()))[0]), z3.BoolVal(True)
+        return pick, disj(options)
+
+    def _add(self, part: str, step: Step, me: Expr, at: str) -> None:
+        if hangs(step.op):
+            return
+        opener = Opener(f"w{step.uid}" if part in (SECTION, WORKER) else f"t{step.uid}")
+        tr = self.expressions(opener, me, self.variables)
+        changes = {str(c): tr(t) for c, t in step.op.updates if c in self.followed}
+        for i, t in enumerate(step.op.returns):
+            name = f"{step.kind.name}/{(step.uid - 1) % 1000}.{i}"
+            if name in self.variables:
+                changes[name] = tr(t)
+        after = {**self.variables, **changes}
+        changes[at], taken = self._next(step.edges, lambda t: translate(t, _no_cell, lambda n: after[n], opener.choice))
+        needs = [self.variables[at] == step.uid, tr(step.op.guard), tr(step.op.where), taken, *opener.constraints]
+        if part == HOLDER:
+            for g in GHOSTS:
+                new = g.becomes(step.op, self.zone, self.cpu)
+                if new is not None:
+                    changes[f"holder.{g.name}"] = tr(new)
+            self._leaving(step, changes)
+        self.transitions.append(Transition(part, step, self._label(part, step), me, needs, changes))
+
+    def _leaving(self, step: Step, changes: dict[str, Expr]) -> None:
+        if any(t == OVER for _, t in step.edges):
+            for g in GHOSTS:
+                changes[f"holder.{g.name}"] = conj(changes["holder.at"] != NOBODY, changes.get(
+                    f"holder.{g.name}", self.variables[f"holder.{g.name}"]))  # fmt: skip
+
+    def _add_other(self, step: Step, seen: set[Any]) -> None:
+        if LOCK in step.locks or step.kind.worker or step.irqs_off:
+            own = step.uid in self.holder.inside or step.kind.worker or step.kind.cpu == self.cpu
+            if own:
+                return
+        if step.op.tag in ("irq_save", "irq_restore") and step.op.info["cpu"] == self.cpu:
+            return
+        updates = [(c, t) for c, t in step.op.updates if c in self.followed]
+        if not updates:
+            return
+        held = tuple(
+            sorted((tuple(_nameless(c) for c in cs), tuple(sorted(self._locks(t)))) for cs, t in step.edges)
+        )  # fmt: skip
+        key = (tuple((str(c), _nameless(t)) for c, t in updates), step.locks, _nameless(step.op.guard), held)
+        takes = step in self.lock_steps
+        if not takes and key in seen:
+            return
+        seen.add(key)
+        opener = Opener(f"o{step.uid}")
+        me = z3.Int(f"{opener.prefix}.me")
+        tr = self.expressions(opener, me, {})
+        changes = {str(c): tr(t) for c, t in updates}
+        v = self.variables
+        needs = [me > 0, me != self.worker_id, z3.Implies(v["holder.at"] != NOBODY, me != v["holder.id"]), tr(step.op.guard),
+                 tr(step.op.where)]  # fmt: skip
+        needs += [v[f"mutex[{m}]"] == me for m in step.locks if f"mutex[{m}]" in v]
+        if takes:
+            changes["holder.id"] = me
+            edges = self.holder.closure(step)
+            entering = {n: self.carried(n, opener, me) for n in self._live_at_entry(edges)}
+            changes |= entering
+            after = {**v, **changes}
+            changes["holder.at"], taken = self._next(
+                edges, lambda t: translate(t, _no_cell, lambda n: after[n], opener.choice)
+            )
+            needs.append(taken)
+            for g in GHOSTS:
+                changes[f"holder.{g.name}"] = z3.BoolVal(False)
+        needs += opener.constraints
+        self.transitions.append(Transition(OTHER, step, self._label(OTHER, step), me, needs, changes))
+
+    def _locks(self, uid: int) -> frozenset[str]:
+        step = self.program.steps.get(uid)
+        return step.locks if step else frozenset()
+
+    def locks_after(self, transition: Transition) -> Expr:
+        """Each mutex that another task holds stays its own; each that the text says to be held afterwards is."""
+        step, me = transition.step, transition.me
+        someone = z3.Int("someone")
+        parts = []
+        for m in (LOCK, DRAIN_LOCK):
+            name = f"mutex[{m}]"
+            new = transition.changes.get(name)
+            if new is None:
+                continue
+            parts.append(z3.Implies(conj(self.variables[name] == someone, someone > 0, someone != me), new == someone))
+            if transition.part == OTHER:
+                opener = Opener(f"o{step.uid}")
+                tr = self.expressions(opener, me, {})
+                returned = {
+                    f"{step.kind.name}/{(step.uid - 1) % 1000}.{i}": tr(t) for i, t in enumerate(step.op.returns)
+                }
+
+                def register(name: str, returned: Mapping[str, Expr] = returned) -> Expr:
+                    return returned[name] if name in returned else variable(f"open.{name}", "bool")
+
+                for conditions, target in step.edges:
+                    if m in self._locks(target):
+                        taken = [translate(c, _no_cell, register, opener.choice) for c in conditions]
+                        parts.append(z3.Implies(conj(taken), new == me))
+        return conj(parts)
+
+    def _live_at_entry(self, edges: Any) -> list[str]:
+        inside = self.holder.reachable(t for _, t in edges)
+        defined = {f"{s.kind.name}/{(u - 1) % 1000}.{i}" for u, s in inside.items() for i in range(len(s.op.returns))}
+        names = registers(
+            [t for s in inside.values() for t in (*self._terms(s.op), *(c for cs, _ in s.edges for c in cs))]
+        )
+        return sorted(n for n in names if n in self.variables and n not in defined)
+
+
+def conj(*parts: Expr | Sequence[Expr]) -> Expr:
+    """A conjunction, true when empty: what has no parts is no SMT-LIB."""
+    flat = _flat(parts)
+    return z3.And(flat) if len(flat) > 1 else flat[0] if flat else z3.BoolVal(True)
+
+
+def disj(*parts: Expr | Sequence[Expr]) -> Expr:
+    """A disjunction, false when empty."""
+    flat = _flat(parts)
+    return z3.Or(flat) if len(flat) > 1 else flat[0] if flat else z3.BoolVal(False)
+
+
+def _flat(parts: Sequence[Expr | Sequence[Expr]]) -> list[Expr]:
+    return [e for part in parts for e in (part if isinstance(part, (list, tuple)) else [part])]
+
+
+def _no_cell(cell: Cell) -> Expr:
+    raise TypeError(f"a condition reads {cell}")
+
+
+def _nameless(term: Term) -> str:
+    """A term without the names of registers: two operations that differ in nothing else are open in the same way."""
+    if term.op == "reg" and term.args[0] != "me":
+        return term.sort
+    return f"{term.op}({','.join(_nameless(a) if isinstance(a, Term) else str(a) for a in term.args)})"
