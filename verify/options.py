@@ -56,8 +56,13 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--variant", metavar="FILE.py[:NAME]", help="your own change: a class that overrides routines")
 
 
-def add_scenario(parser: argparse.ArgumentParser, default: Scenario | None = None, rounds: bool = True) -> None:
-    """The numbers of CPUs and tasks; ``rounds`` where an engine has to bound loops."""
+def add_scenario(
+    parser: argparse.ArgumentParser, default: Scenario | None = None, rounds: bool = True, own: bool = False
+) -> None:
+    """The numbers of CPUs and tasks; ``rounds`` where an engine has to bound loops.
+
+    With ``own`` a number that is not given is None, for the command hands it on to engines that have their own.
+    """
     default = default or Scenario()
     helps = {
         "cpus": "CPUs",
@@ -70,9 +75,9 @@ def add_scenario(parser: argparse.ArgumentParser, default: Scenario | None = Non
     if not rounds:
         del helps["rounds"]
     for name, what in helps.items():
-        parser.add_argument(
-            f"--{name}", type=int, default=getattr(default, name), metavar="N", help=f"{what} (default %(default)s)"
-        )
+        otherwise = None if own else getattr(default, name)
+        told = "each engine's own" if own else "%(default)s"
+        parser.add_argument(f"--{name}", type=int, default=otherwise, metavar="N", help=f"{what} (default {told})")
     parser.add_argument("--spread", action="store_true", help="the i-th free and alloc run on CPU i, not on any CPU")
 
 

@@ -1,0 +1,1 @@
+"""verify.compare: the same checks on two kernels, and what differs."""

@@ -1,0 +1,131 @@
+"""The two kernels that are compared, and the functions in which their texts differ."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kernelmodel.errors import ModelError
+from kernelmodel.kernels import KERNELS, nearest
+from kernelmodel.mutants import MUTANTS
+from kernelmodel.text import KernelText, c_name
+from verify.tracefile import KernelSpec
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: ``letter`` is A or B."""
+
+    letter: str
+    spec: KernelSpec
+
+    @cached_property
+    def kernel(self) -> type[KernelText]:
+        """The kernel's class; ModelError if it cannot be had."""
+        return self.spec.load()
+
+    @property
+    def title(self) -> str:
+        """The name in a table's head: as given, a file without its folder."""
+        return Path(self.spec.name).name if self.spec.kind == "variant" else self.spec.name
+
+
+def side(letter: str, text: str) -> Side:
+    """The kernel that a word names: a version, a mutant, or a file with a variant."""
+    if text in KERNELS:
+        kind = "kernel"
+    elif text in MUTANTS:
+        kind = "mutant"
+    elif text.endswith(".py") or ".py:" in text:
+        kind = "variant"
+    else:
+        error = nearest("kernel, mutant or FILE.py", text, (*KERNELS, *MUTANTS))
+        raise (
+            ModelError(f"{letter}: {error}")
+            if "there are" not in str(error)
+            else ModelError(
+                f"{letter}: {text!r} is no kernel ({', '.join(KERNELS)}), no mutant (`python -m verify bmc --list` names them) "
+                "and no FILE.py"
+            )
+        )
+    made = Side(letter, KernelSpec(kind, text))
+    try:
+        _ = made.kernel
+    except ModelError as error:
+        raise ModelError(f"{letter}: {error}") from error
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A function that differs: its name in the model and in C, and the difference of its text."""
+
+    name: str
+    c: str
+    diff: str
+
+    @property
+    def title(self) -> str:
+        """The C name, with the model's own where that is another."""
+        return f"{self.c}()" if self.c == self.name else f"{self.c}() [{self.name}]"
+
+
+def changed(a: Side, b: Side) -> list[Changed]:
+    """The functions of the kernels' text that are not the same, in the order of the newer text."""
+    one, other = functions(a.kernel), functions(b.kernel)
+    found = []
+    for name in dict.fromkeys([*other, *one]):
+        old, new = source(one.get(name)), source(other.get(name))
+        if meaning(old) != meaning(new):
+            owner = b.kernel if name in other else a.kernel
+            found.append(Changed(name, c_name(owner, name), difference(name, (a.title, old), (b.title, new))))
+    return found
+
+
+def functions(kernel: type[KernelText]) -> dict[str, Callable[..., Any]]:
+    """The functions that a kernel's tasks run, by name; the base class's constructor is no part of the text."""
+    found: dict[str, Callable[..., Any]] = {}
+    for owner in reversed(kernel.__mro__):
+        for name, member in vars(owner).items():
+            if inspect.isfunction(member) and name != "__init__":
+                found[name] = member
+    return found
+
+
+def source(function: Callable[..., Any] | None) -> list[str]:
+    """The text of a function, line by line; empty if there is none."""
+    if function is None:
+        return []
+    try:
+        text = textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError) as error:
+        raise ModelError(f"the text of {function.__qualname__}() cannot be read: {error}") from error
+    return [line.rstrip() for line in text.strip().splitlines()]
+
+
+def meaning(lines: list[str]) -> str:
+    """A function's text without what does nothing: comments, docstrings, annotations."""
+    tree = ast.parse("\n".join(lines))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+            if ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+    return ast.dump(tree)
+
+
+def difference(name: str, old: tuple[str, list[str]], new: tuple[str, list[str]]) -> str:
+    """A unified diff of one function's text."""
+    lines = difflib.unified_diff(
+        old[1], new[1], f"{old[0]}: {name}()", f"{new[0]}: {name}()", n=3, lineterm=""
+    )  # fmt: skip
+    return "\n".join(lines)
