@@ -255,7 +255,9 @@ def free_one(config: Config, page: Page, migratetype: IntTerm, order: int, rerea
 def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: IntTerm) -> Op:
     """The critical section of rmqueue_bulk(): up to ``batch`` pages of the buddy to the tail of a pcplist.
 
-    Never from an ISOLATE free list; a page of an ISOLATE block only if it is misplaced.  Returns how many.
+    Never from an ISOLATE free list; a page of an ISOLATE block only if it is misplaced.  Returns how many.  A concrete
+    run may be told of which block the first page, the second… is (choices ``nth0``, ``nth1``…), for the order in which
+    the buddy hands pages out is that of its own past, which no engine follows.
     """
     z, blocks = zone.index, list(config.blocks_of(zone))
     got = {b: choice(f"got{b}") for b in blocks}
@@ -292,10 +294,11 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
             state.place[pfn] = Place.PCP
             state.stored_type[pfn] = migratetype
             made[f"got{state.block_of(pfn)}"] += 1
+        taken, order = _in_wanted_order(state, taken, wanted)
         state.pcplists[z][cpu].add_tail(taken, migratetype)
         for pfn, free_type in hidden:
             state.free_to_buddy(pfn, 0, free_type)
-        return Effect(made)
+        return Effect({**made, **order})
 
     return Op(
         "rmqueue_bulk({0})",
@@ -408,6 +411,22 @@ def _hide_all_but(state: State, zone: Zone, keep: Mapping[int, int]) -> list[tup
         buddy.remove(pfn - base)
         state.place[pfn] = Place.IN_USE
     return hidden
+
+
+def _in_wanted_order(state: State, taken: list[int], wanted: Mapping[str, int]) -> tuple[list[int], dict[str, int]]:
+    """The pages in the order of their blocks that ``wanted`` asks for, and that order; as they are if it asks for none."""
+    order = {f"nth{i}": wanted[f"nth{i}"] for i in range(len(taken)) if f"nth{i}" in wanted}
+    if not order:
+        return taken, {}
+    rest = list(taken)
+    placed = []
+    for block in order.values():
+        pfn = next((p for p in rest if state.block_of(p) == block), None)
+        if pfn is None:
+            raise ModelError(f"the trace wants more pages of block {block} than rmqueue_bulk() takes")
+        rest.remove(pfn)
+        placed.append(pfn)
+    return placed + rest, order
 
 
 def _value(state: State, term: BoolTerm) -> int:

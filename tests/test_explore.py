@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,16 @@ def test_a_task_that_waits_for_itself_is_a_deadlock():
     assert "update0 waits at mutex_lock(&pcp_batch_high_lock)" in verdict.reason
 
 
+@pytest.mark.parametrize("name", ["no_isolated_page_left", "offline_progress"])
+def test_the_order_in_which_a_refill_finds_pages_of_two_blocks_is_found_again(name):
+    """The page that is left must be of the isolated block, so the buddy has to hand out the other one first."""
+    verdict = Explorer(mutant("batch-left-old"), replace(SMALL, pages=3)).demonstrate(PROPERTIES[name])
+    assert (verdict.result, verdict.replayed) == (Result.VIOLATED, True)
+    (refill,) = [s["choices"] for s in verdict.schedule[1:] if s["operation"].startswith("rmqueue_bulk")]
+    if refill["got0"]:
+        assert (refill["nth0"], refill["nth1"]) == (0, 1)
+
+
 def test_movers_are_derived_not_listed():
     """A step inside a section moves, until somebody else reads what it writes."""
 
@@ -259,6 +270,7 @@ def test_a_folded_graph_comes_back_to_its_loop():
         (["--pages", "0"], "--pages 0 is out of range: give 1 to 16 (each of the 1 frees holds one)"),
         (["--pages", "two"], "invalid int value: 'two'"),
         (["--frees", "3", "--pages", "2"], "--pages 2 is out of range: give 3 to 16"),
+        (["--frees", "30"], "--frees 30 is too many here: give at most 16, for each holds one of 16 pages"),
         (["--batch", "0"], "--batch 0 is out of range: give 1 to 16"),
         (["--reduce", "some"], "invalid choice: 'some'"),
         (["--jobs", "0"], "--jobs 0 is out of range: give at least 1"),

@@ -79,6 +79,13 @@ def test_what_could_not_be_decided_is_not_a_success():
     assert exit_code(Matrix(), interrupted=True) is Exit.UNDECIDED
 
 
+def test_out_of_time_is_said_and_undecided(tmp_path, capsys):
+    file = tmp_path / "m.json"
+    assert main(["no-drain", "--timeout", "0.01", "--json", str(file)]) == int(Exit.UNDECIDED)
+    assert "out of time after 0 of 1 mutants" in capsys.readouterr().err
+    assert json.loads(file.read_text())["interrupted"] is True
+
+
 def test_command_writes_json(tmp_path, capsys):
     file = tmp_path / "m.json"
     assert main(["no-drain", "--engine", "explore", "--json", str(file)]) == 0

@@ -135,18 +135,23 @@ def check_twin(name: str, twin: Twin, seconds: float) -> Checked:
     )
 
 
-def _options(arguments: Sequence[str] | None, every: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(
         prog="python -m verify.contracts",
         description="Checks the contracts in properties/contracts.py with CrossHair.",
         epilog="exit codes: 0 no counterexample, 1 a counterexample, 2 bad input, 3 interrupted or not checked, "
         "4 vacuous: no input meets a contract's preconditions, 70 a contract misses its twin",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="contracts to check (default: all; --list names them)")
-    parser.add_argument("--timeout", type=positive_seconds, default=5.0, metavar="S", help="CPU seconds a contract (5)")
-    parser.add_argument("--twins", action="store_true", help="plant each contract's bug: it must be found")
-    parser.add_argument("--list", action="store_true", help="list the contracts")
-    options = parser.parse_args(arguments)
+    p.add_argument("names", nargs="*", metavar="NAME", help="contracts to check (default: all; --list names them)")
+    p.add_argument("--timeout", type=positive_seconds, default=5.0, metavar="S", help="CPU seconds a contract (5)")
+    p.add_argument("--twins", action="store_true", help="plant each contract's bug: it must be found")
+    p.add_argument("--list", action="store_true", help="list the contracts")
+    return p
+
+
+def _options(arguments: Sequence[str] | None, every: Sequence[str]) -> argparse.Namespace:
+    options = parser().parse_args(arguments)
     for name in options.names:
         if name not in every:
             close = difflib.get_close_matches(name, every, 1)

@@ -29,6 +29,10 @@ class Finite:
 
     def __post_init__(self) -> None:
         frees = self.scenario.frees
+        if frees > MOST:
+            raise ModelError(
+                f"--frees {frees} is too many here: give at most {MOST}, for each holds one of {MOST} pages"
+            )
         for name, least, most in (("pages", max(1, frees), MOST), ("high", 0, MOST), ("batch", 1, MOST)):
             n = getattr(self, name)
             if not least <= n <= most:

@@ -13,7 +13,7 @@ from kernelmodel.kernels import nearest
 from kernelmodel.mutants import MUTANTS
 from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
 from verify.mutants.render import heading, line, markdown, summary
-from verify.options import EXIT_CODES, Parser, fail, writable
+from verify.options import EXIT_CODES, Parser, fail, positive_seconds, writable
 from verify.report import write_json
 from verify.verdict import Exit
 
@@ -32,6 +32,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--engine", action="append", choices=ENGINES, help="only this engine (repeatable)")
     p.add_argument(
         "--jobs", type=int, default=default_jobs(), metavar="N", help="processes (default: one for each core)"
+    )
+    p.add_argument(
+        "--timeout", type=positive_seconds, metavar="S", help="stop after so many seconds: what is left is undecided"
     )
     p.add_argument("--json", metavar="FILE", help="write the matrix as JSON")
     p.add_argument("--markdown", metavar="FILE", help="write the matrix as Markdown, without times (docs/mutants.md)")
@@ -59,15 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.quiet:
         print(heading(), flush=True)
     try:
-        for row in collect(names, engines, options.jobs):
+        for row in collect(names, engines, options.jobs, options.timeout):
             matrix.rows.append(row)
             if not options.quiet:
                 print(line(row), flush=True)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TimeoutError) as stop:
         interrupted = True
-        print(
-            f"\ninterrupted after {len(matrix.rows)} of {len(names)} mutants; what was decided is kept", file=sys.stderr
-        )
+        why = "out of time" if isinstance(stop, TimeoutError) else "interrupted"
+        done = f"{why} after {len(matrix.rows)} of {len(names)} mutants; what was decided is kept"
+        print(f"\npython -m verify.mutants: {done}", file=sys.stderr)
     if not options.quiet:
         print(summary(matrix))
     code = exit_code(matrix, interrupted)

@@ -94,18 +94,19 @@ class Matrix:
         return {p: [r.mutant for r in self.rows if p in r.breaks] for p in PROPERTIES}
 
 
-def collect(names: Sequence[str], engines: Sequence[str], jobs: int) -> Iterator[Row]:
-    """The rows of some mutants, in their order, as they come."""
+def collect(names: Sequence[str], engines: Sequence[str], jobs: int, timeout: float | None = None) -> Iterator[Row]:
+    """The rows of some mutants, in their order, as they come; after ``timeout`` seconds TimeoutError."""
     forks = "fork" in multiprocessing.get_all_start_methods()
-    if jobs < 2 or len(names) < 2 or not forks:
+    if not forks or (timeout is None and (jobs < 2 or len(names) < 2)):
         yield from (row_of(name, engines) for name in names)
         return
+    deadline = None if timeout is None else time.monotonic() + timeout
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(min(jobs, len(names)), mp_context=context, initializer=_ignore_interrupts) as pool:
         try:
             futures = [pool.submit(row_of, name, tuple(engines)) for name in names]
             for future in futures:
-                yield future.result()
+                yield future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
         except BaseException:
             for process in list(getattr(pool, "_processes", {}).values()):
                 process.terminate()
