@@ -21,7 +21,7 @@ from verify.explore.distance import Distance
 from verify.explore.finite import Finite
 from verify.explore.model import Model
 from verify.explore.movers import Movers
-from verify.explore.search import Limits, Search, Seen, initial_rows
+from verify.explore.search import Limits, Search, Seen, distinct, initial_rows
 from verify.explore.shortest import Shortest
 from verify.explore.solve import NO_DEADLOCK, Explorer
 from verify.explore.symmetry import AsymmetryError, Symmetric
@@ -242,6 +242,20 @@ def test_out_of_time_and_out_of_memory_are_undecided():
     explorer = Explorer(kernel("v5.11"), SMALL, limits=Limits(memory_mb=1.0))
     verdict = explorer.decide([PROPERTIES["no_stray_page"]], deadlock=False)[0]
     assert verdict.result is Result.UNDECIDED and "out of memory" in verdict.reason
+
+
+@pytest.mark.parametrize("bits", [64, 12, 3])
+@pytest.mark.parametrize("spread", [1, 1 << 40])
+def test_distinct_finds_what_numpy_unique_finds(bits: int, spread: int):
+    """With 12 bits fingerprints repeat; with 3, and 1000 of them, those that differ in the low bits only lie mixed."""
+    rng = np.random.default_rng(bits)
+    prints = rng.integers(0, 2**bits, 1000, dtype=np.uint64) * np.uint64(spread)
+    expected, first = np.unique(prints, return_index=True)
+    found, at = distinct(prints)
+    assert found.tolist() == expected.tolist()
+    assert prints[at].tolist() == expected.tolist()
+    if bits > 12:
+        assert at.tolist() == first.tolist()
 
 
 def test_a_set_of_fingerprints_in_sorted_runs():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,31 @@ import numpy.typing as npt
 from kernelmodel.folded import RETURNED
 from verify.explore.model import DAEMONS, Model, cells_in
 from verify.explore.table import Hashes, Index, Rows, Table, Transitions
+
+#: successors are told apart in batches of this size: few enough for a place in the low bits of a fingerprint
+_BATCH = 1 << 22
+
+
+def distinct(prints: Hashes) -> tuple[Hashes, Index]:
+    """The different fingerprints, sorted, and the first place of each.
+
+    What np.unique(return_index=True) gives, several times as fast: the place is put in the low bits, so that plain numbers
+    are sorted, for which NumPy has vector instructions.
+    """
+    n = len(prints)
+    low = np.uint64((1 << max(1, n.bit_length())) - 1)
+    packed = (prints & ~low) | np.arange(n, dtype=np.uint64)
+    packed.sort()
+    order: Index = (packed & low).astype(np.int64)
+    ordered = prints[order]
+    first = np.ones(n, bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    ordered, order = ordered[first], order[first]
+    if (ordered[1:] <= ordered[:-1]).any():
+        # two that differ in the low bits only lie mixed
+        ordered, again = np.unique(ordered, return_index=True)
+        order = order[again]
+    return ordered, order
 
 
 class Seen:
@@ -47,11 +72,25 @@ class Seen:
 
 @dataclass(slots=True)
 class Level:
-    """The states found in one level: rows, hashes, and for each what it violates."""
+    """The states found in one level: rows and hashes."""
 
     rows: Rows
     hashes: Hashes
-    bad: npt.NDArray[np.int64]
+
+    @property
+    def states(self) -> int:
+        """How many."""
+        return self.rows.shape[1]
+
+
+@dataclass(slots=True)
+class Successors:
+    """What follows some states of a level by one table: the state that each comes from, the outcome, the fingerprint."""
+
+    table: Table
+    parents: Index
+    outcomes: Index
+    prints: Hashes
 
 
 @dataclass(slots=True)
@@ -121,14 +160,14 @@ class Search:
         hashes = t.hashes(rows)
         prints = t.fingerprint(hashes)
         prints, first = np.unique(prints, return_index=True)
-        level = Level(rows[:, first], hashes[:, first], np.zeros(len(first), np.int64))
+        level = Level(rows[:, first], hashes[:, first])
         self.seen.add(prints)
         self._judge_all(level)
         self.found.states = len(first)
         try:
-            while level.rows.shape[1]:
+            while level.states:
                 self.found.levels += 1
-                self.found.widest = max(self.found.widest, level.rows.shape[1])
+                self.found.widest = max(self.found.widest, level.states)
                 if self.found.violated & self.wanted:
                     break
                 self.found.stopped = self.limits.exceeded()
@@ -146,7 +185,7 @@ class Search:
             seconds = max(time.monotonic() - began, 1e-9)
             self.progress(
                 f"level {self.found.levels}, {self.found.states:,} states, {self.found.states / seconds:,.0f} states/s, "
-                f"frontier {level.rows.shape[1]:,}, {peak_mb():,.0f} MB"
+                f"frontier {level.states:,}, {peak_mb():,.0f} MB"
             )
 
     def _settled(self, rows: Rows) -> Rows:
@@ -159,11 +198,35 @@ class Search:
 
     def expand(self, level: Level) -> Level:
         """The states that follow those of a level and were not seen before."""
-        t = self.transitions
         rows, hashes = level.rows, level.hashes
-        groups: list[tuple[Table, Index, Index]] = []
-        prints: list[Hashes] = []
-        alive = np.zeros(rows.shape[1], bool)
+        sums = self.transitions.sums(hashes)
+        batch: list[Successors] = []
+        waiting = 0
+        found: list[Level] = []
+        alive = np.zeros(level.states, bool)
+        for table, index in self._may_act(rows):
+            parents, outcomes = table.successors(rows, self.transitions.chosen(rows, hashes, table, index))
+            if not len(parents):
+                continue
+            alive[parents] = True
+            self.found.transitions += len(parents)
+            self.found.violated |= int(np.bitwise_or.reduce(table.bad[outcomes]))
+            prints = self.transitions.prints_after(hashes, sums, table, parents, outcomes)
+            batch.append(Successors(table, parents, outcomes, prints))
+            waiting += len(parents)
+            if waiting >= _BATCH:
+                found.append(self._new_states(level, batch))
+                batch, waiting = [], 0
+        found.append(self._new_states(level, batch))
+        self._deadlocks(level, alive)
+        if len(found) == 1:
+            return found[0]
+        return Level(
+            np.concatenate([f.rows for f in found], axis=1), np.concatenate([f.hashes for f in found], axis=1)
+        )  # fmt: skip
+
+    def _may_act(self, rows: Rows) -> Iterator[tuple[Table, Index]]:
+        """Each table, with the states in which its task is where its operation may come next."""
         for task in self.model.tasks:
             locations = rows[task.location]
             order = np.argsort(locations, kind="stable")
@@ -174,55 +237,38 @@ class Search:
                 location = int(ordered[start])
                 if location == RETURNED:
                     continue
-                for table in t.tables(task, location):
-                    index = t.chosen(rows, hashes, table, order[start:end])
-                    parents, outcomes = table.successors(rows, index)
-                    if not len(parents):
-                        continue
-                    alive[parents] = True
-                    self.found.transitions += len(parents)
-                    self.found.violated |= int(np.bitwise_or.reduce(table.bad[outcomes]))
-                    groups.append((table, parents, outcomes))
-                    prints.append(t.fingerprint(hashes[:, parents] + table.delta[:, outcomes]))
-        self._deadlocks(level, alive)
-        return self._new_level(level, groups, prints)
+                for table in self.transitions.tables(task, location):
+                    yield table, order[start:end]
 
-    def _new_level(self, level: Level, groups: list[tuple[Table, Index, Index]], prints: list[Hashes]) -> Level:
-        width = self.model.width
-        if not groups:
-            return Level(
-                np.empty((width, 0), np.int16),
-                np.empty((self.transitions.classes, 0), np.uint64),
-                np.empty(0, np.int64),
-            )
-        together = np.concatenate(prints)
-        fresh, first = np.unique(together, return_index=True)
+    def _new_states(self, level: Level, batch: list[Successors]) -> Level:
+        if not batch:
+            return Level(level.rows[:, :0], level.hashes[:, :0])
+        fresh, first = distinct(np.concatenate([s.prints for s in batch]))
         new = self.seen.unknown(fresh)
         fresh, first = fresh[new], np.sort(first[new])
         if len(fresh):
             self.seen.add(fresh)
-        rows = np.empty((width, len(first)), np.int16)
+        rows = np.empty((self.model.width, len(first)), np.int16)
         hashes = np.empty((self.transitions.classes, len(first)), np.uint64)
-        bounds = np.cumsum([0, *(len(p) for p in prints)])
+        bounds = np.cumsum([0, *(len(s.prints) for s in batch)])
         cuts = np.searchsorted(first, bounds)
         late: dict[int, list[tuple[int, int]]] = {}
-        for (table, parents, outcomes), offset, a, b in zip(groups, bounds[:-1], cuts[:-1], cuts[1:], strict=True):
+        for s, offset, a, b in zip(batch, bounds[:-1], cuts[:-1], cuts[1:], strict=True):
             if a == b:
                 continue
             mine = first[a:b] - offset
-            p, o = parents[mine], outcomes[mine]
+            p, o = s.parents[mine], s.outcomes[mine]
             np.take(level.rows, p, axis=1, out=rows[:, a:b])
-            rows[table.written, a:b] = table.new[:, o]
-            hashes[:, a:b] = level.hashes[:, p] + table.delta[:, o]
-            for check in table.late:
+            rows[s.table.written, a:b] = s.table.new[:, o]
+            hashes[:, a:b] = level.hashes[:, p] + s.table.delta[:, o]
+            for check in s.table.late:
                 late.setdefault(check, []).append((int(a), int(b)))
-        result = Level(rows, hashes, np.zeros(len(first), np.int64))
         self.found.states += len(first)
         for check, ranges in late.items():
             for a, b in ranges:
                 self._judge(rows[:, a:b], check)
         self._look_for_premises(rows)
-        return result
+        return Level(rows, hashes)
 
     # --- judging ---
 

@@ -11,6 +11,7 @@ transition system is checked on the graphs and the properties; where it does not
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -44,6 +45,7 @@ class Symmetric(Transitions):
         self.cpus = list(model.config.cpus)
         self.classes = 1 + len(self.cpus)
         self._weights: dict[Hashable, int] = {}
+        self._random = random.Random(0x73747261)
         self.roles: dict[int, _Roles] = {}
         self._check_properties()
         workers = [t for t in model.tasks if t.spec.kind == "worker"]
@@ -146,11 +148,13 @@ class Symmetric(Transitions):
         mine = [task.location, *sorted(set(task.slots.values()))]
         for other in self._earlier.get(task.number, ()):
             theirs = [other.location, *sorted(set(other.slots.values()))]
-            same = (rows[np.array(mine)[:, None], index] == rows[np.array(theirs)[:, None], index]).all(axis=0)
+            same = np.ones(len(index), bool)
+            for a, b in zip(mine, theirs, strict=True):
+                same &= rows[a].take(index) == rows[b].take(index)
             index = index[~same]
         cpu = self._cpu_of(table)
         for c in range(cpu):
-            index = index[hashes[1 + c, index] != hashes[1 + cpu, index]]
+            index = index[hashes[1 + c].take(index) != hashes[1 + cpu].take(index)]
         return index
 
     def _cpu_of(self, table: Table) -> int:
@@ -177,7 +181,7 @@ class Symmetric(Transitions):
 
     def _weight(self, what: Hashable) -> int:
         if what not in self._weights:
-            self._weights[what] = int(np.random.default_rng(abs(hash(what))).integers(1, 2**63)) * 2 + 1
+            self._weights[what] = self._random.getrandbits(64) | 1
         return self._weights[what]
 
     def _column_parts(self) -> list[tuple[int, int, bool] | None]:
@@ -245,6 +249,17 @@ class Symmetric(Transitions):
         total: Hashes = hashes[0].copy()
         for line in hashes[1:]:
             total += mixed(line)
+        return total
+
+    def sums(self, hashes: Hashes) -> Hashes:
+        """The fingerprints, and the mixed sum of each CPU."""
+        return np.concatenate([self.fingerprint(hashes)[None, :], mixed(hashes[1:])])
+
+    def prints_after(self, hashes: Hashes, sums: Hashes, table: Table, parents: Index, outcomes: Index) -> Hashes:
+        """As before, but for the CPUs of which something changes."""
+        total: Hashes = sums[0][parents] + table.delta[0][outcomes]
+        for c in table.moving:
+            total += mixed(hashes[c][parents] + table.delta[c][outcomes]) - sums[c][parents]
         return total
 
 

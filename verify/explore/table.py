@@ -50,7 +50,7 @@ class Table:
         self.key = np.array(sorted(read | written | extra), dtype=np.int64)
         self.away = sorted(away, key=lambda a: engine.away[a])
         self.addresses = [*self.key.tolist(), *(engine.away[a] for a in self.away)]
-        self.key_random = np.concatenate([engine.random[self.key], engine.more_random[: len(self.away)]])[:, None]
+        self.key_random = np.concatenate([engine.random[self.key], engine.more_random[: len(self.away)]])
         self.needs = [
             (engine.model.address[c], x) for c, x in engine.needs(task, location, which) if c in engine.model.address
         ]
@@ -60,15 +60,17 @@ class Table:
         self.first: Index = np.empty(0, np.int64)
         self.new: Rows = np.empty((len(self.written), 0), np.int16)
         self.delta: npt.NDArray[np.uint64] = np.empty((engine.classes, 0), np.uint64)
+        #: the classes beyond the first whose sums some outcome changes
+        self.moving: list[int] = []
         self.bad: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     def look_up(self, rows: Rows, index: Index) -> Index:
         """The slot of each of the chosen rows, computing those that are new."""
-        values = rows[self.key[:, None], index]
-        if self.away:
-            flags = [self.engine.is_away(task, bad)[rows[task.location, index]] for task, bad in self.away]
-            values = np.concatenate([values, np.array(flags, np.int16)])
-        hashes = (values.astype(np.uint64) * self.key_random).sum(axis=0, dtype=np.uint64)
+        columns = [rows[k].take(index) for k in self.key.tolist()]
+        columns += [self.engine.is_away(task, bad)[rows[task.location].take(index)] for task, bad in self.away]
+        hashes = np.zeros(len(index), np.uint64)
+        for column, factor in zip(columns, self.key_random, strict=True):
+            hashes += column.astype(np.uint64) * factor
         at = np.searchsorted(self.known, hashes)
         if len(self.known):
             at_in = np.minimum(at, len(self.known) - 1)
@@ -77,7 +79,8 @@ class Table:
             at_in, missing = at, np.ones(len(hashes), bool)
         if missing.any():
             fresh, where = np.unique(hashes[missing], return_index=True)
-            self._compute(values[:, missing][:, where], fresh)
+            places = np.flatnonzero(missing)[where]
+            self._compute(np.array([c[places] for c in columns], np.int16), fresh)
             at_in = np.searchsorted(self.known, hashes)
         slots: Index = self.slot_of[at_in]
         return slots
@@ -99,6 +102,7 @@ class Table:
         if new:
             self.new = np.concatenate([self.new, np.array(new, np.int16).T], axis=1)
             self.delta = np.concatenate([self.delta, np.array(deltas, np.uint64).T], axis=1)
+            self.moving = (1 + np.flatnonzero(self.delta[1:].any(axis=1))).tolist()
             self.bad = np.concatenate([self.bad, np.array(bad, np.int64)])
         slots = len(self.count) + np.arange(len(hashes))
         self.count = np.concatenate([self.count, np.array(counts, np.int64)])
@@ -363,4 +367,13 @@ class Transitions:
     def fingerprint(self, hashes: Hashes) -> Hashes:
         """One number for each row, by which rows are known to be equal."""
         prints: Hashes = hashes[0]
+        return prints
+
+    def sums(self, hashes: Hashes) -> Hashes:
+        """What :meth:`prints_after` needs to know of each row: its fingerprint first."""
+        return hashes
+
+    def prints_after(self, hashes: Hashes, sums: Hashes, table: Table, parents: Index, outcomes: Index) -> Hashes:  # noqa: ARG002 - for subclasses
+        """The fingerprints of the outcomes of a table."""
+        prints: Hashes = sums[0][parents] + table.delta[0][outcomes]
         return prints
