@@ -15,7 +15,8 @@ from verify.scenario import Scenario
 BOUND = Scenario(cpus=2, frees=1, allocs=1, updates=1)
 #: (kernel or mutant, property) -> (explore, bmc), and why they say different things
 DIFFERENCES = {
-    # bmc goes once round offline_pages()'s loop and leaves other CPUs open; what it finds there does not replay
+    # bmc goes once round offline_pages()'s loop and leaves other CPUs open; of what it finds there little replays, and
+    # it may give up before it comes to a run that does
     ("no-force-all-cpus", "offline_progress"): ("violated", "undecided"),
     ("batch-left-old", "offline_progress"): ("violated", "undecided"),
     ("refill-not-counted", "offline_progress"): ("violated", "undecided"),

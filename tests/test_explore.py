@@ -21,7 +21,7 @@ from verify.explore.distance import Distance
 from verify.explore.finite import Finite
 from verify.explore.model import Model
 from verify.explore.movers import Movers
-from verify.explore.search import Limits, Search, Seen, distinct, initial_rows
+from verify.explore.search import Limits, Search, Seen, distinct, initial_rows, room_mb
 from verify.explore.shortest import Shortest
 from verify.explore.solve import NO_DEADLOCK, Explorer
 from verify.explore.symmetry import AsymmetryError, Symmetric
@@ -318,3 +318,33 @@ def test_no_time_exits_with_3_and_keeps_what_there_is(tmp_path, capsys):
     assert main(["--timeout", "0.0001", "--json", str(file), "--jobs", "1"]) == int(Exit.UNDECIDED)
     assert "out of time" in capsys.readouterr().out
     assert {v["result"] for v in json.loads(file.read_text())["verdicts"]} == {"undecided"}
+
+
+LARGE = Finite(Scenario(cpus=4, frees=3, allocs=2), 4)
+
+
+@pytest.mark.parametrize(("name", "broken"), [("no-drain", True), ("swapped-limit-stores", False)])
+def test_a_probe_tells_what_small_configurations_violate(name: str, broken: bool):
+    found = Explorer(mutant(name), LARGE).probe([PROPERTIES["no_stray_page"], PROPERTIES["limits_restored"]])
+    assert [p.name for p in found] == (["no_stray_page"] if broken else [])
+
+
+def test_a_mutant_of_a_large_configuration_is_shown_in_a_small_one(capsys: pytest.CaptureFixture[str]):
+    options = ["--cpus", "4", "--pages", "4", "--frees", "3", "--allocs", "2", "--property", "no_stray_page"]
+    assert main(["--mutant", "no-drain", *options]) == Exit.VIOLATED
+    printed = capsys.readouterr().out
+    assert "(2 CPUs, 1 free, 1 offline_pages() suffice)" in printed
+    assert "CPU0" in printed
+
+
+def test_the_room_is_what_the_machine_or_its_container_leaves(monkeypatch: pytest.MonkeyPatch):
+    texts = {
+        "/proc/meminfo": "MemTotal: 9 kB\nMemAvailable:  2048000 kB\n",
+        "/sys/fs/cgroup/memory.max": "1048576000\n",
+    }
+    monkeypatch.setattr(Path, "read_text", lambda self: texts[str(self)])
+    assert room_mb() == pytest.approx(900)
+    texts["/sys/fs/cgroup/memory.max"] = "max\n"
+    assert room_mb() == pytest.approx(1800)
+    texts["/proc/meminfo"] = ""
+    assert room_mb() is None

@@ -23,7 +23,7 @@ OUT_OF_TIME = "out of time (--timeout)"
 LEMMA_COUNTS, LEMMA_MISPLACED = "pages_conserved", "isolated_page_on_isolate_list"
 LEMMAS = (LEMMA_MISPLACED, LEMMA_COUNTS)
 #: how many of a slice's models are replayed before a property is called undecided
-_MODELS = 4
+_MODELS = 32
 
 
 class StoppedError(Exception):
@@ -150,6 +150,7 @@ class Engine:
         model = self.model(misplaced)
         outcome = Outcome(Result.HOLDS)
         reached = False
+        unreal: Found | None = None
         slices = model.slices(prop)
         for n, piece in enumerate(slices):
             others = {c for c in model.interference(piece) if c.name not in AGGREGATES}
@@ -176,8 +177,12 @@ class Engine:
             outcome.queries.append(Query(f"{prop.name}, {piece.cpu_words}", script, str(answer)))
             if answer == z3.sat:
                 found = self._real(encoding, solver, prop)
-                result = Result.VIOLATED if found.replayed else Result.UNDECIDED
-                return replace(outcome, result=result, found=found, reason="" if found.replayed else found.words)
+                if found.replayed:
+                    return replace(outcome, result=Result.VIOLATED, found=found)
+                # another slice may show what really happens
+                unreal = unreal or found
+        if unreal is not None:
+            return replace(outcome, result=Result.UNDECIDED, found=unreal, reason=unreal.words)
         if not reached:
             return replace(
                 outcome,
@@ -189,7 +194,7 @@ class Engine:
     def _real(self, encoding: Encoding, solver: z3.Solver, prop: Property) -> Found:
         """A counterexample that replays; or what is wrong with the first, where other models do no better."""
         first: Found | None = None
-        for _ in range(_MODELS):
+        for n in range(_MODELS):
             found = counterexample(self.kernel, self.scenario, encoding, solver, prop, self._check)
             first = first or found
             if found.replayed:
@@ -200,6 +205,7 @@ class Engine:
                 break
             runs = [e.happened == model.eval(e.happened, model_completion=True) for e in encoding.events]
             solver.add(z3.Not(z3.And(runs)))
+            solver.set("random_seed", n + 1)
             if self._check(solver)[0] != z3.sat:
                 break
         assert first is not None

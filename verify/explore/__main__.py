@@ -16,7 +16,7 @@ from kernelmodel.v5_11 import V5_11
 from properties.property import Property
 from verify.explore.finite import Finite
 from verify.explore.promela import write_promela
-from verify.explore.search import Limits
+from verify.explore.search import Limits, room_mb
 from verify.explore.solve import ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
 from verify.options import (
     EXIT_CODES,
@@ -71,7 +71,10 @@ def parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)"
     )
     p.add_argument(
-        "--memory-limit", type=positive_number, metavar="MB", help="give up beyond so much memory: undecided"
+        "--memory-limit",
+        type=positive_number,
+        metavar="MB",
+        help="give up beyond so much memory: undecided (default: nine tenths of what is free)",
     )
     p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
     p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
@@ -92,31 +95,36 @@ class Run:
     verdicts: list[Verdict] = field(default_factory=list)
 
     def go(self, properties: Sequence[Property], first_only: bool) -> None:
-        """Decide; with ``first_only`` a violation of the first property ends it."""
+        """Decide; with ``first_only`` a violation of the first property ends it.
+
+        What a small configuration violates is shown there, so that a large one is searched for the rest only.
+        """
         rest = list(properties)
-        if first_only and self._may_break(properties[0]):
-            found = self.explorer.demonstrate(properties[0])
-            if found is not None:
-                self._take(found)
-                others = [p.name for p in rest[1:] if not self.explorer.why_not(p)]
+        expected = [p for p in rest if self._expected(p) is Result.VIOLATED]
+        altered = bool(self.options.variant or self.options.mutant) or bool(expected)
+        likely = expected + (self.explorer.probe([p for p in rest if p not in expected]) if altered else [])
+        for prop in [p for p in properties if p in likely]:
+            found = self.explorer.demonstrate(prop)
+            if found is None:
+                continue
+            self._take(found)
+            rest.remove(prop)
+            if first_only and prop is properties[0]:
+                others = [p.name for p in rest if not self.explorer.why_not(p)]
                 if not self.options.quiet:
                     print(f"  not checked: {', '.join([*others, NO_DEADLOCK])} (--property all checks them too)")
                 return
         for verdict in self.explorer.decide(rest, deadlock=not self.options.property or "all" in self.options.property):
             self._take(verdict)
 
-    def _may_break(self, prop: Property) -> bool:
-        """Whether a violation is likely enough to look for it in small configurations first."""
-        if self.options.variant:
-            return True
-        return expected_of(self.options, self.explorer.kernel, prop, self.explorer.finite.scenario) is Result.VIOLATED
+    def _expected(self, prop: Property) -> Result | None:
+        return expected_of(self.options, self.explorer.kernel, prop, self.explorer.finite.scenario)
 
     def _take(self, verdict: Verdict) -> None:
         known = {p.name: p for p in properties_of(argparse.Namespace(property=["all"], kernel=None, mutant=None))[0]}
         prop = known.get(verdict.property)
         if prop is not None:
-            expected = expected_of(self.options, self.explorer.kernel, prop, self.explorer.finite.scenario)
-            verdict = replace(verdict, expected=expected)
+            verdict = replace(verdict, expected=self._expected(prop))
         self._progress("")
         if not self.verdicts and not self.options.quiet:
             print(heading(verdict))
@@ -178,7 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fail(f"python -m verify.explore: {error}")
     gc.disable()
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
-    explorer = Explorer(kernel, finite, options.reduce, Limits(deadline, options.memory_limit), options.jobs)
+    explorer = Explorer(
+        kernel, finite, options.reduce, Limits(deadline, options.memory_limit or room_mb()), options.jobs
+    )
     run = Run(options, explorer)
     explorer.progress = run._progress if sys.stderr.isatty() else None
     interrupted = False

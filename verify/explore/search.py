@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +82,7 @@ class Level:
     @property
     def states(self) -> int:
         """How many."""
-        return self.rows.shape[1]
+        return int(self.rows.shape[1])
 
 
 @dataclass(slots=True)
@@ -129,6 +131,22 @@ def peak_mb() -> float:
     """The most memory that this process has had, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def room_mb() -> float | None:
+    """Nine tenths of what this process may use now, in MB: of the free memory, or of the container's; None if unknown."""
+    room = []
+    for path, pattern in (
+        ("/proc/meminfo", r"MemAvailable: *([0-9]+) kB"),
+        ("/sys/fs/cgroup/memory.max", r"^([0-9]+)$"),
+    ):
+        try:
+            found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        if found:
+            room.append(int(found[1]) / (1024 if "kB" in pattern else 1024 * 1024))
+    return 0.9 * min(room) if room else None
 
 
 class Search:

@@ -93,11 +93,12 @@ class Shortest:
             seen.add(prints)
             states += len(prints)
             rows = rows[:, first]
-            for table, parents, outcomes, bad in self._steps(rows):
-                if bad.any():
-                    best = min(best, g + 1)
-                new_hashes = prints[parents] + table.delta[0, outcomes]
-                after = self._after(rows, table, parents, outcomes)
+            steps = self._steps(rows)
+            if any(bad.any() for *_, bad in steps):
+                best = min(best, g + 1)
+            if steps:
+                after = np.concatenate([self._after(rows, t, p, o) for t, p, o, _ in steps], axis=1)
+                new_hashes = np.concatenate([prints[p] + t.delta[0, o] for t, p, o, _ in steps])
                 self._insert(open_, heap, g + 1, after, new_hashes, self.distance.of(after), best)
         return best if best <= most else None
 
@@ -182,7 +183,8 @@ class Shortest:
         end: tuple[int, int, int] | None = None
         for g in range(length):
             self._check(f"fewest context switches: step {g + 1} of {length}, {rows.shape[1]:,} states")
-            found: list[tuple[Rows, npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64], Index]] = []
+            found: list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64], Index]] = []
+            afters: list[Rows] = []
             for table, parents, outcomes, bad in self._steps(rows):
                 number = table.task.number
                 switches = cost[parents] + ((last[parents] != number) & (last[parents] != 0))
@@ -191,15 +193,16 @@ class Shortest:
                         if end is None or switches[i] < end[0]:
                             end = (int(switches[i]), int(parents[i]), number)
                     continue
-                after = self._after(rows, table, parents, outcomes)
-                keep = self.distance.of(after) + (g + 1) <= length
-                after_hash = hashes[parents] + table.delta[0, outcomes]
-                number_of = np.full(len(parents), number)
-                found.append((after[:, keep], after_hash[keep], number_of[keep], switches[keep], parents[keep]))
+                afters.append(self._after(rows, table, parents, outcomes))
+                found.append(
+                    (hashes[parents] + table.delta[0, outcomes], np.full(len(parents), number), switches, parents)
+                )
             if g == length - 1:
                 break
-            rows = np.concatenate([f[0] for f in found], axis=1)
-            hashes, last, cost, parent = (np.concatenate([f[i] for f in found]) for i in (1, 2, 3, 4))
+            rows = np.concatenate(afters, axis=1)
+            keep = self.distance.of(rows) + (g + 1) <= length
+            rows = rows[:, keep]
+            hashes, last, cost, parent = (np.concatenate([f[i] for f in found])[keep] for i in range(4))
             # of the ways to one state by one last task, the one with the fewest switches
             key = hashes + last.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
             order = np.lexsort((cost, key))

@@ -156,6 +156,18 @@ class Explorer:
             found.append(self._deadlock(groups, time.monotonic() - began))
         return found
 
+    def probe(self, properties: Sequence[Property]) -> list[Property]:
+        """Those of some properties that a search of a small configuration within this one finds violated."""
+        s = self.finite.scenario
+        few = replace(s, cpus=min(2, s.cpus), frees=min(1, s.frees), allocs=min(1, s.allocs), updates=min(1, s.updates))
+        small = replace(self.finite, scenario=few, pages=min(self.finite.pages, 3))
+        if small == self.finite or self.reduce != "full":
+            return []
+        explorer = replace(self, finite=small)
+        applicable = [p for p in properties if not explorer.why_not(p)]
+        groups = explorer.search_all(applicable) if applicable else []
+        return [p for p in applicable for g in groups if p.name in g.names and g.verdict(p)[0] is Result.VIOLATED]
+
     def demonstrate(self, prop: Property) -> Verdict | None:
         """A violation in the smallest configuration within this one that has it; None if no smaller one has it."""
         if self.why_not(prop) or self.reduce != "full":
