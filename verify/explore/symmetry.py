@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from kernelmodel.folded import RETURNED, FoldedNode, matched
 from kernelmodel.terms import Cell
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Movers
-from verify.explore.table import Hashes, Index, Rows, Table, Transitions
+from verify.explore.table import ColumnPairs, Hashes, Index, Rows, Table, Transitions
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 #: tasks that are interchangeable among themselves
@@ -134,28 +134,27 @@ class Symmetric(Transitions):
             moved = [where.get(frozenset(found.get(n, -1) for n in numbers)) for numbers in task.graph.locations]
             if any(m is None for m in moved):
                 raise AsymmetryError(f"{task.spec.name} does not treat CPU {a} and CPU {a + 1} alike")
-            moves.append((cpus, [m for m in moved if m is not None]))
-        roles = _Roles(len(task.graph.locations), self.cpus, moves)
+            moves.append(_Renaming(cpus, [m for m in moved if m is not None], found))
+        live = [sorted(r for r in task.live[x] if r in task.slots) for x in range(len(task.graph.locations))]
+        roles = _Roles(live, self.cpus, moves)
+        if not roles.tell_registers_apart():
+            raise AsymmetryError(f"{task.spec.name} has registers for several CPUs at once")
         if not roles.tell_locations_apart():
             raise AsymmetryError(f"what {task.spec.name} does with each CPU does not tell where it is")
         return roles
 
     # --- equal alternatives ---
 
-    def chosen(self, rows: Rows, hashes: Hashes, table: Table, index: Index) -> Index:
+    def apart(self, table: Table) -> tuple[list[ColumnPairs], list[tuple[int, int]]]:
         """Of equal tasks the first is tried, and of equal CPUs the first: the others would give the same states."""
         task = table.task
         mine = [task.location, *sorted(set(task.slots.values()))]
-        for other in self._earlier.get(task.number, ()):
-            theirs = [other.location, *sorted(set(other.slots.values()))]
-            same = np.ones(len(index), bool)
-            for a, b in zip(mine, theirs, strict=True):
-                same &= rows[a].take(index) == rows[b].take(index)
-            index = index[~same]
+        tasks = [
+            list(zip(mine, [other.location, *sorted(set(other.slots.values()))], strict=True))
+            for other in self._earlier.get(task.number, ())
+        ]
         cpu = self._cpu_of(table)
-        for c in range(cpu):
-            index = index[hashes[1 + c].take(index) != hashes[1 + cpu].take(index)]
-        return index
+        return tasks, [(1 + c, 1 + cpu) for c in range(cpu)]
 
     def _cpu_of(self, table: Table) -> int:
         """The CPU that an operation is about, where there is the same one for other CPUs; -1 if there is not."""
@@ -203,14 +202,15 @@ class Symmetric(Transitions):
     def _of_task(self, task: TaskModel, v: Sequence[int]) -> list[int]:
         """What a task adds to each class."""
         location = v[task.location]
-        registers = tuple(v[s] for s in sorted(set(task.slots.values())))
         found = [0] * self.classes
         if task.spec.kind == "worker":
+            registers = tuple(v[s] for s in sorted(set(task.slots.values())))
             found[1 + int(task.spec.cpu or 0)] = _mix(self._weight(("worker", location, registers)))
             return found
         name = task.spec.kind if task.spec.kind in EQUAL else task.spec.name
         roles = self.roles[task.number]
         orbit = RETURNED if location == RETURNED else roles.orbit[location]
+        registers = () if location == RETURNED else tuple(v[task.slots[r]] for r in roles.registers[location])
         found[0] = _mix(self._weight((name, orbit, registers)))
         if location != RETURNED:
             for c in self.cpus:
@@ -263,34 +263,67 @@ class Symmetric(Transitions):
         return total
 
 
+class _Renaming(NamedTuple):
+    """A renaming of CPUs: of each CPU, each location, and each node, whose registers are named after it."""
+
+    cpus: Mapping[int, int]
+    locations: Sequence[int]
+    nodes: Mapping[int, int]
+
+    def register(self, name: str) -> str:
+        """The register that stands for another under the renaming."""
+        number, _, i = name.partition(".")
+        return f"{self.nodes[int(number)]}.{i}" if number.isdigit() and int(number) in self.nodes else name
+
+
+T = TypeVar("T", int, tuple[int, int], tuple[int, str])
+
+
+class _Orbits(Generic[T]):
+    """What renamings turn into each other, each known by its smallest."""
+
+    def __init__(self) -> None:
+        self._above: dict[T, T] = {}
+
+    def root(self, x: T) -> T:
+        while (y := self._above.get(x, x)) != x:
+            x = y
+        return x
+
+    def join(self, x: T, y: T) -> None:
+        a, b = sorted((self.root(x), self.root(y)))
+        self._above[b] = a
+
+
 class _Roles:
-    """For each location its orbit under renaming of CPUs, and the role that each CPU has in it."""
+    """For each location its orbit under renaming of CPUs, the role of each CPU in it, its registers in canonical order."""
 
-    def __init__(
-        self, locations: int, cpus: Sequence[int], moves: Sequence[tuple[Mapping[int, int], list[int]]]
-    ) -> None:
-        orbit = list(range(locations))
-        pairs = {(x, c): (x, c) for x in range(locations) for c in cpus}
-
-        def root(x: int) -> int:
-            while orbit[x] != x:
-                x = orbit[x]
-            return x
-
-        def root_of(p: tuple[int, int]) -> tuple[int, int]:
-            while pairs[p] != p:
-                p = pairs[p]
-            return p
-
-        for cpu_of, moved in moves:
-            for x in range(locations):
-                a, b = sorted((root(x), root(moved[x])))
-                orbit[b] = a
+    def __init__(self, live: Sequence[Sequence[str]], cpus: Sequence[int], renamings: Sequence[_Renaming]) -> None:
+        orbits, roles, registers = _Orbits[int](), _Orbits[tuple[int, int]](), _Orbits[tuple[int, str]]()
+        for renaming in renamings:
+            for x, y in enumerate(renaming.locations):
+                orbits.join(x, y)
                 for c in cpus:
-                    p, q = sorted((root_of((x, c)), root_of((moved[x], cpu_of[c]))))
-                    pairs[q] = p
-        self.orbit = [root(x) for x in range(locations)]
-        self.role = [[root_of((x, c)) for c in cpus] for x in range(locations)]
+                    roles.join((x, c), (y, renaming.cpus[c]))
+                for r in live[x]:
+                    registers.join((x, r), (y, renaming.register(r)))
+        self.orbit = [orbits.root(x) for x in range(len(live))]
+        self.role = [[roles.root((x, c)) for c in cpus] for x in range(len(live))]
+        self._register_orbits = [[registers.root((x, r)) for r in found] for x, found in enumerate(live)]
+        # slots are shared out without regard to CPUs, so values are told by what they mean
+        self.registers = [
+            [r for _, r in sorted(zip(known, found, strict=True))]
+            for known, found in zip(self._register_orbits, live, strict=True)
+        ]
+
+    def tell_registers_apart(self) -> bool:
+        """Whether a register is known by its orbit at each location, and is live wherever its image is."""
+        whole: dict[int, set[frozenset[tuple[int, str]]]] = {}
+        for x, known in enumerate(self._register_orbits):
+            if len(set(known)) < len(known):
+                return False
+            whole.setdefault(self.orbit[x], set()).add(frozenset(known))
+        return all(len(found) == 1 for found in whole.values())
 
     def tell_locations_apart(self) -> bool:
         """Whether a location is known by its orbit and the roles of the CPUs."""

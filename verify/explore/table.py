@@ -24,6 +24,8 @@ Hashes = npt.NDArray[np.uint64]
 Rows = npt.NDArray[np.int16]
 Index = npt.NDArray[np.int64]
 
+#: columns to be compared
+ColumnPairs = list[tuple[int, int]]
 #: a task, and locations at which it must not be
 Away = tuple[TaskModel, frozenset[int]]
 
@@ -190,8 +192,20 @@ class Transitions:
             return []
         return list(literals(substitute(node.op.guard, {"me": const(task.number)})))
 
-    def chosen(self, rows: Rows, hashes: Hashes, table: Table, index: Index) -> Index:  # noqa: ARG002 - for subclasses
+    def apart(self, table: Table) -> tuple[list[ColumnPairs], list[tuple[int, int]]]:  # noqa: ARG002 - for subclasses
+        """Where the operation of ``table`` need not be tried: pairs of columns all equal, or a pair of hash lines."""
+        return [], []
+
+    def chosen(self, rows: Rows, hashes: Hashes, table: Table, index: Index) -> Index:
         """The rows of ``index`` in which the operation of ``table`` has to be tried."""
+        tasks, cpus = self.apart(table)
+        for pairs in tasks:
+            same = np.ones(len(index), bool)
+            for a, b in pairs:
+                same &= rows[a].take(index) == rows[b].take(index)
+            index = index[~same]
+        for a, b in cpus:
+            index = index[hashes[a].take(index) != hashes[b].take(index)]
         return index
 
     def functions(self, task: TaskModel, location: int) -> list[Function]:
