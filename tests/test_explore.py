@@ -21,7 +21,8 @@ from verify.explore.distance import Distance
 from verify.explore.finite import Finite
 from verify.explore.model import Model
 from verify.explore.movers import Movers
-from verify.explore.search import Limits, Search, Seen, distinct, initial_rows, room_mb
+from verify.explore.search import Limits, Search, initial_rows, room_mb
+from verify.explore.seen import Seen, distinct
 from verify.explore.shortest import Shortest
 from verify.explore.solve import NO_DEADLOCK, Explorer
 from verify.explore.symmetry import AsymmetryError, Symmetric

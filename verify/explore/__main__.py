@@ -17,7 +17,7 @@ from properties.property import Property
 from verify.explore.finite import Finite
 from verify.explore.promela import write_promela
 from verify.explore.search import Limits, room_mb
-from verify.explore.solve import ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
+from verify.explore.solve import COMPILERS, ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
 from verify.options import (
     EXIT_CODES,
     Parser,
@@ -70,6 +70,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)"
     )
+    p.add_argument(
+        "--compiler", choices=COMPILERS, default="auto",
+        help="auto: the search's inner loop is compiled where there is a C compiler (default); none: NumPy alone, the same "
+        "result",
+    )  # fmt: skip
     p.add_argument(
         "--memory-limit",
         type=positive_number,
@@ -186,9 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fail(f"python -m verify.explore: {error}")
     gc.disable()
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
-    explorer = Explorer(
-        kernel, finite, options.reduce, Limits(deadline, options.memory_limit or room_mb()), options.jobs
-    )
+    limits = Limits(deadline, options.memory_limit or room_mb())
+    explorer = Explorer(kernel, finite, options.reduce, limits, options.jobs, compiler=options.compiler)
     run = Run(options, explorer)
     explorer.progress = run._progress if sys.stderr.isatty() else None
     interrupted = False

@@ -90,6 +90,12 @@ class Movers:
                 made = [self._footprint(task, location, task.graph.nodes[n]) for n in numbers]
                 self.at[task.number, location] = made
                 self.prints += made
+        self._before: dict[tuple[int, int], list[tuple[int, Footprint]]] = {}
+        self._of_node: dict[tuple[int, int], list[Footprint]] = {}
+        for f in self.prints:
+            self._of_node.setdefault((f.task.number, f.node.number), []).append(f)
+            for _, target in f.node.edges:
+                self._before.setdefault((f.task.number, target), []).append((f.location, f))
         self.writers: dict[Cell, list[Footprint]] = {}
         self.readers: dict[Cell, list[Footprint]] = {}
         for f in self.prints:
@@ -138,8 +144,7 @@ class Movers:
 
     def may_be_right(self, task: TaskModel, node: FoldedNode) -> bool:
         """Whether an operation moves to the right at any of its locations."""
-        found = [f for (t, _), prints in self.at.items() if t == task.number for f in prints if f.node is node]
-        return any(self._moves_right(f) for f in found)
+        return any(self._moves_right(f) for f in self._of_node[task.number, node.number])
 
     def _moves_right(self, f: Footprint) -> bool:
         key = (f.task.number, f.location, f.node.number)
@@ -330,21 +335,13 @@ class Movers:
     def _leads_to(self, task: TaskModel, goal: set[int], given: Facts) -> set[int]:
         """The locations from which the task can come to one of ``goal`` while ``given`` holds."""
         bad = set(goal)
-        while True:
-            more = {
-                location
-                for location in range(len(task.graph.locations))
-                if location not in bad
-                and any(
-                    target in bad
-                    for g in self.at[task.number, location]
-                    if self._together(given, g)
-                    for _, target in g.node.edges
-                )
-            }
-            if not more:
-                return bad
-            bad |= more
+        todo = list(goal)
+        while todo:
+            for location, g in self._before.get((task.number, todo.pop()), ()):
+                if location not in bad and self._together(given, g):
+                    bad.add(location)
+                    todo.append(location)
+        return bad
 
     def _elsewhere(self, task: TaskModel, bad: set[int], given: Facts) -> bool:
         """Whether the task can be at another location than ``bad`` while ``given`` holds, before it returns."""

@@ -15,61 +15,11 @@ import numpy.typing as npt
 
 from kernelmodel.folded import RETURNED
 from verify.explore.model import DAEMONS, Model, cells_in
+from verify.explore.seen import Seen, distinct
 from verify.explore.table import Hashes, Index, Rows, Table, Transitions
 
 #: successors are told apart in batches of this size: few enough for a place in the low bits of a fingerprint
 _BATCH = 1 << 22
-
-
-def distinct(prints: Hashes) -> tuple[Hashes, Index]:
-    """The different fingerprints, sorted, and the first place of each.
-
-    What np.unique(return_index=True) gives, several times as fast: the place is put in the low bits, so that plain numbers
-    are sorted, for which NumPy has vector instructions.
-    """
-    n = len(prints)
-    low = np.uint64((1 << max(1, n.bit_length())) - 1)
-    packed = (prints & ~low) | np.arange(n, dtype=np.uint64)
-    packed.sort()
-    order: Index = (packed & low).astype(np.int64)
-    ordered = prints[order]
-    first = np.ones(n, bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    ordered, order = ordered[first], order[first]
-    if (ordered[1:] <= ordered[:-1]).any():
-        # two that differ in the low bits only lie mixed
-        ordered, again = np.unique(ordered, return_index=True)
-        order = order[again]
-    return ordered, order
-
-
-class Seen:
-    """A set of fingerprints: sorted runs, each at least twice as long as the next."""
-
-    def __init__(self) -> None:
-        """Empty."""
-        self.runs: list[Hashes] = []
-
-    def add(self, fresh: Hashes) -> None:
-        """Add sorted fingerprints that are not in the set."""
-        self.runs.append(fresh)
-        while len(self.runs) > 1 and len(self.runs[-2]) < 2 * len(self.runs[-1]):
-            b, a = self.runs.pop(), self.runs.pop()
-            merged = np.concatenate([a, b])
-            merged.sort(kind="stable")
-            self.runs.append(merged)
-
-    def unknown(self, sorted_hashes: Hashes) -> npt.NDArray[np.bool_]:
-        """Which of some sorted fingerprints are not in the set."""
-        new = np.ones(len(sorted_hashes), bool)
-        for run in self.runs:
-            at = np.searchsorted(run, sorted_hashes)
-            at[at == len(run)] = 0
-            new &= run[at] != sorted_hashes
-        return new
-
-    def __len__(self) -> int:
-        return sum(map(len, self.runs))
 
 
 @dataclass(slots=True)
@@ -109,6 +59,7 @@ class Found:
     stopped: str = ""
     seconds: float = 0.0
     widest: int = 0
+    loop: str = ""
 
 
 @dataclass(slots=True)
@@ -150,7 +101,10 @@ def room_mb() -> float | None:
 
 
 class Search:
-    """One search."""
+    """One search, with NumPy."""
+
+    #: what its inner loop is made of
+    loop = "NumPy"
 
     def __init__(
         self, transitions: Transitions, limits: Limits, wanted: int, progress: Callable[[str], None] | None = None
@@ -159,8 +113,7 @@ class Search:
         self.transitions, self.limits, self.wanted = transitions, limits, wanted
         self.model: Model = transitions.model
         self.progress = progress
-        self.found = Found()
-        self.seen = Seen()
+        self.found = Found(loop=self.loop)
         self._premises = {
             i: transitions.compiler.predicate(c.check.premise) for i, c in enumerate(self.model.state_checks)
         }
@@ -178,32 +131,46 @@ class Search:
         hashes = t.hashes(rows)
         prints = t.fingerprint(hashes)
         prints, first = np.unique(prints, return_index=True)
-        level = Level(rows[:, first], hashes[:, first])
-        self.seen.add(prints)
-        self._judge_all(level)
+        self._judge_all(rows)
         self.found.states = len(first)
+        self.begin(Level(rows[:, first], hashes[:, first]), prints)
         try:
-            while level.states:
+            while self.frontier:
                 self.found.levels += 1
-                self.found.widest = max(self.found.widest, level.states)
+                self.found.widest = max(self.found.widest, self.frontier)
                 if self.found.violated & self.wanted:
                     break
                 self.found.stopped = self.limits.exceeded()
                 if self.found.stopped:
                     break
-                self._report(level, began)
-                level = self.expand(level)
+                self._report(began)
+                self.advance()
         except MemoryError:
             self.found.stopped = "out of memory"
         self.found.seconds = time.monotonic() - began
         return self.found
 
-    def _report(self, level: Level, began: float) -> None:
+    def begin(self, level: Level, prints: Hashes) -> None:
+        """Take the initial states, with their sorted fingerprints, for the first level."""
+        self._level = level
+        self._seen = Seen()
+        self._seen.add(prints)
+
+    @property
+    def frontier(self) -> int:
+        """How many states the last level has."""
+        return self._level.states
+
+    def advance(self) -> None:
+        """Go on to the next level."""
+        self._level = self.expand(self._level)
+
+    def _report(self, began: float) -> None:
         if self.progress is not None:
             seconds = max(time.monotonic() - began, 1e-9)
             self.progress(
                 f"level {self.found.levels}, {self.found.states:,} states, {self.found.states / seconds:,.0f} states/s, "
-                f"frontier {level.states:,}, {peak_mb():,.0f} MB"
+                f"frontier {self.frontier:,}, {peak_mb():,.0f} MB"
             )
 
     def _settled(self, rows: Rows) -> Rows:
@@ -262,10 +229,10 @@ class Search:
         if not batch:
             return Level(level.rows[:, :0], level.hashes[:, :0])
         fresh, first = distinct(np.concatenate([s.prints for s in batch]))
-        new = self.seen.unknown(fresh)
+        new = self._seen.unknown(fresh)
         fresh, first = fresh[new], np.sort(first[new])
         if len(fresh):
-            self.seen.add(fresh)
+            self._seen.add(fresh)
         rows = np.empty((self.model.width, len(first)), np.int16)
         hashes = np.empty((self.transitions.classes, len(first)), np.uint64)
         bounds = np.cumsum([0, *(len(s.prints) for s in batch)])
@@ -290,10 +257,10 @@ class Search:
 
     # --- judging ---
 
-    def _judge_all(self, level: Level) -> None:
+    def _judge_all(self, rows: Rows) -> None:
         for check in self.transitions.checks:
-            self._judge(level.rows, check)
-        self._look_for_premises(level.rows)
+            self._judge(rows, check)
+        self._look_for_premises(rows)
 
     def _judge(self, rows: Rows, check: int) -> None:
         prop = 1 << self.model.state_checks[check].prop

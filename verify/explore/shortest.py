@@ -17,7 +17,8 @@ import numpy.typing as npt
 from kernelmodel.folded import RETURNED
 from verify.explore.distance import FAR, Distance
 from verify.explore.model import Model, TaskModel
-from verify.explore.search import Limits, Seen, initial_rows
+from verify.explore.search import Limits, initial_rows
+from verify.explore.seen import Seen
 from verify.explore.symmetry import EQUAL
 from verify.explore.table import Index, Rows, Table, Transitions
 

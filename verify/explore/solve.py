@@ -17,7 +17,8 @@ from verify.explore.counterexample import Shown, shown, smaller
 from verify.explore.finite import Finite, count, tasks_in_words
 from verify.explore.model import Model
 from verify.explore.movers import ASSUMED_ZERO, Movers
-from verify.explore.search import Found, Limits, Search, initial_rows, peak_mb
+from verify.explore.native import search_by
+from verify.explore.search import Found, Limits, initial_rows, peak_mb
 from verify.explore.shortest import GaveUpError, Shortest
 from verify.explore.symmetry import AsymmetryError, Symmetric
 from verify.explore.table import Transitions
@@ -25,6 +26,8 @@ from verify.verdict import Result, Verdict
 
 ENGINE = "explore"
 REDUCTIONS = ("none", "movers", "full")
+#: what the search's inner loop may be made of
+COMPILERS = ("auto", "none")
 #: the verdict on deadlocks, which is no property of cells
 NO_DEADLOCK = "no_deadlock"
 #: properties that read cells which every section with interrupts off writes, so that little moves: searched apart
@@ -64,6 +67,8 @@ class Explorer:
     limits: Limits = field(default_factory=Limits)
     jobs: int = 1
     progress: Callable[[str], None] | None = None
+    #: "auto": the inner loop is compiled where there is a compiler; "none": NumPy alone
+    compiler: str = "auto"
 
     # --- searches ---
 
@@ -95,7 +100,7 @@ class Explorer:
         if assumed and self.reduce != "none":
             # nothing else that this search says counts once the cell is not 0
             bits |= 0 if _WATCHED in wanted else 1 << names.index(_WATCHED)
-        search = Search(transitions, self.limits, bits, self.progress)
+        search = search_by(self.compiler, transitions, self.limits, bits, self.progress)
         found = search.run(initial_rows(transitions.model, self.reduce == "full"))
         broken = bool(assumed) and bool(found.violated >> names.index(_WATCHED) & 1)
         return Group(names, found, how, broken, peak_mb())
@@ -253,7 +258,7 @@ class Explorer:
             statistics = {
                 "states": f.states, "transitions": f.transitions, "levels": f.levels, "widest_level": f.widest,
                 "seconds_of_search": round(f.seconds, 3), "peak_mb": round(group.peak), "reduction": group.how,
-                "collision_probability": f"{f.states * f.states / 2**65:.1e}",
+                "inner_loop": f.loop, "collision_probability": f"{f.states * f.states / 2**65:.1e}",
             }  # fmt: skip
         return Verdict(
             name, self.kernel.name, ENGINE, self.finite.bound(), result, reachable=reachable, reason=reason,

@@ -1,0 +1,112 @@
+"""The search's inner loop in C: compiled once where there is a compiler, and kept in the user's cache.
+
+The search needs no compiler: when there is none, or anything about it fails, it is done with NumPy alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+_SOURCE = Path(__file__).with_name("native.c")
+_FLAGS = ("-std=c11", "-O3", "-shared", "-fPIC")
+_COMPILE_SECONDS = 60
+_POINTER, _INT = ctypes.c_void_p, ctypes.c_int64
+
+
+def _structure(name: str, **fields: Any) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+
+# the structures of native.c, field by field
+TableC = _structure(
+    "TableC", n_needs=_INT, needs=_POINTER, n_tasks=_INT, tasks=_POINTER, n_cpus=_INT, cpus=_POINTER, n_key=_INT,
+    key=_POINTER, key_factor=_POINTER, n_away=_INT, away=_POINTER, line=_POINTER, away_factor=_POINTER, n_written=_INT,
+    written=_POINTER, mask=_INT, known=_POINTER, slot=_POINTER, count=_POINTER, first=_POINTER, new=_POINTER,
+    delta=_POINTER, n_moving=_INT, moving=_POINTER, bad=_POINTER,
+)  # fmt: skip
+ProgramC = _structure(
+    "ProgramC", width=_INT, classes=_INT, n_tasks=_INT, column=_POINTER, base=_POINTER, number=_POINTER, tables=_POINTER
+)
+SetC = _structure("SetC", mask=_INT, cells=_POINTER)
+BlockC = _structure("BlockC", n=_INT, rows=_POINTER, hashes=_POINTER, table=_POINTER, alive=_POINTER)
+TallyC = _structure("TallyC", next=_INT, missing=_INT, transitions=_INT, violated=_INT)
+
+#: the classes of fingerprints that the loop has room for
+MOST_CLASSES = 64
+
+
+def compiler() -> str | None:
+    """The C compiler: $CC, which is not second-guessed, or else cc, gcc or clang; None without one."""
+    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
+    return next((found for n in names if (found := shutil.which(n))), None)
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled loop; None without a compiler."""
+    found = compiler()
+    if found is None:
+        return None
+    what = "\0".join((_SOURCE.read_text(), found, *_FLAGS, platform.machine(), platform.system()))
+    name = f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
+    for folder in _folders():
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if folder.stat().st_uid != os.getuid():
+                # what somebody else may have put there is not run
+                continue
+            if not (folder / name).exists():
+                _compile(found, folder / name)
+            return _declared(ctypes.CDLL(str(folder / name)))
+        except (OSError, subprocess.SubprocessError, AttributeError):
+            continue
+    return None
+
+
+def _folders() -> list[Path]:
+    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    try:
+        home = [Path(cache_home).expanduser() / "straypage"]
+    except RuntimeError:
+        home = []
+    return [*home, Path(tempfile.gettempdir()) / f"straypage-{os.getuid()}"]
+
+
+def _compile(program: str, target: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        made = Path(folder) / target.name
+        subprocess.run(
+            [program, *_FLAGS, "-o", str(made), str(_SOURCE)], check=True, capture_output=True, timeout=_COMPILE_SECONDS
+        )  # fmt: skip
+        made.replace(target)
+
+
+def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
+    p, i = _POINTER, _INT
+    for name, result, arguments in (
+        ("add", i, [p, p, i]),
+        ("map", None, [p, p, i, i, p, p]),
+        ("expand", None, [p, p, p, p, i, i, p, i, p]),
+        ("expand_missing", None, [p, p, p, p, p, i, p]),
+        ("where", None, [p, p, p]),
+    ):
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
+    return loaded
+
+
+def at(array: npt.NDArray[Any]) -> int:
+    """Where an array lies."""
+    assert array.flags.c_contiguous
+    return array.ctypes.data

@@ -1,0 +1,307 @@
+"""The search with its inner loop in C: the same states, levels and verdicts as with NumPy alone, sooner.
+
+States lie one after the other, in blocks; a state is read once for all tasks, and a successor that is known costs one
+look into a hash set.  What follows a row is still computed in Python, once for each row of a table.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from verify.explore import library as c
+from verify.explore.library import MOST_CLASSES, BlockC, ProgramC, SetC, TableC, TallyC, at
+from verify.explore.model import TaskModel
+from verify.explore.search import Level, Limits, Search
+from verify.explore.table import Hashes, Index, Table, Transitions
+
+#: new states of a block
+_ROOM = 1 << 15
+#: a state that a table does not know, the table, the hash of the state's key columns: struct missing of native.c
+MISSING = np.dtype([("state", np.int64), ("table", np.int64), ("hash", np.uint64)])
+#: so many are looked up together
+_MISSING = 1 << 14
+
+
+class PrintSet:
+    """A set of fingerprints by open addressing, at most three quarters full; 0 is taken for 1."""
+
+    def __init__(self, loaded: ctypes.CDLL) -> None:
+        """Empty."""
+        self._loaded = loaded
+        self._cells: Hashes = np.zeros(1 << 12, np.uint64)
+        self._states = 0
+        self.struct = SetC(len(self._cells) - 1, at(self._cells))
+
+    def make_room(self, states: int, more: int) -> None:
+        """Grow, having ``states``, so that ``more`` can be put in."""
+        self._states = states
+        room = len(self._cells)
+        while 4 * (states + more) > 3 * room:
+            room *= 2
+        if room > len(self._cells):
+            old, self._cells = self._cells, np.zeros(room, np.uint64)
+            self.struct = SetC(room - 1, at(self._cells))
+            self._add(old)
+
+    def add(self, prints: Hashes) -> int:
+        """Put fingerprints in; returns how many are new."""
+        self.make_room(self._states, len(prints))
+        fresh = self._add(np.maximum(prints, np.uint64(1)))
+        self._states += fresh
+        return fresh
+
+    def _add(self, prints: Hashes) -> int:
+        return int(self._loaded.add(ctypes.byref(self.struct), at(prints), len(prints)))
+
+
+class _Block:
+    """States one after the other: rows, sums of each class, the tables that led there."""
+
+    def __init__(self, room: int, width: int, classes: int) -> None:
+        self.room = room
+        self.rows = np.empty((room, width), np.int16)
+        self.hashes = np.empty((room, classes), np.uint64)
+        self.table = np.empty(room, np.int32)
+        self.alive: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+        self.struct = BlockC(0, at(self.rows), at(self.hashes), at(self.table), 0)
+
+    @property
+    def states(self) -> int:
+        return int(self.struct.n)
+
+    def as_level(self) -> Level:
+        return Level(self.rows[: self.states].T, self.hashes[: self.states].T)
+
+    def open(self) -> None:
+        """Nothing is known to follow its states."""
+        self.alive = np.zeros(self.states, np.uint8)
+        self.struct.alive = at(self.alive)
+
+
+class _Prepared:
+    """A table as the loop reads it."""
+
+    def __init__(self, loaded: ctypes.CDLL, table: Table) -> None:
+        self.loaded, self.table, self.size, self.most = loaded, table, -1, 0
+        tasks, cpus = table.engine.apart(table)
+        lines = [table.engine.is_away(task, bad) for task, bad in table.away]
+        begins = np.cumsum([0, *map(len, lines)]).tolist()
+        away = [(task.location, b, len(line)) for (task, _), b, line in zip(table.away, begins, lines, strict=False)]
+        n_key = len(table.key)
+        self.arrays: dict[str, npt.NDArray[Any]] = {
+            "needs": np.array(table.needs, np.int32),
+            "tasks": np.array([x for pairs in tasks for x in (len(pairs), *chain(*pairs))], np.int32),
+            "cpus": np.array(cpus, np.int32),
+            "key": table.key.astype(np.int32),
+            "key_factor": table.key_random[:n_key].copy(),
+            "away": np.array(away, np.int32),
+            "line": np.concatenate([*lines, np.zeros(1, bool)]).astype(np.uint8),
+            "away_factor": table.key_random[n_key:].copy(),
+            "written": table.written.astype(np.int32),
+        }
+        self.numbers = {
+            "n_needs": len(table.needs), "n_tasks": len(tasks), "n_cpus": len(cpus), "n_key": n_key, "n_away": len(away),
+            "n_written": len(table.written),
+        }  # fmt: skip
+
+    def refresh(self, target: ctypes.Structure) -> None:
+        """Take over what the table knows."""
+        table = self.table
+        if self.size == len(table.known):
+            return
+        self.size = len(table.known)
+        room = 8
+        while room < 2 * self.size:
+            room *= 2
+        known, slot = np.zeros(room, np.uint64), np.empty(room, np.int32)
+        self.loaded.map(at(table.known), at(table.slot_of), self.size, room - 1, at(known), at(slot))
+        self.arrays |= {
+            "known": known, "slot": slot, "count": table.count, "first": table.first, "bad": table.bad,
+            "new": np.ascontiguousarray(table.new.T), "delta": np.ascontiguousarray(table.delta.T),
+            "moving": np.array(table.moving, np.int32),
+        }  # fmt: skip
+        self.most = int(table.count.max(initial=0))
+        for name, array in self.arrays.items():
+            setattr(target, name, at(array))
+        for name, number in (self.numbers | {"mask": room - 1, "n_moving": len(table.moving)}).items():
+            setattr(target, name, number)
+
+
+class _Tables:
+    """All tables, by number: those of a task at a location follow each other."""
+
+    def __init__(self, loaded: ctypes.CDLL, transitions: Transitions) -> None:
+        self.loaded, self.transitions = loaded, transitions
+        tasks = transitions.model.tasks
+        self.base: Index = np.array([0, *np.cumsum([len(t.graph.locations) for t in tasks]).tolist()], np.int64)
+        places = [(t, x) for t in tasks for x in range(len(t.graph.locations))]
+        self.of: list[tuple[TaskModel, int, int]] = []
+        self.place_of: list[int] = []
+        numbers = [0]
+        for place, (task, location) in enumerate(places):
+            for which in range(len(task.graph.locations[location])):
+                self.of.append((task, location, which))
+                self.place_of.append(place)
+            numbers.append(len(self.of))
+        self.number: Index = np.array(numbers, np.int64)
+        self.column: Index = np.array([t.location for t in tasks], np.int64)
+        self.structs = (TableC * len(self.of))()
+        self.prepared: dict[int, _Prepared] = {}
+        self.late = np.zeros(len(self.of), bool)
+        self._most_at: Index = np.zeros(len(places), np.int64)
+        self._met = np.zeros(len(places), np.uint8)
+        tables_at = np.diff(self.number)
+        self._tables = sum(int(tables_at[a:b].max(initial=0)) for a, b in self._ranges())
+        self.program = ProgramC(
+            transitions.model.width, transitions.classes, len(tasks), at(self.column), at(self.base), at(self.number),
+            ctypes.addressof(self.structs),
+        )  # fmt: skip
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        return list(zip(self.base[:-1].tolist(), self.base[1:].tolist(), strict=True))
+
+    def most(self) -> int:
+        """More than one state can have successors, or tables that may not know it."""
+        return max(self._tables, sum(int(self._most_at[a:b].max(initial=0)) for a, b in self._ranges()))
+
+    def meet(self, block: _Block) -> None:
+        """Prepare the tables of where the tasks are in some states."""
+        here = np.zeros(len(self._met), np.uint8)
+        self.loaded.where(ctypes.byref(self.program), ctypes.byref(block.struct), at(here))
+        for place in np.flatnonzero(here & ~self._met).tolist():
+            for number in range(int(self.number[place]), int(self.number[place + 1])):
+                task, location, which = self.of[number]
+                prepared = _Prepared(self.loaded, self.transitions.tables(task, location)[which])
+                self.prepared[number] = prepared
+                self.late[number] = bool(prepared.table.late)
+                prepared.refresh(self.structs[number])
+        self._met |= here
+
+    def learn(self, number: int, block: _Block, states: Index) -> int:
+        """Have a table know some states; returns how many successors one of them may have."""
+        prepared = self.prepared[number]
+        before = prepared.most
+        prepared.table.look_up(np.ascontiguousarray(block.rows[states].T), np.arange(len(states)))
+        prepared.refresh(self.structs[number])
+        self._most_at[self.place_of[number]] += prepared.most - before
+        return prepared.most
+
+
+class NativeSearch(Search):
+    """A search whose inner loop is compiled."""
+
+    loop = "C"
+
+    def __init__(self, loaded: ctypes.CDLL, *arguments: Any) -> None:
+        """``arguments`` are those of :class:`Search`."""
+        super().__init__(*arguments)
+        self._loaded = loaded
+        self._prints = PrintSet(loaded)
+        self._tables = _Tables(loaded, self.transitions)
+        self._blocks: list[_Block] = []
+        self._next: list[_Block] = []
+        self._free: list[_Block] = []
+        self._out: _Block | None = None
+
+    def begin(self, level: Level, prints: Hashes) -> None:
+        """Take the initial states, with their fingerprints, for the first level."""
+        self._prints.add(prints)
+        block = self._new_block(level.states)
+        block.rows[:], block.hashes[:] = level.rows.T, level.hashes.T
+        block.struct.n = level.states
+        self._blocks = [block]
+
+    @property
+    def frontier(self) -> int:
+        """How many states the last level has."""
+        return sum(b.states for b in self._blocks)
+
+    def advance(self) -> None:
+        """Go on to the next level."""
+        while self._blocks:
+            block = self._blocks.pop()
+            self._expand(block)
+            if block.room == _ROOM:
+                # memory that is touched for the first time costs more than what is done with it
+                self._free.append(block)
+        self._finish()
+        self._blocks, self._next = self._next, []
+
+    def _new_block(self, room: int) -> _Block:
+        if room == _ROOM and self._free:
+            block = self._free.pop()
+            block.struct.n = 0
+            return block
+        return _Block(room, self.model.width, self.transitions.classes)
+
+    def _with_room(self, most: int, room: int) -> _Block:
+        """A block for new states that has room for ``most``, and for ``room`` if it is a new one."""
+        if self._out is None or self._out.room - self._out.states < most:
+            self._finish()
+            self._out = self._new_block(max(most, min(room, _ROOM)))
+        self._prints.make_room(self.found.states + self._out.states, self._out.room - self._out.states)
+        return self._out
+
+    def _expand(self, block: _Block) -> None:
+        block.open()
+        self._tables.meet(block)
+        tally = TallyC()
+        missing = np.empty(_MISSING + self._tables.most(), MISSING)
+        while tally.next < block.states:
+            most = self._tables.most()
+            out = self._with_room(most, most * (block.states - tally.next))
+            tally.missing = 0
+            self._loaded.expand(
+                *map(ctypes.byref, (self._tables.program, self._prints.struct, block.struct, out.struct)), out.room, most,
+                at(missing), len(missing), ctypes.byref(tally),
+            )  # fmt: skip
+            if tally.missing:
+                self._expand_missing(block, missing[: tally.missing], tally)
+        self.found.transitions += tally.transitions
+        self.found.violated |= tally.violated
+        self._deadlocks(block.as_level(), block.alive.astype(bool))
+
+    def _expand_missing(self, block: _Block, missing: npt.NDArray[np.void], tally: ctypes.Structure) -> None:
+        missing = missing[np.argsort(missing["table"], kind="stable")]
+        numbers, first = np.unique(missing["table"], return_index=True)
+        room = 0
+        for number, part in zip(numbers.tolist(), np.split(missing, first[1:]), strict=True):
+            _, one_of_each = np.unique(part["hash"], return_index=True)
+            room += len(part) * self._tables.learn(number, block, part["state"][one_of_each])
+        out = self._with_room(room, _ROOM)
+        self._loaded.expand_missing(
+            *map(ctypes.byref, (self._tables.program, self._prints.struct, block.struct, out.struct)), at(missing),
+            len(missing), ctypes.byref(tally),
+        )  # fmt: skip
+
+    def _finish(self) -> None:
+        """Judge new states and keep them for the next level."""
+        block, self._out = self._out, None
+        if block is None or not block.states:
+            return
+        self.found.states += block.states
+        self._next.append(block)
+        tables = block.table[: block.states]
+        late = self._tables.late[tables]
+        if late.any():
+            for number in np.unique(tables[late]).tolist():
+                rows = block.rows[: block.states][tables == number].T
+                for check in self._tables.prepared[number].table.late:
+                    self._judge(rows, check)
+        self._look_for_premises(block.as_level().rows)
+
+
+def search_by(
+    compiler: str, transitions: Transitions, limits: Limits, wanted: int, progress: Callable[[str], None] | None = None
+) -> Search:
+    """A search whose inner loop is compiled if there is a compiler and ``compiler`` is not "none"."""
+    loaded = c.library() if compiler != "none" and transitions.classes <= MOST_CLASSES else None
+    if loaded is None:
+        return Search(transitions, limits, wanted, progress)
+    return NativeSearch(loaded, transitions, limits, wanted, progress)
