@@ -222,24 +222,33 @@ def live_locals(code: CodeType, lasti: int) -> frozenset[str]:
     Loop variables count as read, for they stand for the iterator, which is no local; so do variables of closures.  An
     instruction that is not understood counts as a read: more live variables only mean more nodes.
     """
+    position, live = _live_after(code)
+    return live[position.get(lasti, -1)]
+
+
+@functools.cache
+def _live_after(code: CodeType) -> tuple[dict[int, int], list[frozenset[str]]]:
+    """The place of each instruction's offset; for each place, and last for the beginning, what is live after it."""
     instructions = list(dis.get_instructions(code))
+    position = {ins.offset: i for i, ins in enumerate(instructions)}
     if any(ins.opname == "PUSH_EXC_INFO" for ins in instructions):
         # a handler may be entered from anywhere in its block, and may read anything
-        return frozenset(code.co_varnames) | set(code.co_cellvars) | set(code.co_freevars)
-    position = {ins.offset: i for i, ins in enumerate(instructions)}
-    kept = frozenset(_loop_variables(instructions)) | set(code.co_cellvars) | set(code.co_freevars)
-    live: list[frozenset[str]] = [frozenset()] * (len(instructions) + 1)
+        anything = frozenset((*code.co_varnames, *code.co_cellvars, *code.co_freevars))
+        return position, [anything] * (len(instructions) + 1)
+    kept = frozenset((*_loop_variables(instructions), *code.co_cellvars, *code.co_freevars))
+    follows = [_successors(instructions, i, position) for i in range(len(instructions))]
+    accesses = [_reads_writes(ins) for ins in instructions]
+    before: list[frozenset[str]] = [frozenset()] * (len(instructions) + 1)
     changed = True
     while changed:
         changed = False
         for i in range(len(instructions) - 1, -1, -1):
-            after = frozenset().union(*(live[s] for s in _successors(instructions, i, position)))
-            reads, writes = _reads_writes(instructions[i])
-            new = (after - writes) | reads
-            if new != live[i]:
-                live[i], changed = new, True
-    here = position.get(lasti, -1)
-    return frozenset().union(*(live[s] for s in _successors(instructions, here, position))) | kept
+            reads, writes = accesses[i]
+            new = (frozenset().union(*(before[s] for s in follows[i])) - writes) | reads
+            if new != before[i]:
+                before[i], changed = new, True
+    after = [frozenset().union(*(before[s] for s in found)) | kept for found in (*follows, [0])]
+    return position, after
 
 
 def _loop_variables(instructions: list[dis.Instruction]) -> set[str]:

@@ -279,6 +279,19 @@ def minimised(graph: FoldedGraph) -> FoldedGraph:
     """The graph with nodes of equal futures merged: same operation, same edges, to nodes of equal futures."""
     keys = [(op_key(n.op), n.cpu, n.irqs_off, n.stack) for n in graph.nodes]
     edges = [[(tuple(c.key for c in conditions), t) for conditions, t in n.edges] for n in graph.nodes]
+    names: dict[int, bool] = {}
+
+    def named(key: Any) -> bool:
+        """Whether a register is named in a key; keys live as long as the graph, so they are known by their address."""
+        if not isinstance(key, (tuple, frozenset)):
+            return False
+        found = names.get(id(key))
+        if found is None:
+            found = names[id(key)] = (len(key) == 3 and isinstance(key, tuple) and key[0] == "reg") or any(
+                map(named, key)
+            )
+        return found
+
     classes = [0] * len(graph.nodes)
     count = 1
     while True:
@@ -287,7 +300,7 @@ def minimised(graph: FoldedGraph) -> FoldedGraph:
             return number if number == RETURNED else frozenset(classes[n] for n in graph.locations[number])
 
         def registers(key: Any, classes: list[int] = classes) -> Any:
-            if not isinstance(key, (tuple, frozenset)):
+            if not isinstance(key, (tuple, frozenset)) or not named(key):
                 return key
             if isinstance(key, frozenset):
                 return frozenset(registers(k) for k in key)

@@ -237,9 +237,15 @@ def evaluate(
     if op == "not":
         return not evaluate(args[0], cells, regs, choices)
     if op == "and":
-        return all(evaluate(a, cells, regs, choices) for a in args)
+        for a in args:  # noqa: SIM110 - generators would take half of this function's time
+            if not evaluate(a, cells, regs, choices):
+                return False
+        return True
     if op == "or":
-        return any(evaluate(a, cells, regs, choices) for a in args)
+        for a in args:  # noqa: SIM110
+            if evaluate(a, cells, regs, choices):
+                return True
+        return False
     if op == "ite":
         return evaluate(args[1] if evaluate(args[0], cells, regs, choices) else args[2], cells, regs, choices)
     return FOLD[op](evaluate(args[0], cells, regs, choices), evaluate(args[1], cells, regs, choices))

@@ -15,7 +15,6 @@ from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
 from properties.property import Property
 from verify.explore.finite import Finite
-from verify.explore.promela import write_promela
 from verify.explore.search import Limits, room_mb
 from verify.explore.solve import COMPILERS, ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
 from verify.options import (
@@ -34,7 +33,6 @@ from verify.options import (
     scenario_of,
     writable,
 )  # fmt: skip
-from verify.output import write_traces
 from verify.report import SAID, as_json, heading, line, write_json
 from verify.verdict import Exit, Result, Verdict, worst
 
@@ -156,7 +154,10 @@ class Run:
         try:
             if self.options.json:
                 write_json(self.options.json, record)
-            write_traces(self.verdicts, self.options)
+            if self.options.trace or self.options.html:
+                from verify.output import write_traces
+
+                write_traces(self.verdicts, self.options)
         except OSError as error:
             fail(f"python -m verify.explore: cannot write {error.filename}: {error.strerror}")
         return code
@@ -183,6 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         properties, stop = properties_of(options)
         writable([options.json, options.trace, options.html, options.promela])
         if options.promela:
+            from verify.explore.promela import write_promela
+
             states = write_promela(options.promela, kernel, finite, [p for p in properties if p.applies_to(kernel)])
             if not options.quiet:
                 print(f"{options.promela}: {states}")

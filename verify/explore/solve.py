@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from kernelmodel.text import KernelText
 from properties.catalogue import find
 from properties.property import Property
-from verify.explore.counterexample import Shown, shown, smaller
 from verify.explore.finite import Finite, count, tasks_in_words
 from verify.explore.model import Model
 from verify.explore.movers import ASSUMED_ZERO, Movers
 from verify.explore.native import search_by
 from verify.explore.search import Found, Limits, initial_rows, peak_mb
-from verify.explore.shortest import GaveUpError, Shortest
 from verify.explore.symmetry import AsymmetryError, Symmetric
 from verify.explore.table import Transitions
 from verify.verdict import Result, Verdict
@@ -126,8 +122,14 @@ class Explorer:
     def search_all(self, properties: Sequence[Property]) -> list[Group]:
         """All searches for some properties, on several cores if there are."""
         groups = self.groups_of(properties)
+        if self.jobs < 2 or len(groups) < 2:
+            return [self.search(g) for g in groups]
+        # takes a while to import, and is not always needed; so below
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor
+
         forks = "fork" in multiprocessing.get_all_start_methods()
-        if self.jobs < 2 or len(groups) < 2 or not forks:
+        if not forks:
             return [self.search(g) for g in groups]
         _forked[:] = [self]
         context = multiprocessing.get_context("fork")
@@ -177,6 +179,8 @@ class Explorer:
         """A violation in the smallest configuration within this one that has it; None if no smaller one has it."""
         if self.why_not(prop) or self.reduce != "full":
             return None
+        from verify.explore.counterexample import smaller
+
         began = time.monotonic()
         for finite in smaller(self.finite):
             if finite == self.finite or any(getattr(finite.scenario, t) < 1 for t in prop.needs_tasks):
@@ -211,6 +215,9 @@ class Explorer:
         return self._verdict(prop.name, result, group, reachable=reached, reason=reason)
 
     def _violated(self, prop: Property, group: Group, finite: Finite) -> Verdict:
+        from verify.explore.counterexample import shown
+        from verify.explore.shortest import GaveUpError, Shortest
+
         model = Model(self.kernel, finite, [prop])
         try:
             path = Shortest(model, 0, self.limits, self.progress).find()
@@ -225,7 +232,7 @@ class Explorer:
             # a reduced search lets tasks run while every CPU has interrupts off, and loops over CPUs in any order
             why = "single steps in the kernel's own order do not violate it"
             return self._verdict(prop.name, Result.HOLDS, group, reachable=True, reason=why)
-        trace: Shown = shown(self.kernel, model, path, prop)
+        trace = shown(self.kernel, model, path, prop)
         s = finite.scenario
         words = "" if finite == self.finite else f" ({count(s.cpus, 'CPU')}, {tasks_in_words(s)} suffice)"
         statistics = {"steps": len(path.moves), "context_switches": path.switches, "pages_of_trace": finite.pages}

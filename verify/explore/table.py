@@ -7,6 +7,7 @@ projection is run once through the operations, in Python, and its outcomes are a
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,12 +31,12 @@ ColumnPairs = list[tuple[int, int]]
 Away = tuple[TaskModel, frozenset[int]]
 
 #: one random odd number for each column: rows are told apart by the sum of products modulo 2**64
-_RANDOM = np.random.default_rng(0x73747261)
+_RANDOM = random.Random(0x73747261)
 
 
 def multipliers(n: int) -> Hashes:
     """``n`` random odd 64-bit numbers, the same in every process that asks in the same order."""
-    return _RANDOM.integers(0, 2**64, n, dtype=np.uint64) | np.uint64(1)
+    return np.array([_RANDOM.getrandbits(64) | 1 for _ in range(n)], np.uint64)
 
 
 class Table:
