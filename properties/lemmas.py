@@ -29,7 +29,7 @@ from kernelmodel.cells import pcp_list_length, value
 from kernelmodel.config import Config
 from kernelmodel.mmzone import PCPTYPES, Zone
 from kernelmodel.ops import Op
-from kernelmodel.terms import FALSE, Cell, Term, implies, land, lnot, lor, reg
+from kernelmodel.terms import FALSE, Cell, Term, implies, land, lnot, load, lor, reg
 
 LOCK, DRAIN_LOCK = "pcp_batch_high_lock", "pcpu_drain_mutex"
 
@@ -39,6 +39,7 @@ CLOSED: Mapping[str, int] = {"pcp.high": 0, "pcp.batch": 1}
 #: who may write what: the mutex whose holder alone writes a cell, as the kernel's comments say
 PROTECTED_BY: Mapping[str, str] = {
     "pcp.high": LOCK, "pcp.batch": LOCK, "zone.pageset_high": LOCK, "zone.pageset_batch": LOCK, "pcp_disabled_by": LOCK,
+    "isolated_and_drained": LOCK,
     "cpus_with_pcps": DRAIN_LOCK, "drain.zone": DRAIN_LOCK,
 }  # fmt: skip
 
@@ -50,12 +51,16 @@ _SECTION = reg("section", "bool")
 class Ghost:
     """A truth value about the holder of pcp_batch_high_lock that no operation reads: false when the lock is taken.
 
-    ``becomes`` gives its value after one of the holder's operations, for a zone and a CPU; None if it stays.
+    ``becomes`` gives its value after one of the holder's operations, for a zone and a CPU; None if it stays.  That it
+    means what it says is an obligation at each operation: ``rises`` must hold right after the operation that makes it
+    true, and it must be false after one that changes a cell of ``falls`` or the holder.
     """
 
     name: str
     meaning: str
     becomes: Callable[[Op, int, int], Term | None]
+    rises: Callable[[int, int], Term]
+    falls: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +98,24 @@ def ghost(name: str) -> Term:
     return reg(f"holder.{name}", "bool")
 
 
+def _is_queued(z: int, c: int) -> Term:
+    return land(value("work.pending", c), lor(value("drain.zone", c) == z, value("drain.zone", c) == -1))
+
+
+def _is_flushed(z: int, c: int) -> Term:
+    return land(lnot(value("work.pending", c)), lnot(value("work.running", c)), ghost("queued"))
+
+
 GHOSTS = (
     Ghost(
-        "queued", "since it last wrote CPU c's limits, the holder has queued CPU c's work to drain the zone", _queued
+        "queued", "since it last wrote CPU c's limits, the holder has queued CPU c's work to drain the zone", _queued,
+        _is_queued, tuple(CLOSED),
     ),
-    Ghost("flushed", "and has then waited for it", _flushed),
-)
+    Ghost("flushed", "and has then waited for it", _flushed, _is_flushed, tuple(CLOSED)),
+)  # fmt: skip
+
+#: what is zero or false whenever nobody holds pcp_batch_high_lock
+NOTHING_WHEN_UNLOCKED: Mapping[str, int | bool] = {"pcp_disabled_by": 0, "isolated_and_drained": False}
 
 #: what is equal whenever nobody holds pcp_batch_high_lock
 WHEN_UNLOCKED: Sequence[tuple[str, str]] = (
@@ -111,7 +128,8 @@ def cell_of(name: str, z: int, c: int) -> Cell:
     """The cell of that name of the tracked CPU and zone."""
     if name in ("pcp.high", "pcp.batch", "pcp.count"):
         return Cell(name, (z, c))
-    return Cell(name, (z,) if name.startswith("zone.") or name == "pcp_disabled_by" else (c,))
+    # the proof has one pageblock in each zone, which stands for any one of them
+    return Cell(name, (z,) if name.startswith("zone.") or name in ("pcp_disabled_by", "isolated_and_drained") else (c,))
 
 
 def _value(name: str, z: int, c: int) -> Term:
@@ -178,6 +196,12 @@ def _disabled(config: Config, z: int, c: int) -> Term:
     return land(lor(by == 0, land(_HOLDER, by == _ID)), reg("text:pcp_disabled_by", "bool"))
 
 
+def _isolated(config: Config, z: int, c: int) -> Term:
+    isolated = load(cell_of("isolated_and_drained", z, c), "bool")
+    disabled = land(_HOLDER, value("pcp_disabled_by", z) == _ID)
+    return land(implies(isolated, disabled), reg("text:isolated_and_drained", "bool"))
+
+
 def _closed(config: Config, z: int, c: int) -> Term:
     limits = [_value(name, z, c) == v for name, v in CLOSED.items()]
     return implies(lor(ghost("queued"), ghost("flushed")), land(_HOLDER, *limits))
@@ -211,6 +235,7 @@ def initially(config: Config, z: int, c: int) -> Term:
     """Where the proof starts: nobody has begun; the zone has its limits, and each CPU what the zone has cached."""
     free = [value("mutex", m) == 0 for m in (LOCK, DRAIN_LOCK)]
     idle = [value("irqs_off", c) == 0, value("pcp_disabled_by", z) == 0]
+    idle.append(lnot(load(cell_of("isolated_and_drained", z, c), "bool")))
     quiet = [lnot(value("work.pending", c)), lnot(value("work.running", c))]
     nobody = [lnot(reg(n, "bool")) for n in ("holder", "section", "worker.busy")]
     lists = [value("pcp.nr", z, c, t, b) >= 0 for t in range(PCPTYPES) for b in config.blocks_of(Zone(z))]
@@ -236,6 +261,9 @@ _ALL = [
     Lemma("disabled_under_lock", "pcplists are disabled only by the task that holds pcp_batch_high_lock, from the"
           " return of zone_pcp_disable() to the entry of zone_pcp_enable()",
           "mm/page_alloc.c: zone_pcp_disable(), the lock that it keeps", _disabled),
+    Lemma("isolated_while_disabled", "a pageblock stays isolated for offlining only while the pcplists are disabled:"
+          " isolation begins after zone_pcp_disable() has returned, and is over before zone_pcp_enable()",
+          "changelog: the pcplists are disabled before isolation, and enabled on each way out", _isolated),
     Lemma("drain_request_kept", "the CPUs and the zone to drain are those that the holder of pcpu_drain_mutex has named",
           "mm/page_alloc.c: the comment above pcpu_drain_mutex", _text("cpus_with_pcps", "drain.zone")),
     Lemma("drain_visits_all_cpus", "the holder queues the drain work of each online CPU, whatever its count, and then"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,11 +18,13 @@ from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.lemmas import LEMMAS
 from properties.property import Property
+from verify.folding import columns_of
 from verify.options import (
     EXIT_CODES,
     RACE,
     Parser,
     add_kernel,
+    add_output,
     add_property,
     expected_of,
     fail,
@@ -30,12 +33,14 @@ from verify.options import (
     positive_seconds,
     writable,
 )  # fmt: skip
+from verify.output import write_traces
 from verify.prove.describe import failure
-from verify.prove.engine import BOUND, ENGINE, PROVABLE, inapplicable, prove, searched, settled
+from verify.prove.engine import BOUND, ENGINE, PROVABLE, inapplicable, prove, searched, settled, weakened
 from verify.prove.explain import explanation
 from verify.prove.export import write_all
 from verify.prove.obligations import EACH, FAILED, LOCKS_KEPT, TOGETHER, UNKNOWN, UNTOUCHED, WITHOUT, Proof, Prover
 from verify.prove.roles import ProjectionError
+from verify.prove.scope import NOT_PROVED
 from verify.prove.second import available, recheck
 from verify.report import as_json, line, write_json
 from verify.scenario import Scenario
@@ -55,8 +60,11 @@ def parser() -> argparse.ArgumentParser:
     add_kernel(p)
     add_property(p)
     p.add_argument("--explain", action="store_true", help="print the proof as an argument, and what it assumes")
+    p.add_argument("--terminates", action="store_true", help="does offline_pages() end?  ranks and waits, for any size")
+    p.add_argument("--infer", action="store_true", help="find lemmas by Houdini, and prove from these alone")
     p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
     p.add_argument("--json", metavar="FILE", help="write the verdicts and all obligations as JSON")
+    add_output(p)
     p.add_argument("--smt2", metavar="DIR", help="write each obligation as an SMT-LIB file; each must be unsat")
     p.add_argument("--second-opinion", action="store_true", help="check all obligations again with cvc5")
     p.add_argument("--quiet", action="store_true", help="print nothing but violations; the exit code tells the rest")
@@ -74,6 +82,9 @@ class Run:
     verdicts: list[Verdict] = field(default_factory=list)
     prover: Prover | None = None
     proof: Proof | None = None
+    #: what is left of it without the lemmas that fail
+    left: Proof | None = None
+    said: set[tuple[str, str]] = field(default_factory=set)
 
     def properties(self) -> tuple[list[Property], bool]:
         """What to decide, what is expected to fail first; and whether to stop at the first violation."""
@@ -95,10 +106,61 @@ class Run:
             one_by_one = EACH if self.options.smt2 or self.options.second_opinion else TOGETHER
             depth = WITHOUT if self.options.explain else one_by_one
             self.proof = prove(self.prover, depth)
-            if depth == TOGETHER and self.proof.all_failed:
+            if depth == TOGETHER and self.proof.all_failed and not self.prover.late:
                 self.proof = prove(self.prover, EACH)
             self._summary(self.proof)
         return self.prover, self.proof
+
+    def ends(self) -> None:
+        """The verdict on whether offline_pages() comes to its end, with the argument."""
+        # nobody else needs it, and its import takes a while
+        from verify.prove import termination
+
+        say = (lambda *_: None) if self.options.quiet else print
+        say(f"{self.kernel.name}, {ENGINE}, sequential consistency")
+        prover, proof = self.proved()
+        if proof.all_failed:
+            # what follows may rest only on lemmas that hold
+            proof = self._weakened(prover, proof)
+        if proof.differs:
+            raise ProjectionError(proof.differs)
+        began = time.monotonic()
+        parts = termination.Termination(self.kernel, prover, proof).parts
+        verdict = termination.verdict(self.kernel, parts, time.monotonic() - began)
+        say(termination.argument(parts))
+        if verdict.result is not Result.PROVED:
+            verdict = termination.traced(self.kernel, parts, self.deadline)
+        self.verdicts.append(verdict)
+        if not self.options.quiet or verdict.result is Result.VIOLATED:
+            print(line(verdict), flush=True)
+        if verdict.trace:
+            print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)
+
+    def infer(self) -> None:
+        """Lemmas that Houdini finds, and what they prove without the hand-written ones."""
+        # nobody else needs it, and its import takes a while
+        from verify.prove import infer
+
+        say = (lambda *_: None) if self.options.quiet else print
+        say(f"{self.kernel.name}, {ENGINE} from inferred lemmas, sequential consistency\n  bound: {BOUND}")
+        prover = Prover(self.kernel, [find(name) for name in PROVABLE], self.deadline)
+        began = time.monotonic()
+        seen = infer.reached_rows(self.kernel, self.deadline)
+        say(f"  {len(seen)} combinations of the vocabulary are reached; {time.monotonic() - began:.1f} s")
+        houdini = infer.infer(prover, seen, lambda words: say(f"  {words}"), self.deadline)
+        for clause in houdini.alive:
+            say(f"    {houdini.result.words(clause)}")
+        formula = houdini.formula()
+        for name, follows in infer.implied(prover, formula):
+            say(f"  hand-written {name:30} {'follows' if follows else 'does not follow'}")
+        proof = infer.proof_from(prover, formula)
+        for prop in prover.properties:
+            verdict = settled(self.kernel, prop, proof)
+            if verdict is None:
+                why = proof.differs or "does not follow from the inferred lemmas"
+                verdict = Verdict(prop.name, self.kernel.name, ENGINE, BOUND, Result.UNDECIDED, reason=why)
+            self.verdicts.append(verdict)
+            say(line(verdict))
 
     def decide(self) -> None:
         """Verdicts on the properties, and real traces where the proof fails."""
@@ -111,12 +173,20 @@ class Run:
             if not self.options.quiet or verdict.result is Result.VIOLATED:
                 print(line(verdict), flush=True)
             if verdict.trace:
-                print("\n" + verdict.trace + "\n", flush=True)
+                print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)
             if verdict.result is Result.VIOLATED and stop:
                 rest = [p.name for p in properties[n + 1 :] if p.applies_to(self.kernel)]
                 if rest and not self.options.quiet:
                     print(f"  not decided: {', '.join(rest)} (--property all decides them too)")
                 break
+        asked = {p.name for p in properties}
+        open_ = [n for n in NOT_PROVED if n not in asked and find(n).applies_to(self.kernel)]
+        if open_ and not self.options.quiet and not self.options.property:
+            print("  what the lemmas do not decide, and why (verify.bmc and verify.explore do, within their bounds):")
+            for name in open_:
+                print(
+                    textwrap.fill(f"{name}: {NOT_PROVED[name]}", 118, initial_indent="    ", subsequent_indent="      ")
+                )
 
     def _verdict(self, prop: Property) -> Verdict:
         expected = expected_of(self.options, self.kernel, prop, Scenario())
@@ -127,11 +197,24 @@ class Run:
             try:
                 prover, proof = self.proved()
                 verdict = settled(self.kernel, prop, proof)
-                if verdict is None:
+                if verdict is None and expected is Result.VIOLATED:
                     self._say_why(prop, prover, proof)
+                elif verdict is None:
+                    verdict = settled(self.kernel, prop, self._weakened(prover, proof))
+                    if verdict is None:
+                        self._say_why(prop, prover, proof)
             except ProjectionError as error:
                 why = str(error)
         return replace(verdict or searched(self.kernel, prop, self.proof, self.deadline, why), expected=expected)
+
+    def _weakened(self, prover: Prover, proof: Proof) -> Proof:
+        """What is left of the proof without the lemmas that fail; worked out once."""
+        if self.left is None:
+            self.left = proof if proof.differs or prover.late else weakened(prover, proof)
+            if self.left.dropped and not self.options.quiet:
+                fails = f"not inductive here: {', '.join(self.left.dropped)}; what follows is proved without"
+                print(textwrap.fill(fails, 118, initial_indent="  ", subsequent_indent="    "))
+        return self.left
 
     def _summary(self, proof: Proof) -> None:
         if self.options.quiet:
@@ -150,13 +233,15 @@ class Run:
 
     def _say_why(self, prop: Property, prover: Prover, proof: Proof) -> None:
         """The obligation that a property's proof fails on."""
-        if self.options.quiet or proof.differs:
+        if self.options.quiet or proof.differs or prover.late:
             return
         goals = {prop.name, *proof.rests_on(prop.name)}
         order = [*(n for n in reversed(LEMMAS) if n in goals), prop.name, LOCKS_KEPT]
         guilty = next((a for name in order for a in proof.failed(name)), None)
-        if guilty is not None:
-            print("\n" + failure(prover, guilty) + "\n")
+        if guilty is None or (guilty.where, guilty.goal) in self.said:
+            return
+        self.said.add((guilty.where, guilty.goal))
+        print("\n" + failure(prover, guilty) + "\n")
 
     def finish(self, interrupted: bool) -> Exit:
         """Write what was asked for and tell the exit code."""
@@ -176,6 +261,7 @@ class Run:
                 record = as_json(self.verdicts, sys.argv[1:], interrupted)
                 obligations = [asdict(a) for a in self.proof.answers] if self.proof else []
                 write_json(self.options.json, {**record, "exit": int(code), "obligations": obligations})
+            write_traces(self.verdicts, self.options)
             if self.options.smt2 and not interrupted:
                 number = write_all(*self.proved(), Path(self.options.smt2))
                 if not self.options.quiet:
@@ -198,17 +284,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         deadline = None if options.timeout is None else time.monotonic() + options.timeout
         run = Run(options, kernel, deadline)
         run.properties()
-        writable([options.json])
+        writable([options.json, options.trace, options.html])
+        if options.smt2:
+            Path(options.smt2).mkdir(parents=True, exist_ok=True)
         if options.second_opinion:
             available()
     except ModelError as error:
         fail(f"python -m verify.prove: {error}")
+    except OSError as error:
+        fail(f"python -m verify.prove: cannot write {error.filename}: {error.strerror}")
     # many small z3 objects and no cycles to speak of: collecting costs time and frees nothing
     gc.disable()
     interrupted = False
     try:
         try:
-            run.decide()
+            if options.terminates:
+                run.ends()
+            if options.infer:
+                run.infer()
+            if options.property or not (options.terminates or options.infer):
+                run.decide()
             if options.explain:
                 print("\n" + explanation(*run.proved()))
         except KeyboardInterrupt:
@@ -218,6 +313,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
         code = run.finish(interrupted)
+    except TimeoutError as error:
+        print(f"  out of time: {error}", file=sys.stderr)
+        return int(Exit.UNDECIDED)
     except (ModelError, ProjectionError) as error:
         fail(f"python -m verify.prove: {error}")
     if not options.quiet:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import z3
 
 from properties.lemmas import GHOSTS, LEMMAS
-from verify.prove.obligations import LOCKS_KEPT, Answer, Prover
+from verify.prove.obligations import GHOSTS_JUSTIFIED, LOCKS_KEPT, START, Answer, Prover
 from verify.prove.roles import Step
 from verify.prove.system import NOBODY, SECTION, System, Transition
 from verify.smt import Expr
@@ -18,7 +18,9 @@ def failure(prover: Prover, answer: Answer) -> str:
     transition, model, after = prover.counterexample(answer)
     lemma = LEMMAS.get(answer.goal)
     lines = []
-    if transition is None:
+    if answer.where == START:
+        lines.append("not so where everything begins")
+    elif transition is None:
         lines.append(f"the lemmas do not imply {answer.goal}")
     else:
         lines.append(f"not preserved by: {operation(transition)}")
@@ -26,6 +28,8 @@ def failure(prover: Prover, answer: Answer) -> str:
         lines.append(f"lemma {lemma.name}: {lemma.says} ({lemma.source})")
     elif answer.goal == LOCKS_KEPT:
         lines.append("that mutexes exclude: a task that holds one keeps it until it unlocks it")
+    elif answer.goal == GHOSTS_JUSTIFIED:
+        lines.append("a ghost does not mean what it says: " + "; ".join(f"{g.name}: {g.meaning}" for g in GHOSTS))
     else:
         lines.append(f"property {answer.goal}")
     if model is None:
@@ -44,9 +48,9 @@ def failure(prover: Prover, answer: Answer) -> str:
 def operation(transition: Transition) -> str:
     """An operation with its call stack."""
     step = transition.step
-    calls = ": ".join(f"{s}()" for s in step.stack)
+    calls = [f"{s}()" for s in step.stack]
     on = " on CPU c" if transition.part == SECTION or step.irqs_off else ""
-    return f"{calls}: {step.text} [{step.kind.name}{on}]"
+    return f"{': '.join([*calls, step.text])} [{step.kind.name}{on}]"
 
 
 def state(system: System, model: z3.ModelRef, changes: Mapping[str, Expr]) -> list[str]:
@@ -76,7 +80,11 @@ def _where(steps: Mapping[int, Step], uid: int) -> str:
         return "nobody"
     if uid not in steps:
         return "has returned without unlocking"
-    return f"about to do {steps[uid].text} in {steps[uid].stack[-1]}() [{steps[uid].kind.name}]"
+    return f"about to do {steps[uid].text}{_inside(steps[uid])} [{steps[uid].kind.name}]"
+
+
+def _inside(step: Step) -> str:
+    return f" in {step.stack[-1]}()" if step.stack else ""
 
 
 def _c_name(system: System, name: str) -> str:

@@ -13,8 +13,10 @@ from dataclasses import replace
 import z3
 
 from kernelmodel.text import KernelText
+from properties.lemmas import LEMMAS
 from properties.property import Property
-from verify.prove.obligations import START, TOGETHER, UNKNOWN, Answer, Proof, Prover
+from verify.prove.obligations import PROVED, START, TOGETHER, UNKNOWN, Answer, Proof, Prover
+from verify.prove.scope import NOT_PROVED
 from verify.prove.uniform import differing
 from verify.scenario import Scenario
 from verify.verdict import Result, Verdict
@@ -25,7 +27,10 @@ BOUND = (
     " the limits, handle poisoned pages and drain; any high >= 0 and batch >= 1; runs of any length"
 )
 #: what the lemmas can prove
-PROVABLE = ("no_stray_page", "limits_exclusive", "limits_restored", "pages_conserved")
+PROVABLE = (
+    "no_stray_page", "no_isolated_page_left", "limits_exclusive", "limits_restored", "pages_conserved",
+    "enable_on_every_exit", "offline_progress",
+)  # fmt: skip
 
 #: set before the children are forked: what a prover is made of cannot be sent to them
 _prover: list[Prover] = []
@@ -70,6 +75,27 @@ def prove(prover: Prover, depth: int = TOGETHER, jobs: int | None = None) -> Pro
         proof.vacuous.append(START)
     proof.seconds = time.monotonic() - began
     return proof
+
+
+def weakened(prover: Prover, proof: Proof) -> Proof:
+    """What is left of a proof in which lemmas fail: they are dropped, and what rested on them is asked once more.
+
+    Ends with the largest set of lemmas that is inductive, or with none: each round drops at least one.
+    ``proof`` must tell what each answer rests on (depth EACH or WITHOUT).
+    """
+    began = time.monotonic()
+    left = replace(proof, answers=list(proof.answers), dropped=list(proof.dropped))
+    while failed := {a.goal for a in left.all_failed if a.goal in LEMMAS} - set(left.dropped):
+        left.dropped += [n for n in LEMMAS if n in failed]
+        prover.dropped |= failed
+        todo: dict[str, set[str]] = {}
+        for a in left.answers:
+            if a.result == PROVED and failed & set(a.uses) and a.goal not in left.dropped:
+                todo.setdefault(a.where, set()).add(a.goal)
+        new = {(a.where, a.goal): a for where, goals in todo.items() for a in prover.again(where, goals)}
+        left.answers = [new.get((a.where, a.goal), a) for a in left.answers]
+    left.seconds += time.monotonic() - began
+    return left
 
 
 def _child() -> None:
@@ -125,7 +151,7 @@ def searched(
         out_of_time = proof is not None and any(a.result == UNKNOWN for a in proof.all_failed)
         why = "out of time, or the solver gave up" if out_of_time else "not inductive"
     else:
-        why = "not among the properties that the lemmas prove"
+        why = f"the lemmas do not decide it: {NOT_PROVED.get(prop.name, 'it is not among the properties that they prove')}"
     found = find_trace(kernel, prop, deadline)
     if found.result is Result.VIOLATED:
         return replace(found, engine=ENGINE, bound=BOUND, reason=f"{why}; the trace is from verify.{found.engine}")

@@ -8,43 +8,18 @@ from collections.abc import Iterator
 from kernelmodel.terms import show
 from properties.lemmas import GHOSTS, LEMMAS, cell_of
 from verify.prove.facts import Facts, Split
-from verify.prove.obligations import Answer, Proof, Prover
+from verify.prove.obligations import ALWAYS, GHOSTS_JUSTIFIED, LOCKS_KEPT, PROVED, START, Answer, Proof, Prover
 from verify.prove.roles import Step
+from verify.prove.scope import ASSUMPTIONS, NOT_PROVED
 from verify.prove.uniform import SIZES
 
 WIDTH = 118
 
-#: what the proof does not show, and what backs it
-ASSUMPTIONS = (
-    ("mutex_lock() waits until the mutex is free, mutex_trylock() takes it if it is, and both in one step",
-     "the operations' guards and updates; that then at most one task holds a mutex is proved (mutexes_exclude,"
-     " locks_kept), and the concrete machine raises an error where a task unlocks what it does not hold"
-     " (tests/test_machine.py)"),
-    ("with interrupts off on a CPU nothing else runs there: neither a task nor the drain worker",
-     "the guard of local_irq_save(); interrupts_off_exclude is proved from it, and the concrete machine runs nothing else"
-     " there (tests/test_machine.py)"),
-    ("a page is freed by one task, and a page on a list is on one list",
-     "the concrete model refuses a double free, and each of its steps is compared with the operation's abstract half"
-     " (RefinementError; tests/test_machine.py, tests/test_stateful.py)"),
-    ("the buddy allocator is a set of pages: a refill gets any number up to batch, of any pageblock",
-     "the buddy's contracts (make contracts) and the same comparison"),
-    ("sequential consistency: every operation takes effect at once, in one order for all CPUs",
-     "nothing yet: store buffers are not modelled (docs/not-modelled.md)"),
-    ("one CPU and one zone, both arbitrary, stand for all: a task that is not followed may take any of its steps at any"
-     " time, with any values in its registers",
-     "allows more runs, never fewer; that loops over CPUs do the same for the tracked CPU however many others there are is"
-     " computed on this kernel's text with {sizes} (verify/prove/uniform.py)"),
-    ("a populated zone stays populated, CPUs do not come or go, and a task stays on its CPU while interrupts are off",
-     "docs/not-modelled.md; CPU hotplug with pcplists: tests/test_hwpoison_hotplug.py"),
-    ("where it starts: no lock held, interrupts on, no work queued, each CPU with the zone's cached limits, high >= 0,"
-     " batch >= 1, and count equal to the pages on its lists",
-     "the state after setup_zone_pageset() (tests/test_kernels.py); lists and limits are otherwise arbitrary"),
-)  # fmt: skip
-
 
 def explanation(prover: Prover, proof: Proof) -> str:
     """All of it as text."""
-    return "\n".join([*_phases(prover), "", *_lemmas(proof), "", *_conclusions(proof), "", *_assumptions()])
+    parts = (_phases(prover), _lemmas(proof), _beside(proof), _conclusions(proof), _not_proved(), _assumptions())
+    return "\n\n".join("\n".join(part) for part in parts)
 
 
 def _wrapped(text: str, indent: str, first: str | None = None) -> str:
@@ -121,17 +96,39 @@ def _lemmas(proof: Proof) -> Iterator[str]:
         needing = [a for a in proof.answers if lemma.name in a.needs and a.goal != lemma.name]
         if needing:
             yield _wrapped(
-                f"needed, for {len(needing)} obligations fail without it, such as {_example(needing)}", "      "
+                f"needed, for {_obligations(len(needing))} without it, such as {_example(needing)}", "      "
             )
         else:
             yield "      redundant: every obligation but its own can be proved without it"
 
 
+def _obligations(number: int) -> str:
+    return "one obligation fails" if number == 1 else f"{number} obligations fail"
+
+
 def _example(needing: list[Answer]) -> str:
     # the offliner's own steps tell a reader most
-    best = min(needing, key=lambda a: ("offline:" not in a.where, a.where != "always"))
+    best = min(needing, key=lambda a: ("offline:" not in a.where, a.where not in (ALWAYS, START)))
     where = "directly from the lemmas" if best.where == "always" else f"at {best.where}"
     return f"{best.goal} {where}"
+
+
+def _beside(proof: Proof) -> Iterator[str]:
+    yield "Beside the lemmas:"
+    for goal, what in (
+        (LOCKS_KEPT, "whoever holds a mutex keeps it, and its text knows it, until it unlocks it"),
+        (GHOSTS_JUSTIFIED, "queued and flushed become true only where the work is queued for the zone, and where it is"
+         " neither pending nor running; and are false again when the limits or the holder change"),
+    ):  # fmt: skip
+        mine = [a for a in proof.answers if a.goal == goal]
+        uses = sorted({u for a in mine for u in a.uses})
+        proved = sum(a.result == PROVED for a in mine)
+        rests = f", from {', '.join(uses)}" if uses else ""
+        yield _wrapped(f"{goal}: {what}: proved at {proved} of {len(mine)} operations{rests}", "      ", "  ")
+    possible = proof.transitions - len(proof.vacuous)
+    yield _wrapped(
+        f"possible: {possible} of {proof.transitions} operations can be taken in a state in which all lemmas hold", "      ", "  "
+    )  # fmt: skip
 
 
 def _conclusions(proof: Proof) -> Iterator[str]:
@@ -139,7 +136,11 @@ def _conclusions(proof: Proof) -> Iterator[str]:
     for a in proof.answers:
         if a.where == "always":
             yield _wrapped(f"{a.goal}: {a.result}, from {', '.join(a.uses) or 'nothing'}", "      ", "  ")
-    judged = [a for a in proof.answers if a.goal not in LEMMAS and a.where != "always" and a.goal != "locks_kept"]
+    judged = [
+        a
+        for a in proof.answers
+        if a.goal not in LEMMAS and a.where not in (ALWAYS, START) and a.goal not in (LOCKS_KEPT, GHOSTS_JUSTIFIED)
+    ]
     for goal in dict.fromkeys(a.goal for a in judged):
         mine = [a for a in judged if a.goal == goal]
         proved = sum(a.result == "proved" for a in mine)
@@ -147,9 +148,16 @@ def _conclusions(proof: Proof) -> Iterator[str]:
         yield _wrapped(f"{goal}: proved at {proved} of {len(mine)} operations, from {', '.join(uses)}", "      ", "  ")
 
 
+def _not_proved() -> Iterator[str]:
+    yield "What the lemmas do not decide, and why (verify.bmc and verify.explore do, within their bounds):"
+    for name, why in NOT_PROVED.items():
+        yield _wrapped(f"{name}: {why}", "      ", "  ")
+
+
 def _assumptions() -> Iterator[str]:
     yield "What is assumed, and what backs it:"
     sizes = ", ".join(f"{s.cpus} CPU{'s' if s.cpus > 1 else ''}" for s in SIZES) + " and 3 CPUs"
-    for what, backed in ASSUMPTIONS:
-        yield _wrapped(what, "    ", "  - ")
-        yield _wrapped(f"backed by: {backed.format(sizes=sizes)}", "      ", "    ")
+    for assumption in ASSUMPTIONS:
+        yield _wrapped(assumption.what, "    ", "  - ")
+        yield _wrapped(f"backed by: {assumption.backed.format(sizes=sizes)}", "      ", "    ")
+        yield from (f"      {test}" for test in assumption.tests)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import z3
@@ -14,8 +14,11 @@ from verify.prove.system import disj
 from verify.smt import Expr
 
 
-def scripts(prover: Prover, proof: Proof) -> Iterator[tuple[str, str, str]]:
-    """(where, goal, script) of every obligation that is not discharged because the transition leaves the lemma alone."""
+def scripts(prover: Prover, proof: Proof, only: Collection[str] | None = None) -> Iterator[tuple[str, str, str]]:
+    """(where, goal, script) of every obligation that is not discharged because the transition leaves the lemma alone.
+
+    ``only``: just those of some transitions, by label, of START and of ALWAYS.
+    """
     axioms = [prover.system.worker_id > 0]
     uses = {(a.where, a.goal): a.uses for a in proof.answers if a.result == PROVED}
 
@@ -23,16 +26,16 @@ def scripts(prover: Prover, proof: Proof) -> Iterator[tuple[str, str, str]]:
         """All of them where the obligation is not proved."""
         return [(n, prover.lemmas[n]) for n in uses.get((where, goal), tuple(prover.lemmas))]
 
-    for transition in prover.transitions:
+    for transition in (t for t in prover.transitions if only is None or t.label in only):
         for name, goal in prover.goals(transition):
             known = [prover.predicates.instance(f, transition) for _, f in lemmas(transition.label, name)]
             yield transition.label, name, _script([*known, *axioms, *transition.needs], goal)
     term = initially(prover.system.config, prover.system.zone, prover.system.cpu)
-    for name, formula in prover.lemmas.items():
+    for name, formula in prover.lemmas.items() if only is None or START in only else ():
         yield START, name, _script([prover.predicates.formula(term), *axioms], formula)
     for prop in prover.properties:
         violations = prover.state_violations(prop)
-        if violations:
+        if violations and (only is None or ALWAYS in only):
             known = [f for _, f in lemmas(ALWAYS, prop.name)]
             yield ALWAYS, prop.name, _script([*known, *axioms], z3.Not(disj(violations)))
 

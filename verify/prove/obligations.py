@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import z3
 
 from kernelmodel.cells import CELLS, cpu_position
 from kernelmodel.config import Config
-from kernelmodel.terms import Cell, Term, atoms, load, substitute_cells
+from kernelmodel.ops import Op
+from kernelmodel.terms import FALSE, Cell, Term, atoms, load, lor, substitute_cells
 from kernelmodel.text import KernelText
-from properties.lemmas import LEMMAS, initially
-from properties.property import Check, Property
-from verify.prove.population import Size
+from properties.lemmas import GHOSTS, LEMMAS, Ghost, cell_of, initially
+from properties.property import Property
+from verify.prove.cases import Cases
+from verify.prove.population import ZONE, Size
 from verify.prove.predicates import Predicates
-from verify.prove.system import System, Transition, disj
+from verify.prove.system import NOBODY, System, Transition, conj, disj
 from verify.smt import Expr
 
 #: how much is asked: all goals of a transition at once; each, with the lemmas it rests on; and what fails without each
@@ -24,6 +26,8 @@ TOGETHER, EACH, WITHOUT = range(3)
 PROVED, FAILED, UNKNOWN, UNTOUCHED = "proved", "failed", "unknown", "untouched"
 #: the obligation beside the lemmas: mutexes exclude for tasks that play no part, too
 LOCKS_KEPT = "locks_kept"
+#: and that the ghosts mean what they say, see ``Ghost``
+GHOSTS_JUSTIFIED = "ghosts_justified"
 START, ALWAYS = "the start", "always"
 
 
@@ -42,11 +46,13 @@ class Answer:
 class Proof:
     """All answers for one kernel.
 
-    ``vacuous`` are transitions that no state of the lemmas allows; ``differs`` says why the projection is not sound.
+    ``vacuous`` are transitions that no state of the lemmas allows; ``dropped`` are lemmas that are not inductive here and
+    on which no other answer rests; ``differs`` says why the projection is not sound.
     """
 
     answers: list[Answer] = field(default_factory=list)
     vacuous: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
     differs: str = ""
     transitions: int = 0
     seconds: float = 0.0
@@ -73,8 +79,10 @@ class Proof:
 
     def proves(self, goal: str) -> bool:
         """Whether a goal and all that it rests on were proved."""
-        goals = {goal, LOCKS_KEPT} | self.rests_on(goal)
-        return not any(a.result in (FAILED, UNKNOWN) for a in self.answers if a.goal in goals)
+        goals = {goal, LOCKS_KEPT, GHOSTS_JUSTIFIED}
+        goals |= {name for g in sorted(goals) for name in self.rests_on(g)}
+        judged = any(a.goal == goal for a in self.answers)
+        return judged and not any(a.result in (FAILED, UNKNOWN) for a in self.answers if a.goal in goals)
 
 
 def constants(expression: Expr) -> set[str]:
@@ -93,32 +101,80 @@ def constants(expression: Expr) -> set[str]:
     return found
 
 
+def _disjuncts(term: Term) -> Sequence[Term]:
+    return term.args if term.op == "or" else (term,)
+
+
+def zones_of(term: Term) -> set[int]:
+    """The zones of whose cells a term speaks; the tracked one if it speaks of none."""
+    found = {c.index[0] for a in atoms(term, "cell") if (c := a.args[0]).name.startswith(("pcp", "zone"))}
+    return {int(z) for z in found} or {ZONE}
+
+
 class Prover:
     """Builds and checks the obligations of one kernel."""
 
     def __init__(self, kernel: type[KernelText], properties: Sequence[Property], deadline: float | None = None) -> None:
         self.kernel, self.deadline = kernel, deadline
         self.properties = [p for p in properties if p.applies_to(kernel)]
-        self.system = System(kernel, Size())
+        self.system = System(kernel, Size(), judged=self._judged)
         self.predicates = Predicates(self.system)
         self.lemmas = self.predicates.lemmas()
         self.mentions = {name: constants(f) for name, f in self.lemmas.items()}
         self.use = {name: z3.Bool(f"use {name}") for name in self.lemmas}
+        #: lemmas that are not assumed any more
+        self.dropped: set[str] = set()
+        self._names = {f"use {name}": name for name in self.lemmas}
+        self._cases: dict[tuple[str, bool], Cases | Mapping[str, Expr]] = {}
+        self._idle_pairs: dict[str, list[tuple[Expr, Expr]]] = {}
+
+    def _asked(self, prop: Property, op: Op) -> Term:
+        """How a step property may be violated at an operation, as far as the tracked CPU and zone go.
+
+        Of a conjunction over CPUs and zones each part has to hold: those of other CPUs and zones are theirs to prove.
+        """
+        here = Size()
+        for cell, _ in op.updates:
+            place = cpu_position(cell.name)
+            if (place >= 0 and cell.index[place] != here.cpu) or (
+                cell.name.startswith("pcp") and cell.index[0] != ZONE
+            ):
+                return FALSE
+        found: list[Term] = []
+        for check in prop.step_checks(here.config, op):
+            if check.cpu in (None, here.cpu) and check.violation.op != "const":
+                found += [p for p in _disjuncts(check.violation) if ZONE in zones_of(p)]
+        return lor(*found)
+
+    def _judged(self, op: Op) -> bool:
+        """Whether a property is judged at an operation, which has to be a transition then, whatever it changes."""
+        return any(self._asked(p, op).key != FALSE.key for p in self.properties)
 
     @property
     def transitions(self) -> list[Transition]:
         """The transitions of the kernel."""
         return self.system.transitions
 
+    @property
+    def late(self) -> bool:
+        """Whether time is up."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
     # --- solving ---
 
-    def solver(self, transition: Transition | None) -> z3.Solver:
-        """A solver that knows the lemmas before a transition, each under its own assumption, and the transition."""
-        solver = z3.Solver()
-        at = self._at(transition)
-        for name, formula in self.lemmas.items():
+    def assumed(self, but: str = "") -> list[Expr]:
+        """The assumptions that stand for the lemmas, all or without one."""
+        return [u for n, u in self.use.items() if n != but and n not in self.dropped]
+
+    def solver(self, transition: Transition | None, tracked: bool = True) -> z3.Solver:
+        """A solver that knows the lemmas before a transition, each under its own assumption, and the transition.
+
+        Not ``tracked``: without assumptions, which is faster but does not tell which lemmas were used.
+        """
+        solver = z3.SimpleSolver()
+        for name, formula in self.there(transition).items():
             known = formula if transition is None else self.predicates.instance(formula, transition)
-            solver.add(z3.Implies(self.use[name], self._simple(known, at)))
+            solver.add(z3.Implies(self.use[name], known) if tracked else known)
         solver.add(self.system.worker_id > 0)
         if transition is not None:
             solver.add(*transition.needs)
@@ -134,9 +190,22 @@ class Prover:
             if z3.is_eq(e) and e.arg(0).decl().name().endswith(".at") and z3.is_int_value(e.arg(1))
         ]
 
-    @staticmethod
-    def _simple(formula: Expr, at: Sequence[tuple[Expr, Expr]]) -> Expr:
-        return z3.simplify(z3.substitute(formula, *at)) if at else formula
+    def there(self, transition: Transition | None, idle: bool = False) -> Mapping[str, Expr]:
+        """The lemmas where the part that moves stands, and with ``idle`` the other parts idle."""
+        at = self._at(transition)
+        moving = at[0][0].decl().name() if at else ""
+        if (moving, idle) not in self._cases:
+            known = self._idle(moving) if idle else self.lemmas
+            self._cases[moving, idle] = known if not at else Cases(known, at[0][0], self.mentions)
+        cases = self._cases[moving, idle]
+        return cases.at(at[0][1]) if isinstance(cases, Cases) else cases
+
+    def _idle(self, moving: str) -> dict[str, Expr]:
+        """The lemmas where all parts but one are idle."""
+        places = {"holder.at": NOBODY, "section.at": NOBODY, "worker.at": self.system.worker_idle}
+        pairs = [(self.system.variables[n], z3.IntVal(u)) for n, u in places.items() if n != moving]
+        self._idle_pairs[moving] = pairs
+        return {n: z3.simplify(z3.substitute(f, *pairs)) for n, f in self.lemmas.items()}
 
     def check(self, solver: z3.Solver, *assumptions: Expr) -> z3.CheckSatResult:
         """The solver's answer; unknown when time is up."""
@@ -152,24 +221,34 @@ class Prover:
     def goals(self, transition: Transition) -> Iterator[tuple[str, Expr]]:
         """What has to hold after a transition, and what properties ask of it; untouched lemmas are left out."""
         pairs = [(self.system.variables[name], e) for name, e in transition.changes.items()]
-        at = [p for p in self._at(transition) if p[0].decl().name() not in transition.changes]
-        for name, formula in self.lemmas.items():
+        stays = all(p[0].decl().name() not in transition.changes for p in self._at(transition))
+        known = self.there(transition) if stays else self.lemmas
+        for name, formula in known.items():
             if self.mentions[name] & transition.changes.keys():
-                yield name, z3.substitute(self._simple(formula, at), *pairs)
+                yield name, z3.substitute(formula, *pairs)
         if any(name.startswith("mutex[") for name in transition.changes):
             yield LOCKS_KEPT, self.system.locks_after(transition)
+        justified = [p for g in GHOSTS for p in self.justified(g, transition)]
+        if justified:
+            yield GHOSTS_JUSTIFIED, conj(justified)
         for prop in self.properties:
-            violations = list(self._step_violations(prop, transition))
-            if violations:
-                yield prop.name, z3.Not(disj(violations))
+            violation = self._asked(prop, transition.step.op)
+            if violation.key != FALSE.key:
+                yield prop.name, z3.Not(self._with_me(violation, transition))
 
-    def _step_violations(self, prop: Property, transition: Transition) -> Iterator[Expr]:
-        """The violations of a step property at a transition; other zones have proofs of their own."""
-        v = self.system.variables
-        for check in prop.step_checks(self.system.config, transition.step.op):
-            found = [a.args[0] for a in atoms(check.violation, "cell")]
-            if check.violation.op != "const" and all(str(c) in v for c in found):
-                yield self._with_me(check.violation, transition)
+    def justified(self, ghost: Ghost, transition: Transition) -> Iterator[Expr]:
+        """What has to hold of a transition for a ghost to mean what it says; nothing if it leaves all that alone."""
+        v, changes = self.system.variables, transition.changes
+        name = f"holder.{ghost.name}"
+        after = changes.get(name, v[name])
+        if name in changes:
+            pairs = [(v[n], e) for n, e in changes.items()]
+            meant = self.predicates.formula(ghost.rises(self.system.zone, self.system.cpu))
+            yield z3.Implies(conj(after, z3.Not(v[name])), z3.substitute(meant, *pairs))
+        cells = [str(cell_of(n, self.system.zone, self.system.cpu)) for n in ghost.falls]
+        for n in (*cells, "holder.id"):
+            if n in changes:
+                yield z3.Implies(changes[n] != v[n], z3.Not(after))
 
     def _with_me(self, term: Term, transition: Transition) -> Expr:
         return z3.substitute(self.predicates.formula_with(term, {"me": z3.Int("me!")}), (z3.Int("me!"), transition.me))
@@ -179,10 +258,11 @@ class Prover:
         one = Config(nr_cpus=1, nr_zones=self.system.config.nr_zones, block_types=self.system.config.block_types)
         found = []
         for check in prop.state_checks(one):
-            named = {a.args[0] for a in atoms(check.violation, "cell")}
-            here = {c: load(self._moved(c), CELLS[c.name][0]) for c in named}
-            if any(str(t.args[0]) in self.system.variables for t in here.values()) and self._of_zone(check):
-                found.append(self.predicates.formula(substitute_cells(check.violation, here)))
+            for part in _disjuncts(check.violation):
+                named = {a.args[0] for a in atoms(part, "cell")}
+                here = {c: load(self._moved(c), CELLS[c.name][0]) for c in named}
+                if any(str(t.args[0]) in self.system.variables for t in here.values()) and zones_of(part) <= {ZONE}:
+                    found.append(self.predicates.formula(substitute_cells(part, here)))
         return found
 
     def _moved(self, cell: Cell) -> Cell:
@@ -192,85 +272,86 @@ class Prover:
             return cell
         return Cell(cell.name, tuple(self.system.cpu if i == place else x for i, x in enumerate(cell.index)))
 
-    def _of_zone(self, check: Check) -> bool:
-        zones = {
-            a.args[0].index[0] for a in atoms(check.violation, "cell") if a.args[0].name.startswith(("pcp", "zone"))
-        }
-        return zones <= {self.system.zone}
-
     # --- obligations ---
 
     def step(self, number: int, depth: int) -> tuple[list[Answer], bool | None]:
         """The answers for one transition, and whether it can be taken when the lemmas hold."""
         transition = self.transitions[number]
+        if self.late:
+            return [Answer(transition.label, name, UNKNOWN) for name in self.lemmas], None
         goals = list(self.goals(transition))
         touched = {name for name, _ in goals}
         answers = [Answer(transition.label, name, UNTOUCHED) for name in self.lemmas if name not in touched]
         taken = self._possible(transition)
         if depth == TOGETHER and goals:
-            solver = self.solver(transition)
+            solver = self.solver(transition, tracked=False)
             solver.add(disj([z3.Not(g) for _, g in goals]))
-            if self.check(solver, *self.use.values()) == z3.unsat:
-                uses = self._core(solver)
+            if self.check(solver) == z3.unsat:
+                uses = tuple(self.lemmas)
                 answers += [Answer(transition.label, name, PROVED, uses) for name, _ in goals]
                 return answers, taken
         solver = self.solver(transition)
         answers += [self.answer(solver, transition.label, name, goal, depth) for name, goal in goals]
         return answers, taken
 
+    def again(self, where: str, goals: Collection[str]) -> list[Answer]:
+        """Some obligations once more, with the lemmas that are still assumed."""
+        if where == ALWAYS:
+            return [a for a in self.conclusions(EACH) if a.goal in goals]
+        transition = next(t for t in self.transitions if t.label == where)
+        solver = self.solver(transition)
+        return [self.answer(solver, where, n, g, EACH) for n, g in self.goals(transition) if n in goals]
+
     def _possible(self, transition: Transition) -> bool | None:
         """Whether a transition can be taken in some state of the lemmas; None if the solver cannot tell."""
         if self._witness(transition):
             return True
-        answer = self.check(self.solver(transition), *self.use.values())
+        answer = self.check(self.solver(transition), *self.assumed())
         return None if answer == z3.unknown else bool(answer == z3.sat)
 
     def _witness(self, transition: Transition) -> bool:
         """Whether the transition can be taken in a state of the lemmas in which the other parts are idle."""
-        v = self.system.variables
-        idle = {"holder.at": 0, "section.at": 0, "worker.at": self.system.worker_idle}
-        moving = [p[0].decl().name() for p in self._at(transition)]
-        at = self._at(transition) + [(v[name], z3.IntVal(n)) for name, n in idle.items() if name not in moving]
-        solver = z3.Solver()
-        solver.add(*(self._simple(f, at) for f in self.lemmas.values()), self.system.worker_id > 0)
-        solver.add(*(self._simple(e, at) for e in transition.needs))
+        solver = z3.SimpleSolver()
+        solver.add(*self.there(transition, idle=True).values(), self.system.worker_id > 0)
+        at = self._at(transition)
+        pairs = [*at, *self._idle_pairs[at[0][0].decl().name() if at else ""]]
+        solver.add(*(z3.substitute(e, *pairs) for e in transition.needs))
         return bool(self.check(solver) == z3.sat)
 
     def answer(self, solver: z3.Solver, where: str, name: str, goal: Expr, depth: int) -> Answer:
         """One obligation; ``depth`` WITHOUT also tells without which lemmas it fails."""
         solver.push()
         solver.add(z3.Not(goal))
-        result = self.check(solver, *self.use.values())
+        result = self.check(solver, *self.assumed())
         uses = self._core(solver) if result == z3.unsat else ()
         needs: tuple[str, ...] = ()
         if depth == WITHOUT and uses:
-            needs = tuple(
-                n for n in uses if self.check(solver, *(u for m, u in self.use.items() if m != n)) != z3.unsat
-            )  # fmt: skip
+            needs = tuple(n for n in uses if self.check(solver, *self.assumed(n)) != z3.unsat)
         solver.pop()
         word = PROVED if result == z3.unsat else FAILED if result == z3.sat else UNKNOWN
         return Answer(where, name, word, uses, needs)
 
     def _core(self, solver: z3.Solver) -> tuple[str, ...]:
-        named = {str(e) for e in solver.unsat_core()}
-        return tuple(n for n, u in self.use.items() if str(u) in named)
+        named = {self._names[e.decl().name()] for e in solver.unsat_core()}
+        return tuple(n for n in self.lemmas if n in named)
+
+    def _initially(self) -> Term:
+        return initially(self.system.config, self.system.zone, self.system.cpu)
 
     def start(self) -> list[Answer]:
         """Each lemma where everything begins."""
         answers = []
-        term = initially(self.system.config, self.system.zone, self.system.cpu)
         solver = z3.Solver()
-        solver.add(self.predicates.formula(term), self.system.worker_id > 0)
+        solver.add(self.predicates.formula(self._initially()), self.system.worker_id > 0)
         for name, formula in self.lemmas.items():
             answers.append(replace(self.answer(solver, START, name, formula, EACH), uses=()))
         return answers
 
     def starts(self) -> bool:
-        """Whether the start is possible at all."""
+        """Whether the start is possible at all, as far as time allows to tell."""
         solver = z3.Solver()
-        term = initially(self.system.config, self.system.zone, self.system.cpu)
-        solver.add(self.predicates.formula(term), self.system.worker_id > 0)
-        return bool(self.check(solver) == z3.sat)
+        solver.add(self.predicates.formula(self._initially()), self.system.worker_id > 0)
+        return bool(self.check(solver) != z3.unsat)
 
     def conclusions(self, depth: int) -> list[Answer]:
         """Each state property from the lemmas."""
@@ -286,10 +367,15 @@ class Prover:
         """The states before and after where an obligation fails: the transition, a model, and the values after."""
         transition = next((t for t in self.transitions if t.label == answer.where), None)
         solver = self.solver(transition)
-        if transition is None:
+        if answer.where == START:
+            solver = z3.Solver()
+            solver.add(self.predicates.formula(self._initially()), self.system.worker_id > 0)
+            goal = self.lemmas[answer.goal]
+        elif transition is None:
             goal = z3.Not(disj(self.state_violations(next(p for p in self.properties if p.name == answer.goal))))
         else:
             goal = dict(self.goals(transition))[answer.goal]
         solver.add(z3.Not(goal))
+        # all lemmas, also those that were dropped after this had failed: the states are then less odd
         model = solver.model() if self.check(solver, *self.use.values()) == z3.sat else None
         return transition, model, transition.changes if transition else {}

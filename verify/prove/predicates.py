@@ -208,9 +208,11 @@ class Predicates:
         """The equalities of the wanted items with others."""
         parts = []
         for group in facts.groups():
-            items = sorted(group, key=str)
-            for item in (i for i in items if wanted(i)):
-                parts += [self._item(item) == self._item(o) for o in items if o != item and self._known(o)]
+            # a known value says it all; else a lemma would speak of cells that happen to have the same
+            values = [i for i in group if i[0] in ("const", "me")]
+            others = sorted(values or group, key=str)
+            for item in sorted((i for i in group if wanted(i)), key=str):
+                parts += [self._item(item) == self._item(o) for o in others if o != item and self._known(o)]
         return conj(parts) if parts else z3.BoolVal(True)
 
     def _known(self, item: Item) -> bool:

@@ -46,7 +46,7 @@ class Step:
     def name(self) -> str:
         """Kind of task and call stack, for people."""
         calls = " > ".join(f"{s}()" for s in self.stack)
-        return f"{self.kind.name}: {calls}: {self.text}"
+        return ": ".join(part for part in (self.kind.name, calls, self.text) if part)
 
 
 def hangs(op: Op) -> bool:
@@ -186,9 +186,13 @@ class Part:
     """The steps of one part, contracted: silent steps are passed over, what they decide is open."""
 
     def __init__(self, program: Program, inside: Mapping[int, Step], followed: Collection[Cell],
-                 passed: Callable[[Step], bool] = lambda _: False) -> None:  # fmt: skip
-        """``inside``: the steps at which the part is being played; ``passed``: those of them that are another part's."""
-        self.program, self.inside, self.followed = program, inside, followed
+                 passed: Callable[[Step], bool] = lambda _: False,
+                 judged: Callable[[Op], bool] = lambda _: False) -> None:  # fmt: skip
+        """``inside``: the steps at which the part is being played; ``passed``: those of them that are another part's.
+
+        ``judged``: operations that are kept whatever they touch.
+        """
+        self.program, self.inside, self.followed, self.judged = program, inside, followed, judged
         self.visible, self.needed = self._visible(passed)
         self.steps: dict[int, Step] = {}
         for uid in self.visible:
@@ -221,7 +225,7 @@ class Part:
     def _touches(self, op: Op) -> bool:
         if any(c in self.followed for c, _ in op.updates) or cells([op.guard, *op.returns]) & set(self.followed):
             return True
-        return hangs(op)
+        return hangs(op) or self.judged(op)
 
     def closure(self, step: Step) -> Edges:
         """The ways from a step to the next visible ones, with the conditions that are known."""

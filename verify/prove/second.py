@@ -9,7 +9,7 @@ from typing import Any
 
 from kernelmodel.errors import ModelError
 from verify.prove.export import scripts
-from verify.prove.obligations import FAILED, UNKNOWN, Proof, Prover
+from verify.prove.obligations import PROVED, UNKNOWN, Proof, Prover
 from verify.verdict import Exit
 
 
@@ -25,24 +25,26 @@ def recheck(prover: Prover, proof: Proof, deadline: float | None = None) -> Opin
     """Check all obligations with cvc5 and compare with what Z3 found."""
     cvc5 = available()
     began = time.monotonic()
-    refuted = {(a.where, a.goal) for a in proof.answers if a.result in (FAILED, UNKNOWN)}
+    answers = {(a.where, a.goal): a.result for a in proof.answers}
     confirmed, unknown = 0, 0
     differing: list[str] = []
     for where, goal, script in scripts(prover, proof):
         if deadline is not None and time.monotonic() > deadline:
             return Opinion(f"cvc5: out of time after {confirmed} obligations", Exit.UNDECIDED)
-        answer = ask(cvc5, script)
-        if answer == "unknown":
+        answer, found = ask(cvc5, script), answers.get((where, goal), UNKNOWN)
+        if answer == "unknown" or found == UNKNOWN:
             unknown += 1
-        elif (answer == "unsat") == ((where, goal) in refuted):
-            differing.append(f"{where}: {goal}")
+        elif (answer == "unsat") != (found == PROVED):
+            differing.append(f"{where}: {goal} (cvc5: {answer}, Z3: {found})")
         else:
             confirmed += 1
     spent = f"cvc5 {cvc5.__version__}, {time.monotonic() - began:.1f} s"
     if differing:
         return Opinion(f"{spent}: DISAGREES with Z3 on {len(differing)}, first {differing[0]}", Exit.DISAGREE)
     if unknown:
-        return Opinion(f"{spent}: agrees on {confirmed} obligations, cannot tell {unknown}", Exit.UNDECIDED)
+        return Opinion(
+            f"{spent}: agrees on {confirmed} obligations; of {unknown} one of the two cannot tell", Exit.UNDECIDED
+        )
     return Opinion(f"{spent}: agrees with Z3 on all {confirmed} obligations", Exit.OK)
 
 

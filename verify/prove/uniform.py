@@ -13,9 +13,9 @@ from typing import Any
 from kernelmodel.cells import cpu_position
 from kernelmodel.terms import Cell, Term
 from kernelmodel.text import KernelText
+from verify.prove.parts import Parts
 from verify.prove.population import Size
 from verify.prove.roles import Edges, Step
-from verify.prove.system import Parts
 
 #: no CPU beside the tracked one; two before it and one after it
 SIZES = (Size(1, 0), Size(4, 2))

@@ -19,7 +19,10 @@ from verify.tracefile import KernelSpec
 #: everything that a run can consist of
 GROUPS = (*ENGINES, MATRIX, RACES)
 #: what verify.prove can prove (verify.prove.engine.PROVABLE, whose import takes a solver; a test compares)
-PROVABLE = ("no_stray_page", "limits_exclusive", "limits_restored", "pages_conserved")
+PROVABLE = (
+    "no_stray_page", "no_isolated_page_left", "limits_exclusive", "limits_restored", "pages_conserved",
+    "enable_on_every_exit", "offline_progress",
+)  # fmt: skip
 #: the verdict of verify.explore that is no property of the catalogue
 NO_DEADLOCK = "no_deadlock"
 #: the bound of --quick, where no other is given

@@ -1,0 +1,89 @@
+"""How a trace goes on if only offline_pages() and the drain workers do: round for ever, or to the end by more drains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kernelmodel.errors import ModelError
+from kernelmodel.machine import Machine, Task
+from kernelmodel.text import KernelText
+from verify.scenario import Scenario
+from verify.trace import Start, boot
+from verify.verdict import Verdict
+
+#: more steps than several rounds of the loop need
+MANY = 2000
+
+
+def onwards(kernel: type[KernelText], verdict: Verdict) -> str:
+    """What comes after a trace that ends at a test of the range which fails, in words; empty if it ends otherwise.
+
+    The trace is run again on the concrete machine; then the offliner goes on alone, with the workers that it waits for.
+    """
+    if not verdict.schedule:
+        return ""
+    machine, tasks = _again(kernel, verdict)
+    last = machine.history[-1]
+    if last.tag != "test_pages_isolated" or any(last.returned):
+        return ""
+    try:
+        return _alone(machine, tasks[last.task])
+    except ModelError as error:
+        return f"and then: {error}"
+
+
+def _again(kernel: type[KernelText], verdict: Verdict) -> tuple[Machine, dict[str, Task]]:
+    first, *steps = verdict.schedule
+    start = first["start"]
+    lists = tuple((c, t, b, n) for c, t, b, n in start["lists"])
+    high, batch = start["limits"]
+    began = Start(
+        (high, batch), tuple(start["block_types"]), lists, start["cpu_of"], start["block_of"], start["type_of"]
+    )  # fmt: skip
+    machine, tasks = boot(kernel, Scenario(**verdict.scenario), began)
+    for step in steps:
+        task = tasks[step["task"]]
+        if task.cpu != step["cpu"]:
+            machine.migrate(task, step["cpu"])
+        machine.step(task, step["choices"])
+    return machine, tasks
+
+
+def _alone(machine: Machine, task: Task) -> str:
+    began, before = len(machine.history), _state(machine)
+    drains: list[int] = []
+    for _ in range(MANY):
+        if task.done:
+            break
+        op = machine.operation(task)
+        if op.tag == "flush_work" and machine.why_not(task):
+            worker = machine.workers[op.info["cpu"]]
+            while machine.why_not(task):
+                machine.step(worker)
+        step = machine.step(task)
+        if step.tag == "queue_work":
+            drains.append(int(op.info["cpu"]))
+        if step.tag == "test_pages_isolated":
+            if any(step.returned):
+                return _ends(drains, len(machine.history) - began)
+            now = _state(machine)
+            if now == before:
+                return (
+                    f"and then: if nobody else comes along, the next round of {len(machine.history) - began} steps fails in the"
+                    " same state: offline_pages() goes round for ever (a lasso)"
+                )
+            before = now
+    how = "returns" if task.done else "is still under way"
+    return f"and then: after {len(machine.history) - began} further steps offline_pages() {how}"
+
+
+def _ends(drains: list[int], steps: int) -> str:
+    cpus = ", ".join(f"CPU{c}" for c in drains)
+    by = f"a further drain, of {cpus}," if drains else "another round"
+    return f"and then: {by} has to come first: the next test, {steps} steps later, succeeds"
+
+
+def _state(machine: Machine) -> Mapping[Any, int]:
+    """The values of all cells."""
+    return dict(machine.state.abstract())

@@ -1,0 +1,129 @@
+"""The parts that tasks play for the tracked CPU: which steps belong to whom, contracted to what is followed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from kernelmodel.config import Config
+from kernelmodel.ops import Op
+from kernelmodel.terms import ME, Cell, Term, reg, substitute
+from kernelmodel.text import KernelText
+from properties.lemmas import CLOSED, DRAIN_LOCK, GHOSTS, LEMMAS, LOCK, PROTECTED_BY, cell_of
+from verify.prove.population import ZONE, Size, Text, texts
+from verify.prove.roles import Part, Program, ProjectionError, Step, cells, entries, registers
+
+
+def followed_cells(config: Config, zone: int, cpu: int) -> frozenset[Cell]:
+    """The cells of which the lemmas speak, and those that they need, for one CPU and zone."""
+    found = {cell_of(name, zone, cpu) for name in (*PROTECTED_BY, *CLOSED)}
+    found |= {Cell("mutex", (m,)) for m in (LOCK, DRAIN_LOCK)} | {Cell("cpu_online", (cpu,))}
+    for lemma in LEMMAS.values():
+        found |= cells([lemma.term(config, zone, cpu)])
+    return frozenset(found)
+
+
+class Parts:
+    """The parts that a kernel's tasks play for the tracked CPU, contracted to what is followed."""
+
+    def __init__(
+        self, kernel: type[KernelText], size: Size | None = None, population: Sequence[Text] | None = None,
+        judged: Callable[[Op], bool] = lambda _: False,
+    ) -> None:  # fmt: skip
+        """``population``: the texts of the tasks there are; by default all kinds of tasks, each any number of times.
+
+        ``judged``: operations that are transitions even if they change nothing that is followed.
+        """
+        self.kernel, self.size = kernel, size or Size()
+        self.config: Config = self.size.config
+        self.zone, self.cpu = ZONE, self.size.cpu
+        self.program = Program(texts(kernel, self.size) if population is None else population)
+        self.followed = followed_cells(self.config, self.zone, self.cpu)
+        self.ghosts = {g.name: g for g in GHOSTS}
+        self._parts(judged)
+
+    def prefix(self, uid: int) -> str:
+        """What the names of the registers of a step begin with."""
+        return f"{self.program.steps[uid].kind.name}/{(uid - 1) % 1000}"
+
+    @property
+    def private(self) -> list[Cell]:
+        """Cells that only sections of the CPU read and write: the lists and their count."""
+        return sorted((c for c in self.followed if c.name in ("pcp.nr", "pcp.count")), key=str)
+
+    # --- parts ---
+
+    def _parts(self, judged: Callable[[Op], bool]) -> None:
+        steps = self.program.steps
+        worker = {u: s for u, s in steps.items() if s.kind.worker}
+        held = {u: s for u, s in steps.items() if LOCK in s.locks and u not in worker}
+        on_cpu = {u: s for u, s in steps.items() if s.irqs_off and s.kind.cpu == self.cpu and u not in worker}
+        for s in on_cpu.values():
+            if any(c.name == "mutex" for c, _ in s.op.updates):
+                raise ProjectionError(f"{s.name}: a mutex is taken or released with interrupts off")
+        self.holder = Part(self.program, held, self.followed, lambda s: s.irqs_off or s.op.tag == "irq_save",
+                           judged)  # fmt: skip
+        self.section = Part(self.program, on_cpu, self.followed)
+        self.worker = Part(self.program, worker, self.followed)
+        self.all_section_entries = list(entries(self.program, "irq_save", self.cpu))
+        self.section_entries = self._distinct(self.all_section_entries)
+        self.lock_steps = [s for s in steps.values() if self._takes_lock(s)]
+        first = [t for s in self.lock_steps for _, t in self.holder.closure(s)]
+        self.holder_steps = self.holder.reachable(first)
+        first = [t for s in self.section_entries for _, t in self.section.closure(s)]
+        self.section_steps = self.section.reachable(first)
+        self.worker_steps = self.worker.steps
+        self.worker_idle = self._idle()
+
+    def _takes_lock(self, step: Step) -> bool:
+        """Whether a step takes pcp_batch_high_lock."""
+        new = [t for c, t in step.op.updates if c == Cell("mutex", (LOCK,))]
+        if any(t.key != ME.key and t.op != "const" for t in new):
+            raise ProjectionError(f"{step.name}: {LOCK} is only taken if it is free, which is not followed")
+        return any(t.key == ME.key for t in new) and LOCK not in step.locks
+
+    def _idle(self) -> int:
+        begins = [u for u, s in self.worker_steps.items() if s.op.tag == "work_begin"]
+        if len(begins) != 1:
+            raise ProjectionError(f"the worker of CPU {self.cpu} takes work at {len(begins)} places")
+        return begins[0]
+
+    def _distinct(self, found: list[Step]) -> list[Step]:
+        """One of those whose sections are the same, step by step."""
+        kept: dict[Any, Step] = {}
+        for s in found:
+            kept.setdefault(self._shape(s), s)
+        return list(kept.values())
+
+    def _shape(self, entry: Step) -> Any:
+        order: dict[int, int] = {}
+        shape = []
+        queue = [(None, self.section.closure(entry))]
+        prefix = f"{entry.kind.name}/"
+
+        def text(terms: Iterable[Term]) -> str:
+            names = {}
+            for n in registers(terms := list(terms)):
+                step, term = self.program.defined_by.get(n, (None, None))
+                if step is not None and step.uid in order:
+                    names[n] = f"#{order[step.uid]}.{n.rpartition('.')[2]}"
+                else:
+                    names[n] = n.replace(prefix, "") if term is None else str(term.key)
+            return " ".join(str(substitute(t, {n: reg(m, t.sort) for n, m in names.items()}).key) for t in terms)
+
+        while queue:
+            _, edges = queue.pop(0)
+            for _, t in edges:
+                if t > 0 and t not in order:
+                    order[t] = len(order)
+                    queue.append((None, self.section.steps[t].edges))
+            shape.append(tuple((text(c), order.get(t, t)) for c, t in edges))
+        for u in order:
+            op = self.section.steps[u].op
+            updates = sorted((str(c), text([t])) for c, t in op.updates if c in self.followed)
+            shape.append((op.tag, text([op.guard, op.where, *op.returns]), tuple(updates)))  # type: ignore[arg-type]
+        return tuple(shape)
+
+    @staticmethod
+    def _terms(op: Op) -> list[Term]:
+        return [op.guard, op.where, *op.returns, *(t for _, t in op.updates)]
