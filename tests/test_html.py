@@ -137,6 +137,17 @@ def test_the_arrows_tell_the_race(films):
     assert any(x.startswith("update0 writes pcp[") and "over what offline0 wrote" in x for x in labels["no-mutex"])
 
 
+def test_statements_of_one_operation_stand_below_each_other(films):
+    step = next(s for s in view(films["base"])["steps"] if s["tag"] == "isolate")
+    assert step["lines"] == [
+        [0, "spin_lock(&zone->lock)", ""],
+        [1, "set_pageblock_migratetype(block 1, MIGRATE_ISOLATE)", ""],
+        [1, "move_freepages_block()", ""],
+        [0, "spin_unlock(&zone->lock)", ""],
+    ]
+    assert all(step["lines"] for film in films.values() for step in view(film)["steps"])
+
+
 def test_arrows_and_spans_go_forward_in_time(films):
     for film in films.values():
         data = view(film)
@@ -372,6 +383,8 @@ def test_nothing_sticks_out_and_no_text_is_covered(browser, pages, name, width, 
         ".map(b => [b.left, b.top, b.right, b.bottom])"
     )
     assert all(left >= 0 and right <= width + 1 for left, _, right, _ in boxes)
+    # "pcp->count" is not broken at its hyphen
+    assert browser.run("[...document.querySelectorAll('.one')].every(e => e.getClientRects().length <= 1)")
     ordered = sorted((top, bottom) for _, top, _, bottom in boxes)
     assert all(b <= t + 1 for (_, b), (t, _) in pairwise(ordered))
     assert browser.complaints() == []

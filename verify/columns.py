@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from kernelmodel.machine import Step
 from kernelmodel.mmzone import MigrateType
@@ -13,7 +14,7 @@ from verify.trace import Access, Start
 #: width of one column where two fit a mail
 WIDTH = 50
 #: operations that are bookkeeping of the model or of the drain, shown as "..." unless nothing else is there
-_DULL = ("lockdep", "cpu", "irq_restore", "preempt_disable", "preempt_enable")
+_DULL = ("lockdep", "cpu", "preempt_disable", "preempt_enable")
 _DULL_CELLS = (
     "cpus_with_pcps",
     "drain.zone",
@@ -26,19 +27,29 @@ _DULL_MUTEXES = ("cpu_hotplug_lock", "mem_hotplug_lock", "pcpu_drain_mutex")
 #: calls whose only line is the operation of the same name
 _PRIMITIVE = ("mutex_lock", "mutex_unlock", "mutex_trylock", "cpus_read_lock", "cpus_read_unlock", "queue_work_on",
               "flush_work", "rmqueue_bulk", "memory_notify", "worker_thread", "cpus_write_lock", "cpus_write_unlock")  # fmt: skip
+#: operations whose values say nothing that their text does not say
+_SILENT = ("irq_save", "new_limits")
+_SECTION = "spin_lock(&zone->lock): "
 
 
-def columns(start: Start, steps: Sequence[Step], accesses: Sequence[Access], found: str, cpu: int | None) -> str:
-    """The trace as text to paste into a mail: what the start was, the columns, and the broken property below."""
+def columns(
+    start: Start, steps: Sequence[Step], accesses: Sequence[Access], found: str, cpu: int | None, *, full: bool = False
+) -> str:
+    """The trace as text to paste into a mail: what the start was, the columns, and the broken property below.
+
+    ``cpu`` is the one that the property speaks of, if it is one: what concerns others only is left out.  With ``full``
+    nothing is.
+    """
     used = sorted({s.cpu for s in steps})
     acting = {s.task for s in steps}
     lines = [*_start_lines(start, acting), "", _row([f"CPU{c}" for c in used]), _row(["----"] * len(used))]
     shown_stack: dict[str, tuple[str, ...]] = {}
     last_task: dict[int, str] = {}
     dots: str | None = None
-    for step, access in zip(steps, accesses, strict=True):
+    left_out = set() if full else _left_out(steps, accesses, cpu)
+    for number, step in enumerate(steps):
         column = used.index(step.cpu)
-        if dull(step, access, cpu) and step is not steps[-1]:
+        if number in left_out:
             dots = step.task
             continue
         stack = tuple(name for name in step.stack if name not in _PRIMITIVE)
@@ -56,9 +67,9 @@ def columns(start: Start, steps: Sequence[Step], accesses: Sequence[Access], fou
         dots = None
         for depth in range(common, len(stack)):
             cell.append("  " * depth + f"{stack[depth]}()")
-        indent = "  " * len(stack)
         shown_stack[step.task] = stack
-        cell += _wrapped(indent, _text(step))
+        for depth, statement, comment in statements(step):
+            cell += _wrapped("  " * (len(stack) + depth), statement, comment)
         for text in cell:
             lines.append(_row(["" if i != column else text for i in range(len(used))]))
     lines += ["", f"=> {found}"]
@@ -78,11 +89,39 @@ def _pages(n: int) -> str:
     return f"{n} page" + ("" if n == 1 else "s")
 
 
+def _left_out(steps: Sequence[Step], accesses: Sequence[Access], cpu: int | None) -> set[int]:
+    """The steps that are folded: all that are dull but the last, which breaks the property."""
+    looked = list(enumerate(zip(steps, accesses, strict=True)))
+    folded = {n for n, (step, access) in looked if dull(step, access, cpu)}
+    if cpu is None:
+        folded |= _idle_drains(steps, accesses)
+    return folded - {len(steps) - 1}
+
+
+def _idle_drains(steps: Sequence[Step], accesses: Sequence[Access]) -> set[int]:
+    """Steps of drains that find empty lists, where the property speaks of no CPU: they had to run, and did nothing."""
+    idle: set[int] = set()
+    begun: dict[str, list[int]] = {}
+    for n, (step, access) in enumerate(zip(steps, accesses, strict=True)):
+        if step.tag == "work_begin":
+            begun[step.task] = []
+        if step.task not in begun:
+            continue
+        begun[step.task].append(n)
+        if any(c.name.startswith("pcp.") for c in access.writes):
+            del begun[step.task]
+        elif step.tag == "work_end":
+            idle |= set(begun.pop(step.task))
+    return idle
+
+
 def dull(step: Step, access: Access, cpu: int | None) -> bool:
     """Whether a step is bookkeeping that a reader can do without; ``cpu`` is the one that the property speaks of."""
-    if step.tag in _DULL or (step.tag == "irq_save" and not _of_interest(access, cpu)):
+    if step.tag in _DULL or (step.tag in ("irq_save", "irq_restore") and not _of_interest(access, cpu)):
         return True
-    looked_at = access.writes | (access.reads if step.returned else frozenset())
+    # waiting for a work item is a look at it, though nothing comes back
+    looks = step.returned or step.tag == "flush_work"
+    looked_at = access.writes | (access.reads if looks else frozenset())
     cells = {c for c in looked_at if c.name != "irqs_off"}
     if step.tag == "environment" and not any(step.returned):
         return True
@@ -102,20 +141,87 @@ def _cpu_of(cell: Cell) -> int | str:
     return cell.index[1] if cell.name.startswith("pcp.") else cell.index[0]
 
 
-def _text(step: Step) -> str:
+def statements(step: Step) -> Iterator[tuple[int, str, str]]:
+    """A step as lines of C: how much further in, the statement, and what is to be said of it."""
+    text, told = _in_c(step.text), comment(step)
     if step.tag in ("mark", "offline_pages_returned"):
-        return f"/* {step.text} */"
-    if not step.returned or step.tag in ("irq_save", "new_limits"):
-        return step.text
-    values = ", ".join(str(int(v)) if not isinstance(v, bool) else str(v).lower() for v in step.returned)
-    return f"{step.text}  /* {values} */"
+        yield 0, "", text
+    elif step.tag == "work_begin":
+        yield 0, "process_one_work()", f"the drain of CPU{text.rpartition(' ')[2]}"
+    elif step.tag == "work_end":
+        yield 0, "", "the drain is done"
+    elif step.tag == "lockdep":
+        yield 0, f"mutex_lock(&{text.partition(':')[0]})", "asked for"
+    elif text.startswith(_SECTION):
+        yield 0, "spin_lock(&zone->lock)", ""
+        if step.tag == "isolate" and not all(step.returned):
+            yield 1, "", told
+        else:
+            yield from _listed(1, text.removeprefix(_SECTION), told)
+        yield 0, "spin_unlock(&zone->lock)", ""
+    else:
+        yield from _listed(0, text, told)
 
 
-def _wrapped(indent: str, text: str) -> list[str]:
+def _in_c(text: str) -> str:
+    """An operation's text with migratetypes by name and numbers that agree with their nouns."""
+    named = re.sub(
+        r"(set_pageblock_migratetype\(block \d+), (\d+)\)",
+        lambda m: f"{m[1]}, MIGRATE_{MigrateType(int(m[2])).name})",
+        text,
+    )
+    return re.sub(r"\b1 pages\b", "1 page", named)
+
+
+def _listed(depth: int, text: str, told: str) -> Iterator[tuple[int, str, str]]:
+    """Statements that one operation performs together, each on its own line; the comment stands with the last."""
+    *first, last = re.split(r", (?![^()]*\))", text)
+    for statement in first:
+        yield depth, statement, ""
+    yield depth, last, told
+
+
+def comment(step: Step) -> str:
+    """The values that matter of an operation: what it returned, in the kernel's words where it has some."""
+    wrong = [(c.index[0], n) for c, n in step.written if c.name == "misplaced" and n]
+    if step.tag == "free_to_buddy" and wrong:
+        return "; ".join(f"{_pages(n)} of block {b} on another type's free list" for b, n in wrong)
+    if not step.returned or step.tag in _SILENT:
+        return ""
+    first = step.returned[0]
+    if step.tag == "prepare":
+        return f"MIGRATE_{MigrateType(int(first)).name}"
+    if step.tag == "take":
+        return f"of block {first}"
+    if step.tag == "detach":
+        return ", ".join(f"{n} of block {block}" for block, n in enumerate(step.returned) if n)
+    if step.tag == "refill":
+        return _pages(first)
+    if step.tag == "isolate":
+        return "" if first else "unmovable pages, or isolated by somebody else: -EBUSY"
+    if step.tag == "test_pages_isolated":
+        return "all free" if first else "not all free: -EBUSY"
+    if step.tag == "scan_movable_pages":
+        return f"a page of block {step.returned[1]}" if first else "none left"
+    if step.tag == "environment" and first and "signal" not in step.text and "!=" not in step.text:
+        return "fails"
+    return ", ".join(str(int(v)) if not isinstance(v, bool) else str(v).lower() for v in step.returned)
+
+
+def _wrapped(indent: str, statement: str, told: str) -> list[str]:
+    """A statement and its comment as lines of a column; a comment is not cut unless it is too long for a line."""
     width = max(WIDTH - 2, len(indent) + 20)
+    said = f"/* {told} */" if told else ""
+    if not statement or not said or len(indent) + len(statement) + len(said) + 2 <= width:
+        return _filled(indent, "  ".join(filter(None, [statement, said])), width)
+    return [*_filled(indent, statement, width), *_filled(indent + "    ", said, width)]
+
+
+def _filled(indent: str, text: str, width: int) -> list[str]:
     return textwrap.wrap(
-        text, width, initial_indent=indent, subsequent_indent=indent + "    ", break_long_words=False
-    ) or [indent]
+        text, width, initial_indent=indent, subsequent_indent=indent + "    ", break_long_words=False,
+        break_on_hyphens=False,
+    ) or [indent]  # fmt: skip
 
 
 def _row(cells: Sequence[str]) -> str:

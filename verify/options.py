@@ -158,6 +158,15 @@ def expected_of(
     return Result.VIOLATED if RACE.get(kernel.name) == prop.name and large_enough else None
 
 
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """How a command that finds counterexamples shows them."""
+    parser.add_argument("--full", action="store_true", help="columns of all steps, with none left out")
+    parser.add_argument(
+        "--trace", metavar="FILE", help="write the first counterexample, for `python -m verify.replay FILE`"
+    )
+    parser.add_argument("--html", metavar="FILE", help="write the first counterexample as one page for a browser")
+
+
 def writable(paths: Sequence[str | None]) -> None:
     """Refuse output files that cannot be written before any work is done; what they hold is kept until then."""
     for text in paths:
@@ -187,6 +196,6 @@ def listing() -> str:
 
 
 __all__ = [
-    "EXIT_CODES", "LARGEST", "RACE", "Parser", "add_kernel", "add_property", "add_scenario", "expected_of", "fail",
+    "EXIT_CODES", "LARGEST", "RACE", "Parser", "add_kernel", "add_output", "add_property", "add_scenario", "expected_of", "fail",
     "kernel_of", "listing", "positive_number", "positive_seconds", "properties_of", "scenario_of", "writable",
 ]  # fmt: skip

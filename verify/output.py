@@ -8,9 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from verify.html import render
+from verify.replay.show import as_columns
 from verify.report import as_json
 from verify.tracefile import from_verdicts, play, save
 from verify.verdict import Verdict
+
+
+def unfolded(verdict: Verdict) -> str:
+    """The columns of a verdict's counterexample with every step."""
+    return as_columns(play(from_verdicts(as_json([verdict], sys.argv[1:], interrupted=False))), full=True)
 
 
 def write_traces(verdicts: Sequence[Verdict], options: argparse.Namespace) -> None:

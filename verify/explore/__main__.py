@@ -17,10 +17,12 @@ from properties.property import Property
 from verify.explore.finite import Finite
 from verify.explore.search import Limits, room_mb
 from verify.explore.solve import COMPILERS, ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
+from verify.folding import columns_of
 from verify.options import (
     EXIT_CODES,
     Parser,
     add_kernel,
+    add_output,
     add_property,
     add_scenario,
     expected_of,
@@ -81,8 +83,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
     p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
-    p.add_argument("--trace", metavar="FILE", help="write the first counterexample, for `python -m verify.replay FILE`")
-    p.add_argument("--html", metavar="FILE", help="write the first counterexample as one page for a browser")
+    add_output(p)
     p.add_argument("--promela", metavar="FILE", help="write the model for SPIN, unreduced, and search nothing")
     p.add_argument("--quiet", action="store_true", help="print nothing but violations; the exit code tells the rest")
     p.add_argument("--list", action="store_true", help="list kernels, mutants and properties")
@@ -135,7 +136,7 @@ class Run:
         if not self.options.quiet or verdict.result is Result.VIOLATED:
             print(line(verdict), flush=True)
         if verdict.trace:
-            print("\n" + verdict.trace + "\n", flush=True)
+            print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)
 
     def _progress(self, text: str) -> None:
         if sys.stderr.isatty() and not self.options.quiet:

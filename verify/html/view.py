@@ -6,11 +6,12 @@ from typing import Any
 
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell, atoms
+from verify.columns import comment, statements
 from verify.html.relations import arrows, spans
 from verify.replay.show import moves
 from verify.tracefile import Film, Frame
 from verify.tracefile.picture import PLACES, Picture
-from verify.tracefile.words import GLOSSARY, cell_name, cell_value, dull, explain, values, worth_reading, worth_writing
+from verify.tracefile.words import GLOSSARY, cell_name, cell_value, dull, explain, worth_reading, worth_writing
 
 
 def view(film: Film) -> dict[str, Any]:
@@ -84,7 +85,8 @@ def _step(film: Film, frame: Frame, stray: set[int]) -> dict[str, Any]:
     last = film.violation is not None and frame.number == film.violation.step
     return {
         "n": frame.number, "cpu": step.cpu, "task": step.task, "calls": list(step.stack), "text": step.text,
-        "values": values(step), "tag": step.tag, "pc": frame.pc, "explain": explain(step),
+        "values": comment(step), "lines": [list(line) for line in statements(step)],
+        "tag": step.tag, "pc": frame.pc, "explain": explain(step),
         "minor": dull(step, frame.access, film) and not last and not strays,
         "reads": [
             [cell_name(c), cell_value(film, c, v), _writer(film, frame.number, c), _overwritten(film, frame.number, c)]

@@ -42,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("file", metavar="FILE", help="a trace, or the verdicts of an engine: then its first counterexample")
     p.add_argument("--step", action="store_true", help="go through it step by step")
-    p.add_argument("--full", action="store_true", help="list every step instead of the columns")
+    p.add_argument("--full", action="store_true", help="columns of all steps, with none left out")
+    p.add_argument("--list", action="store_true", help="list all steps with their numbers instead of the columns")
     p.add_argument("--schedule", action="store_true", help="print only the schedule, on one line")
     p.add_argument("--html", metavar="FILE", help="write the trace as one page for a browser")
     p.add_argument("--pytest", metavar="FILE.py", help="write a test that reproduces the violation")
@@ -79,7 +80,7 @@ def _replay(options: argparse.Namespace) -> Exit:
     elif options.step:
         interact(film, sys.stdin)
     else:
-        print(heading(film) + "\n\n" + (as_list(film) if options.full else as_columns(film)))
+        print(heading(film) + "\n\n" + (as_list(film) if options.list else as_columns(film, full=options.full)))
     code = Exit.OK if film.violation is None else Exit.VIOLATED
     if not options.schedule:
         print(f"\nexit {int(code)}: {outcome(film)}")

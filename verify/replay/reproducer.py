@@ -37,9 +37,9 @@ START = Start(
     limits={start.limits!r},  # high, batch
     block_types={start.block_types!r},
     lists={start.lists!r},  # (cpu, migratetype, block, pages)
-    cpu_of={dict(start.cpu_of)!r},
-    block_of={dict(start.block_of)!r},
-    type_of={dict(start.type_of)!r},
+    cpu_of={_dict(start.cpu_of)},
+    block_of={_dict(start.block_of)},
+    type_of={_dict(start.type_of)},
 )
 # each step is exactly one operation: the task, what it does, what was chosen for it, its CPU
 STEPS = [

@@ -5,18 +5,19 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from kernelmodel.machine import Step
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell
-from verify.columns import columns
+from verify.columns import columns, comment
 from verify.tracefile.film import Film, Frame
 from verify.tracefile.picture import PLACES, CpuPicture, Picture
-from verify.tracefile.words import cell_name, cell_value, explain, values, worth_reading, worth_writing
+from verify.tracefile.words import cell_name, cell_value, explain, worth_reading, worth_writing
 
 WIDTH = 100
 
 
-def as_columns(film: Film) -> str:
-    """The trace as a changelog shows a race, up to the violation if there is one."""
+def as_columns(film: Film, *, full: bool = False) -> str:
+    """The trace as a changelog shows a race, up to the violation if there is one; with ``full`` nothing is left out."""
     violation = film.violation
     end = len(film.steps) if violation is None else violation.step
     cpu = None if violation is None or violation.check is None else violation.check.cpu
@@ -26,16 +27,21 @@ def as_columns(film: Film) -> str:
     found = f"{film.prop.name} is not violated in these steps" if violation is None else violation.found
     if not end:
         return f"=> {found}: at the start already"
-    return columns(film.trace.start, film.steps[:end], accesses[:end], found, cpu)
+    return columns(film.trace.start, film.steps[:end], accesses[:end], found, cpu, full=full)
 
 
 def as_list(film: Film) -> str:
     """Every step, one line each, with the number that --step's `run` takes."""
-    width = max((len(s.task) for s in film.steps), default=4)
+    width = task_width(film)
     lines = [one_line(f, width) for f in film.frames[1:]]
     if film.violation:
         lines += ["", f"=> after step {film.violation.step}: {film.violation.found}"]
     return "\n".join(lines)
+
+
+def task_width(film: Film) -> int:
+    """How wide a column of task names has to be."""
+    return max((len(s.task) for s in film.steps), default=4)
 
 
 def one_line(frame: Frame, width: int = 0) -> str:
@@ -43,9 +49,16 @@ def one_line(frame: Frame, width: int = 0) -> str:
     step = frame.step
     if step is None:
         return "   0  the start"
-    calls = " > ".join(("..." if len(step.stack) > 2 else "", *step.stack[-2:], "")).removeprefix(" > ")
-    came = f"  /* {values(step)} */" if values(step) else ""
+    stack = _calls(step)
+    calls = " > ".join(("..." if len(stack) > 2 else "", *stack[-2:], "")).removeprefix(" > ")
+    came = f"  /* {comment(step)} */" if comment(step) else ""
     return f"{frame.number:4d}  CPU{step.cpu} {step.task:{width}}  {calls}{step.text}{came}"
+
+
+def _calls(step: Step) -> tuple[str, ...]:
+    """The calls around an operation, without one that is nothing but the operation."""
+    own = bool(step.stack) and step.text.startswith(f"{step.stack[-1]}(")
+    return step.stack[:-1] if own else step.stack
 
 
 def where(film: Film, frame: Frame) -> str:
@@ -55,9 +68,10 @@ def where(film: Film, frame: Frame) -> str:
         return f"at the start, before step 1 of {total}: nothing has happened yet"
     step = frame.step
     lines = [f"step {frame.number} of {total}: CPU{step.cpu}, {step.task}"]
-    lines += [f"{'  ' * (depth + 1)}{name}()" for depth, name in enumerate(step.stack)]
-    came = f"  /* {values(step)} */" if values(step) else ""
-    lines.append(f"{'  ' * (len(step.stack) + 1)}{step.text}{came}")
+    stack = _calls(step)
+    lines += [f"{'  ' * (depth + 1)}{name}()" for depth, name in enumerate(stack)]
+    came = f"  /* {comment(step)} */" if comment(step) else ""
+    lines.append(f"{'  ' * (len(stack) + 1)}{step.text}{came}")
     if meaning := explain(step):
         lines += textwrap.wrap(meaning, WIDTH - 2, initial_indent="  ", subsequent_indent="  ")
     for cell, value in worth_reading(frame):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TextIO
 
 from kernelmodel.errors import ModelError
-from verify.replay.show import as_list, one_line, where, zone
+from verify.replay.show import as_list, one_line, task_width, where, zone
 from verify.tracefile.film import Film
 from verify.tracefile.words import GLOSSARY
 
@@ -102,7 +102,7 @@ class Stepper:
         came_from, self.at = self.at, min(max(to, 0), self.end)
         skipped = range(came_from + 1, self.at)
         for number in skipped if len(skipped) <= 40 else ():
-            self.say(one_line(self.film.frames[number]))
+            self.say(one_line(self.film.frames[number], task_width(self.film)))
         self._where([])
 
     def _where(self, _: list[str]) -> None:

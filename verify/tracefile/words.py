@@ -66,15 +66,6 @@ def cell_name(cell: Cell) -> str:
     return _CELLS.get(cell.name, str(cell)).format(*cell.index)
 
 
-def values(step: Step) -> str:
-    """What came back, as text; empty if nothing that a reader would look for."""
-    if not step.returned or step.tag in ("irq_save", "new_limits"):
-        return ""
-    if step.tag == "prepare":
-        return f"MIGRATE_{MigrateType(int(step.returned[0])).name}"
-    return ", ".join(str(v).lower() if isinstance(v, bool) else str(v) for v in step.returned)
-
-
 def cell_value(film: Film, cell: Cell, value: int) -> str:
     """A cell's value as C would write it, with names for tasks and migratetypes."""
     if cell.name in ("irqs_off", "mutex", "pcp_disabled_by"):

@@ -72,7 +72,7 @@ function plan(trace, width, shown) {
 
 // Roughly how many characters a step's widest line wants.
 function lineLength(step) {
-  return Math.max(step.calls.length * 0.8 + step.text.length + step.values.length + 6, ...step.calls.map((c, d) => c.length + d + 3));
+  return Math.max(...step.lines.map(([more, statement, said]) => (step.calls.length + more) * 0.8 + statement.length + said.length + 6), ...step.calls.map((c, d) => c.length + d + 3));
 }
 
 // Draw everything that is not text; ys are the dots' heights and edges of each step's row.

@@ -19,18 +19,22 @@ const colour = (task) => colourOf.get(task) || "var(--worker)";
 
 const visible = (step) => every.checked || !step.minor;
 
-// Text in which "pcp->count" is not broken in two.
+// Text in which "pcp->count" is not broken in two; where a call has to be, it is behind the bracket.
 function unbroken(text) {
-  return text.split(/(\S*->\S*)/).map((part, i) => (i % 2 && part.length < 30 ? h("span", { class: "one" }, part) : part));
+  const behind = (part) => part.split(/(?<=\((?!\)))/).flatMap((piece, i) => (i ? [h("wbr"), piece] : [piece]));
+  return text.split(/([\w&[\]]*->[\w[\]]*)/).flatMap((part, i) => (i % 2 ? [h("span", { class: "one" }, part)] : behind(part)));
 }
 
-function operation(step) {
-  if (step.tag === "mark" || step.tag === "offline_pages_returned") return [h("span", { class: "mark" }, step.text)];
-  const made = unbroken(step.text);
-  if (step.values) made.push(h("span", { class: "val" }, "  ", h("b", {}, "→ " + step.values)));
-  if (step.tag === "irq_save") made.push(h("span", { class: "val" }, "  "), h("span", { class: "note open" }, "IRQs off"));
-  if (step.tag === "irq_restore") made.push(h("span", { class: "val" }, "  "), h("span", { class: "note open" }, "IRQs on"));
-  return made;
+// A step as lines of C, as the columns have it: statements that one operation performs together are one below the other.
+function operation(step, depth) {
+  return step.lines.map(([more, statement, said]) => {
+    const made = unbroken(statement);
+    if (!statement) made.push(h("span", { class: "mark" }, said));
+    else if (said) made.push(h("span", { class: "val" }, "  "), h("b", { class: "said" }, "→\u00a0" + said));
+    if (step.tag === "irq_save") made.push(h("span", { class: "val" }, "  "), h("span", { class: "note open" }, "IRQs off"));
+    if (step.tag === "irq_restore") made.push(h("span", { class: "val" }, "  "), h("span", { class: "note open" }, "IRQs on"));
+    return h("div", { class: "op", style: `--d:${depth + more}` }, ...made);
+  });
 }
 
 // Calls as a changelog has them: a line for each call that is entered, the operation below, indented.
@@ -57,7 +61,7 @@ function build() {
       while (common < had.length && common < calls.length && had[common] === calls[common]) common++;
       for (let d = common; d < calls.length; d++) cell.append(h("div", { class: "call", style: `--d:${d}` }, calls[d] + "()"));
       stacks.set(step.task, calls);
-      cell.append(h("div", { class: "op", style: `--d:${calls.length}` }, ...operation(step)));
+      cell.append(...operation(step, calls.length));
       for (const arrow of trace.arrows) {
         if (arrow.note && arrow[arrow.kind === "over" ? "to" : "from"] === step.n) cell.append(h("span", { class: "strays early", style: `--d:${calls.length}` }, arrow.note));
       }
@@ -65,7 +69,7 @@ function build() {
         const pages = step.strays.map(([p]) => p).join(", "), where = step.strays[0][1];
         cell.append(h("span", { class: "strays", style: `--d:${calls.length}` }, h("i", {}), `page${step.strays.length > 1 ? "s" : ""} ${pages} → ${where}`));
       }
-    } else cell.append(h("div", { class: "op" }, ...operation(step)));
+    } else cell.append(...operation(step, 0));
     const row = h("li", { class: "row" + (visible(step) ? "" : " minor"), id: "step-" + step.n, role: "option", "aria-selected": "false",
       "aria-label": `Step ${step.n}, CPU${step.cpu}, ${step.task}: ${step.text}${step.values ? ", " + step.values : ""}`, onclick: () => choose(step.n) },
       h("span", { class: "num" }, String(step.n)), cell);

@@ -38,7 +38,8 @@ function nowPanel(trace, number, colour) {
   box.replaceChildren(
     h("p", {}, h("b", { style: "color:" + colour(step.task) }, step.task), ` on CPU${step.cpu}`),
     h("p", { class: "crumbs" }, step.calls.map((c) => c + "()").join(" › ")),
-    h("h2", {}, step.text, step.values ? h("span", { class: "val" }, "  → ", h("b", {}, step.values)) : null),
+    h("h2", {}, ...step.lines.map(([depth, statement, said]) => h("span", { class: "line", style: `--d:${depth}` }, statement,
+      said ? h("span", { class: "val" }, statement ? "  → " : "", h("b", {}, said)) : null))),
     step.explain ? h("p", {}, step.explain) : "",
     number === trace.violatedAt ? h("p", { class: "broken" }, "⇒ " + trace.found) : "",
     facts,
