@@ -25,6 +25,7 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bmc_speed.py
+	$(BIN)/python benchmarks/explore_vs_spin.py
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "straypage needs Python 3.11 or later: set PYTHON=python3.11")'
