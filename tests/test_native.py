@@ -37,7 +37,7 @@ def transitions_of(name, finite, reduce):
 
 
 def found_by(how, transitions):
-    search = search_by(how, transitions, Limits(), 0)
+    search = search_by(how, 2, transitions, Limits(), 0)
     found = search.run(initial_rows(transitions.model, isinstance(transitions, Symmetric)))
     assert found.loop == {"auto": "C", "none": "NumPy"}[how]
     return (
@@ -76,7 +76,7 @@ def test_a_state_that_the_loop_loses_shows():
     level = Search(transitions, Limits(), 0)
     level.run(initial_rows(transitions.model, True))
     whole = level.found.states
-    search = NativeSearch(c.library(), transitions, Limits(), 0)
+    search = NativeSearch(c.library(), 1, transitions, Limits(), 0)
     last = max(level._seen.runs, key=len)[-1:]
     search._prints.add(last)
     found = search.run(initial_rows(transitions.model, True))

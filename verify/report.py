@@ -20,13 +20,18 @@ SAID = {
 }
 
 
+_CONFIRMED = {
+    True: "replayed on the concrete model", False: "NOT confirmed by the concrete model", None: "reached; no trace is shown",
+}  # fmt: skip
+
+
 def line(verdict: Verdict) -> str:
     """One property's verdict as one line."""
     notes = []
     if verdict.result is Result.HOLDS:
         notes.append(f"reachable: {'yes' if verdict.reachable else 'no'}")
     if verdict.result is Result.VIOLATED:
-        notes.append("replayed on the concrete model" if verdict.replayed else "NOT confirmed by the concrete model")
+        notes.append(_CONFIRMED[verdict.replayed])
     if verdict.reason:
         notes.append(verdict.reason)
     if verdict.expected is not None and verdict.result in (Result.HOLDS, Result.VIOLATED):

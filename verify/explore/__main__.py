@@ -68,7 +68,11 @@ def parser() -> argparse.ArgumentParser:
         "equal pages, tasks and CPUs are not told apart (default)",
     )  # fmt: skip
     p.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)"
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes, and threads of the compiled loop (default: one for each core)",
     )
     p.add_argument(
         "--compiler", choices=COMPILERS, default="auto",
@@ -96,6 +100,7 @@ class Run:
 
     options: argparse.Namespace
     explorer: Explorer
+    deadlock: bool
     verdicts: list[Verdict] = field(default_factory=list)
 
     def go(self, properties: Sequence[Property], first_only: bool) -> None:
@@ -118,7 +123,7 @@ class Run:
                 if not self.options.quiet:
                     print(f"  not checked: {', '.join([*others, NO_DEADLOCK])} (--property all checks them too)")
                 return
-        for verdict in self.explorer.decide(rest, deadlock=not self.options.property or "all" in self.options.property):
+        for verdict in self.explorer.decide(rest, self.deadlock):
             self._take(verdict)
 
     def _expected(self, prop: Property) -> Result | None:
@@ -182,7 +187,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
         finite = finite_of(options)
         kernel: type[KernelText] = kernel_of(options) or V5_11
-        properties, stop = properties_of(options)
+        asked = options.property or ["all"]
+        deadlock = "all" in asked or NO_DEADLOCK in asked
+        options.property = [p for p in asked if p != NO_DEADLOCK] if options.property else None
+        properties, stop = properties_of(options) if options.property != [] else ([], False)
         writable([options.json, options.trace, options.html, options.promela])
         if options.promela:
             from verify.explore.promela import write_promela
@@ -197,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     limits = Limits(deadline, options.memory_limit or room_mb())
     explorer = Explorer(kernel, finite, options.reduce, limits, options.jobs, compiler=options.compiler)
-    run = Run(options, explorer)
+    run = Run(options, explorer, deadlock)
     explorer.progress = run._progress if sys.stderr.isatty() else None
     interrupted = False
     try:

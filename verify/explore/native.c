@@ -114,17 +114,21 @@ static inline uint64_t place(uint64_t print, int64_t mask)
 	return (print * 0x9E3779B97F4A7C15u) >> __builtin_clzll((uint64_t)mask);
 }
 
+/* Whether the fingerprint was not in the set; several threads may insert at a time. */
 static inline int insert(struct set *set, uint64_t print)
 {
 	uint64_t at = place(print, set->mask);
 
-	while (set->cells[at]) {
-		if (set->cells[at] == print)
+	for (;;) {
+		uint64_t found = __atomic_load_n(&set->cells[at], __ATOMIC_RELAXED);
+
+		if (!found && __atomic_compare_exchange_n(&set->cells[at], &found, print, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return 1;
+		/* a failed exchange has told what another thread put there */
+		if (found == print)
 			return 0;
 		at = (at + 1) & (uint64_t)set->mask;
 	}
-	set->cells[at] = print;
-	return 1;
 }
 
 /* Put fingerprints into a set that has room for them; returns how many were new. */

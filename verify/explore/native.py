@@ -7,6 +7,7 @@ look into a hash set.  What follows a row is still computed in Python, once for 
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
@@ -153,7 +154,8 @@ class _Tables:
         self.column: Index = np.array([t.location for t in tasks], np.int64)
         self.structs = (TableC * len(self.of))()
         self.prepared: dict[int, _Prepared] = {}
-        self.late = np.zeros(len(self.of), bool)
+        #: for each check that is judged when states are written, the tables that may have violated it
+        self.late: dict[int, npt.NDArray[np.bool_]] = {}
         self._most_at: Index = np.zeros(len(places), np.int64)
         self._met = np.zeros(len(places), np.uint8)
         tables_at = np.diff(self.number)
@@ -179,7 +181,8 @@ class _Tables:
                 task, location, which = self.of[number]
                 prepared = _Prepared(self.loaded, self.transitions.tables(task, location)[which])
                 self.prepared[number] = prepared
-                self.late[number] = bool(prepared.table.late)
+                for check in prepared.table.late:
+                    self.late.setdefault(check, np.zeros(len(self.of), bool))[number] = True
                 prepared.refresh(self.structs[number])
         self._met |= here
 
@@ -193,12 +196,27 @@ class _Tables:
         return prepared.most
 
 
+class _Worker:
+    """What a thread works on: a block to expand, how far it is, a block for what it finds, what is missing for it."""
+
+    def __init__(self) -> None:
+        self.block: _Block | None = None
+        self.out: _Block | None = None
+        self.tally = TallyC()
+        self.missing = np.empty(0, MISSING)
+        self.most = 0
+
+    def take(self, block: _Block) -> None:
+        block.open()
+        self.block, self.tally = block, TallyC()
+
+
 class NativeSearch(Search):
     """A search whose inner loop is compiled."""
 
     loop = "C"
 
-    def __init__(self, loaded: ctypes.CDLL, *arguments: Any) -> None:
+    def __init__(self, loaded: ctypes.CDLL, threads: int, *arguments: Any) -> None:
         """``arguments`` are those of :class:`Search`."""
         super().__init__(*arguments)
         self._loaded = loaded
@@ -207,7 +225,7 @@ class NativeSearch(Search):
         self._blocks: list[_Block] = []
         self._next: list[_Block] = []
         self._free: list[_Block] = []
-        self._out: _Block | None = None
+        self._workers = [_Worker() for _ in range(max(1, threads))]
 
     def begin(self, level: Level, prints: Hashes) -> None:
         """Take the initial states, with their fingerprints, for the first level."""
@@ -224,14 +242,43 @@ class NativeSearch(Search):
 
     def advance(self) -> None:
         """Go on to the next level."""
-        while self._blocks:
-            block = self._blocks.pop()
-            self._expand(block)
+        while True:
+            busy = [w for w in self._workers if self._busy(w)]
+            if not busy:
+                break
+            self.found.stopped = self.limits.exceeded()
+            if self.found.stopped:
+                return
+            self._make_room(busy)
+            others = [threading.Thread(target=self._expand, args=(w,)) for w in busy[1:]]
+            for thread in others:
+                thread.start()
+            self._expand(busy[0])
+            for thread in others:
+                thread.join()
+            for worker in busy:
+                if worker.tally.missing:
+                    self._expand_missing(worker)
+        for worker in self._workers:
+            self._finish(worker)
+        self._blocks, self._next = self._next, []
+
+    def _busy(self, worker: _Worker) -> bool:
+        """Whether a worker has a block with states to expand, which it is given if there is one."""
+        block = worker.block
+        if block is not None and worker.tally.next == block.states:
+            self.found.transitions += worker.tally.transitions
+            self.found.violated |= worker.tally.violated
+            self._deadlocks(block.as_level(), block.alive.astype(bool))
             if block.room == _ROOM:
                 # memory that is touched for the first time costs more than what is done with it
                 self._free.append(block)
-        self._finish()
-        self._blocks, self._next = self._next, []
+            block = worker.block = None
+        if block is None and self._blocks:
+            block = self._blocks.pop()
+            worker.take(block)
+            self._tables.meet(block)
+        return block is not None
 
     def _new_block(self, room: int) -> _Block:
         if room == _ROOM and self._free:
@@ -240,68 +287,81 @@ class NativeSearch(Search):
             return block
         return _Block(room, self.model.width, self.transitions.classes)
 
-    def _with_room(self, most: int, room: int) -> _Block:
-        """A block for new states that has room for ``most``, and for ``room`` if it is a new one."""
-        if self._out is None or self._out.room - self._out.states < most:
-            self._finish()
-            self._out = self._new_block(max(most, min(room, _ROOM)))
-        self._prints.make_room(self.found.states + self._out.states, self._out.room - self._out.states)
-        return self._out
+    def _make_room(self, busy: list[_Worker]) -> None:
+        """Have the workers, and the set, room for what they may find."""
+        most = self._tables.most()
+        for worker in busy:
+            assert worker.block is not None
+            # a block that is all but full would be filled state by state
+            self._with_room(worker, max(most, _ROOM >> 4), most * (worker.block.states - worker.tally.next))
+            if len(worker.missing) < _MISSING + most:
+                worker.missing = np.empty(_MISSING + 2 * most, MISSING)
+            worker.most = most
+        self._make_room_in_set()
 
-    def _expand(self, block: _Block) -> None:
-        block.open()
-        self._tables.meet(block)
-        tally = TallyC()
-        missing = np.empty(_MISSING + self._tables.most(), MISSING)
-        while tally.next < block.states:
-            most = self._tables.most()
-            out = self._with_room(most, most * (block.states - tally.next))
-            tally.missing = 0
-            self._loaded.expand(
-                *map(ctypes.byref, (self._tables.program, self._prints.struct, block.struct, out.struct)), out.room, most,
-                at(missing), len(missing), ctypes.byref(tally),
-            )  # fmt: skip
-            if tally.missing:
-                self._expand_missing(block, missing[: tally.missing], tally)
-        self.found.transitions += tally.transitions
-        self.found.violated |= tally.violated
-        self._deadlocks(block.as_level(), block.alive.astype(bool))
+    def _with_room(self, worker: _Worker, most: int, room: int) -> None:
+        """A worker's block for new states has room for ``most``, and for ``room`` if it is a new one."""
+        if worker.out is None or worker.out.room - worker.out.states < most:
+            self._finish(worker)
+            worker.out = self._new_block(max(most, min(room, _ROOM)))
 
-    def _expand_missing(self, block: _Block, missing: npt.NDArray[np.void], tally: ctypes.Structure) -> None:
+    def _make_room_in_set(self) -> None:
+        blocks = [w.out for w in self._workers if w.out is not None]
+        self._prints.make_room(
+            self.found.states + sum(b.states for b in blocks), sum(b.room - b.states for b in blocks)
+        )
+
+    def _expand(self, worker: _Worker) -> None:
+        """In a thread of its own: nothing of Python is changed but what belongs to the worker."""
+        assert worker.block is not None and worker.out is not None
+        worker.tally.missing = 0
+        self._loaded.expand(
+            *map(ctypes.byref, (self._tables.program, self._prints.struct, worker.block.struct, worker.out.struct)),
+            worker.out.room, worker.most, at(worker.missing), len(worker.missing), ctypes.byref(worker.tally),
+        )  # fmt: skip
+
+    def _expand_missing(self, worker: _Worker) -> None:
+        missing = worker.missing[: worker.tally.missing]
         missing = missing[np.argsort(missing["table"], kind="stable")]
         numbers, first = np.unique(missing["table"], return_index=True)
+        assert worker.block is not None
         room = 0
         for number, part in zip(numbers.tolist(), np.split(missing, first[1:]), strict=True):
             _, one_of_each = np.unique(part["hash"], return_index=True)
-            room += len(part) * self._tables.learn(number, block, part["state"][one_of_each])
-        out = self._with_room(room, _ROOM)
+            room += len(part) * self._tables.learn(number, worker.block, part["state"][one_of_each])
+        self._with_room(worker, room, _ROOM)
+        self._make_room_in_set()
+        assert worker.out is not None
         self._loaded.expand_missing(
-            *map(ctypes.byref, (self._tables.program, self._prints.struct, block.struct, out.struct)), at(missing),
-            len(missing), ctypes.byref(tally),
+            *map(ctypes.byref, (self._tables.program, self._prints.struct, worker.block.struct, worker.out.struct)),
+            at(missing), len(missing), ctypes.byref(worker.tally),
         )  # fmt: skip
 
-    def _finish(self) -> None:
+    def _finish(self, worker: _Worker) -> None:
         """Judge new states and keep them for the next level."""
-        block, self._out = self._out, None
+        block, worker.out = worker.out, None
         if block is None or not block.states:
             return
         self.found.states += block.states
         self._next.append(block)
         tables = block.table[: block.states]
-        late = self._tables.late[tables]
-        if late.any():
-            for number in np.unique(tables[late]).tolist():
-                rows = block.rows[: block.states][tables == number].T
-                for check in self._tables.prepared[number].table.late:
-                    self._judge(rows, check)
+        for check, of_table in self._tables.late.items():
+            late = of_table[tables]
+            if late.any():
+                self._judge(block.rows[: block.states][late].T, check)
         self._look_for_premises(block.as_level().rows)
 
 
 def search_by(
-    compiler: str, transitions: Transitions, limits: Limits, wanted: int, progress: Callable[[str], None] | None = None
+    compiler: str,
+    threads: int,
+    transitions: Transitions,
+    limits: Limits,
+    wanted: int,
+    progress: Callable[[str], None] | None = None,
 ) -> Search:
-    """A search whose inner loop is compiled if there is a compiler and ``compiler`` is not "none"."""
+    """A search whose inner loop is compiled, and run by ``threads``, if ``compiler`` is not "none" and there is one."""
     loaded = c.library() if compiler != "none" and transitions.classes <= MOST_CLASSES else None
     if loaded is None:
         return Search(transitions, limits, wanted, progress)
-    return NativeSearch(loaded, transitions, limits, wanted, progress)
+    return NativeSearch(loaded, threads, transitions, limits, wanted, progress)

@@ -145,6 +145,8 @@ class Search:
                     break
                 self._report(began)
                 self.advance()
+                if self.found.stopped:
+                    break
         except MemoryError:
             self.found.stopped = "out of memory"
         self.found.seconds = time.monotonic() - began
@@ -190,6 +192,9 @@ class Search:
         found: list[Level] = []
         alive = np.zeros(level.states, bool)
         for table, index in self._may_act(rows):
+            self.found.stopped = self.limits.exceeded()
+            if self.found.stopped:
+                return level
             parents, outcomes = table.successors(rows, self.transitions.chosen(rows, hashes, table, index))
             if not len(parents):
                 continue

@@ -74,7 +74,7 @@ class Explorer:
             return [list(properties)]
         apart = [p for p in properties if p.name in _APART]
         rest = [p for p in properties if p.name not in _APART]
-        return [g for g in (apart, rest) if g]
+        return [g for g in (apart, rest) if g] or [[]]
 
     def search(self, properties: Sequence[Property], wanted: Sequence[str] = (), finite: Finite | None = None) -> Group:
         """One search over all states; it stops early when one of ``wanted`` is violated."""
@@ -96,7 +96,7 @@ class Explorer:
         if assumed and self.reduce != "none":
             # nothing else that this search says counts once the cell is not 0
             bits |= 0 if _WATCHED in wanted else 1 << names.index(_WATCHED)
-        search = search_by(self.compiler, transitions, self.limits, bits, self.progress)
+        search = search_by(self.compiler, self.jobs, transitions, self.limits, bits, self.progress)
         found = search.run(initial_rows(transitions.model, self.reduce == "full"))
         broken = bool(assumed) and bool(found.violated >> names.index(_WATCHED) & 1)
         return Group(names, found, how, broken, peak_mb())
@@ -150,7 +150,7 @@ class Explorer:
         """The verdict on each property, and on deadlocks, from complete searches."""
         applicable = [p for p in properties if self.why_not(p) == ""]
         began = time.monotonic()
-        groups = self.search_all(applicable) if applicable else []
+        groups = self.search_all(applicable) if applicable or deadlock else []
         found = []
         for prop in properties:
             reason = self.why_not(prop)
@@ -239,7 +239,8 @@ class Explorer:
         verdict = self._verdict(prop.name, Result.VIOLATED, group, reachable=True)
         return replace(
             verdict,
-            reason=f"{len(path.moves)} steps, {path.switches} context switches{words}",
+            reason=f"{count(len(path.moves), 'step')}, {path.switches} context "
+            f"switch{'' if path.switches == 1 else 'es'}{words}",
             found=trace.found, trace=trace.text, schedule=trace.schedule, replayed=trace.replayed,
             statistics={**verdict.statistics, **statistics}, scenario=asdict(finite.scenario),
         )  # fmt: skip
