@@ -14,6 +14,9 @@ test: lint
 deep: lint
 	STRAYPAGE_PROFILE=deep $(BIN)/python -m pytest
 	$(BIN)/python -m verify.bmc --rounds 2 --offlines 2 --timeout 3600
+	$(BIN)/python -m verify.explore --cpus 4 --pages 4 --frees 3 --allocs 2
+	$(BIN)/python -m verify.prove --terminates
+	$(BIN)/python -m verify.mutants
 
 contracts: $(VENV)/ready
 	$(BIN)/python -m verify.contracts
@@ -25,7 +28,7 @@ lint: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/bmc_speed.py
-	$(BIN)/python benchmarks/explore_vs_spin.py
+	$(BIN)/python benchmarks/explore_vs_spin.py --mutants
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "straypage needs Python 3.11 or later: set PYTHON=python3.11")'

@@ -14,7 +14,7 @@ from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
 from properties.property import Property
-from verify.explore.finite import Finite
+from verify.explore.finite import DEFAULT, Finite
 from verify.explore.search import Limits, room_mb
 from verify.explore.solve import COMPILERS, ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
 from verify.folding import columns_of
@@ -38,10 +38,6 @@ from verify.options import (
 from verify.report import SAID, as_json, heading, line, write_json
 from verify.verdict import Exit, Result, Verdict, worst
 
-_DEFAULT = Finite(
-    scenario_of(argparse.Namespace(cpus=2, frees=1, allocs=1, updates=1, offlines=1, rounds=1, spread=False)), 3
-)
-
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -53,13 +49,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_kernel(p)
-    add_scenario(p, _DEFAULT.scenario, rounds=False)
+    add_scenario(p, DEFAULT.scenario, rounds=False)
     p.add_argument("--pages", type=int, metavar="N", help="pages in all (default: one for each free and two more)")
     p.add_argument(
-        "--high", type=int, default=_DEFAULT.high, metavar="N", help="pcp->high at the start (default %(default)s)"
+        "--high", type=int, default=DEFAULT.high, metavar="N", help="pcp->high at the start (default %(default)s)"
     )
     p.add_argument(
-        "--batch", type=int, default=_DEFAULT.batch, metavar="N", help="pcp->batch at the start (default %(default)s)"
+        "--batch", type=int, default=DEFAULT.batch, metavar="N", help="pcp->batch at the start (default %(default)s)"
     )
     add_property(p)
     p.add_argument(

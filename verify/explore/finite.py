@@ -92,3 +92,7 @@ def tasks_in_words(s: Scenario) -> str:
 
 #: the migratetype that every alloc asks for
 ALLOC_TYPE = int(MigrateType.MOVABLE)
+
+
+#: what a search of verify.explore covers if nothing else is asked for
+DEFAULT = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=1, offlines=1, rounds=1, spread=False), 3)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import z3
 
+from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
 from properties.lemmas import LEMMAS
 from properties.property import Property
@@ -112,11 +113,28 @@ def _differs() -> str:
 
 
 def find_trace(kernel: type[KernelText], prop: Property, deadline: float | None = None) -> Verdict:
-    """A real trace that breaks the property, if a bounded search has one."""
+    """A real trace that breaks the property: a shortest one of verify.explore, or else what verify.bmc has.
+
+    Without a trace the verdict's bound tells where both have looked.
+    """
     # a proof that succeeds needs no search, and its import takes a while
     from verify.bmc.solve import Engine
+    from verify.explore.finite import DEFAULT
+    from verify.explore.search import Limits, room_mb
+    from verify.explore.solve import Explorer
 
-    return Engine(kernel, Scenario(), deadline).decide(prop)
+    explorer = Explorer(kernel, DEFAULT, limits=Limits(deadline, room_mb()), jobs=os.cpu_count() or 1)
+    try:
+        explored = explorer.demonstrate(prop) or explorer.decide([prop], deadlock=False)[0]
+    except ModelError:
+        # not every text can be folded into a control graph
+        explored = None
+    if explored is not None and explored.result is Result.VIOLATED:
+        return explored
+    bounded = Engine(kernel, Scenario(), deadline).decide(prop)
+    if explored is None or explored.result is Result.UNDECIDED:
+        return bounded
+    return replace(bounded, bound=f"{explored.bound}; nor within {bounded.bound}")
 
 
 def inapplicable(kernel: type[KernelText], prop: Property) -> Verdict | None:
