@@ -118,7 +118,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What issue 3 asks for, what was measured, and whether it is enough; ``met`` is None if it was not measured."""
+    """What is asked for, what was measured, and whether it is enough; ``met`` is None if it was not measured."""
 
     what: str
     wanted: str
@@ -470,7 +470,7 @@ def say(text: str) -> None:
 
 
 def goals(rows: Sequence[Row], mutants: Sequence[Row], limit: float, mutants_on: str = "x") -> list[Goal]:
-    """Each goal of issue 3, for each way in which explore was run."""
+    """Each goal, for each way in which explore was run."""
     at = {(r.config, r.tool): r for r in rows}
     suffixes = [s for s in ("", WITHOUT) if any(r.tool == ALL + s for r in rows)] or [""]
     found = []
@@ -516,7 +516,7 @@ def _spin_does_not_finish(tool: str, row: Row | None, limit: float) -> Goal:
         return Goal(what, wanted, "-", None)
     if row.finished:
         return Goal(what, wanted, f"finished in {row.seconds:.0f} s", (row.seconds or 0) > X_SPIN_SECONDS)
-    if row.outcome != UNFINISHED or limit < X_SPIN_SECONDS:
+    if row.outcome != UNFINISHED or max(limit, row.seconds or 0) < X_SPIN_SECONDS:
         return Goal(what, wanted, f"{row.outcome} after {row.seconds:.0f} s", None)
     return Goal(what, wanted, f"not finished after {row.seconds:.0f} s", True)
 
