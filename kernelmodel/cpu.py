@@ -48,3 +48,8 @@ class CpuHotplug(MemoryHotplug):
             info={"cpu": cpu},
         )
         yield from self.cpus_write_unlock()
+
+    def cpu_down_and_up(self, cpu: int) -> Routine:
+        """drivers/base/cpu.c: online_store(): somebody writes 0, then 1 to /sys/devices/system/cpu/cpuN/online."""
+        yield from self.cpu_down(cpu)
+        yield from self.cpu_up(cpu)

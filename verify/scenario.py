@@ -37,7 +37,7 @@ class Scenario:
 
     ``rounds`` bounds the loop of offline_pages().  With ``spread`` the i-th free and the i-th alloc run on CPU
     i mod cpus, else each may be on any CPU.  Pageblock 0 stands for all memory that is not offlined; each offliner has
-    a block of its own.
+    a range of ``blocks`` pageblocks of its own.  Each of ``hotplugs`` takes the last CPU down and brings it up again.
     """
 
     cpus: int = 3
@@ -47,17 +47,24 @@ class Scenario:
     offlines: int = 1
     rounds: int = 1
     spread: bool = False
+    hotplugs: int = 0
+    blocks: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("cpus", 1), ("frees", 0), ("allocs", 0), ("updates", 0), ("offlines", 0), ("rounds", 1)):
+        least_of = {
+            "cpus": 1, "frees": 0, "allocs": 0, "updates": 0, "offlines": 0, "rounds": 1, "hotplugs": 0, "blocks": 1,
+        }  # fmt: skip
+        for name, least in least_of.items():
             n = getattr(self, name)
             if not least <= n <= LARGEST:
                 raise ModelError(f"--{name} {n} is out of range: give {least} to {LARGEST}")
+        if self.hotplugs and self.cpus < 2:
+            raise ModelError(f"--hotplugs {self.hotplugs} needs another CPU: the last one online stays; give --cpus 2")
 
     @property
     def config(self) -> Config:
         """The abstract machine."""
-        return Config(nr_cpus=self.cpus, block_types=(MigrateType.MOVABLE,) * (1 + self.offlines))
+        return Config(nr_cpus=self.cpus, block_types=(MigrateType.MOVABLE,) * (1 + self.offlines * self.blocks))
 
     def bound(self) -> str:
         """The bound in words."""
@@ -65,6 +72,12 @@ class Scenario:
             _count(self.frees, "free"), _count(self.allocs, "alloc"), _count(self.offlines, "offline_pages()"),
             _count(self.updates, "zone_pcp_update()"),
         ]  # fmt: skip
+        if self.blocks > 1:
+            tasks[2] += f" of {self.blocks} pageblocks"
+        if self.hotplugs:
+            tasks.append(
+                f"CPU {self.cpus - 1} goes down and comes up" + (f" {self.hotplugs} times" if self.hotplugs > 1 else "")
+            )
         where = "the i-th free and alloc on CPU i" if self.spread else "each free and alloc on any CPU"
         rounds = f"{_count(self.rounds, 'round')} of offline_pages()'s loop, with no migration of its own"
         return (
@@ -81,7 +94,7 @@ class Scenario:
         return self.rounds
 
     def tasks(self) -> list[TaskSpec]:
-        """The tasks, numbered as a machine numbers them: workers, offliners, updates, frees, allocs."""
+        """The tasks, numbered as a machine numbers them: workers, offliners, updates, hotplug, frees, allocs."""
         zone = Zone(0)
         specs: list[TaskSpec] = []
 
@@ -91,14 +104,16 @@ class Scenario:
         for c in range(self.cpus):
             add(f"kworker/{c}", "worker", _worker(c), c)
         for i in range(self.offlines):
-            add(f"offline{i}", "offline", _offline(i + 1))
+            add(f"offline{i}", "offline", _offline(PageRange(1 + i * self.blocks, (i + 1) * self.blocks)))
         for i in range(self.updates):
             add(f"update{i}", "update", lambda k: k.zone_pcp_update(zone))
+        for i in range(self.hotplugs):
+            add(f"hotplug{i}", "hotplug", lambda k: k.cpu_down_and_up(self.cpus - 1))
         for i in range(self.frees):
             block = reg(f"free{i}.block")
             add(
                 f"free{i}", "free", _free(Page(-1, block, zone)),
-                i % self.cpus if self.spread else None, (f"free{i}.block", 0, self.offlines),
+                i % self.cpus if self.spread else None, (f"free{i}.block", 0, self.offlines * self.blocks),
             )  # fmt: skip
         for i in range(self.allocs):
             kind = reg(f"alloc{i}.migratetype")
@@ -113,8 +128,8 @@ def _worker(cpu: int) -> Callable[[Any], Routine]:
     return lambda kernel: kernel.drain_worker(cpu)
 
 
-def _offline(block: int) -> Callable[[Any], Routine]:
-    return lambda kernel: kernel.offline_pages(PageRange(block, block))
+def _offline(page_range: PageRange) -> Callable[[Any], Routine]:
+    return lambda kernel: kernel.offline_pages(page_range)
 
 
 def _free(page: Page) -> Callable[[Any], Routine]:

@@ -51,7 +51,7 @@ class Finite:
 
         ``symmetric``: those that differ in the order of equal pages only are given once.
         """
-        blocks = range(1 + self.scenario.offlines)
+        blocks = range(self.scenario.config.nr_blocks)
         choose = itertools.combinations_with_replacement if symmetric else None
         frees, rest = self.scenario.frees, self.pages - self.scenario.frees
         held = choose(blocks, frees) if choose else itertools.product(blocks, repeat=frees)

@@ -191,8 +191,8 @@ def _after(step: Step, facts: Facts, setting: Setting, steps: Mapping[int, Step]
     for conditions, target in step.edges:
         tracked = {*setting.protected, *setting.constant}
         returned = [
-            (f"{step.kind.name}/{(step.uid - 1) % 1000}.{i}", facts.value(t) if cells([t]) <= tracked else None)
-            for i, t in enumerate(op.returns)
+            (name, facts.value(t) if cells([t]) <= tracked else None)
+            for name, t in zip(step.returned, op.returns, strict=True)
         ]
         written = [(c, facts.value(t)) for c, t in op.updates if c in setting.protected]
         ghosts = [(g, facts.value(t)) for g, becomes in setting.ghosts.items() if (t := becomes(step)) is not None]

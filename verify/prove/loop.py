@@ -60,7 +60,7 @@ class Loop:
                 t, cell, lambda n: variable(n, sorts.get(n, "int")), lambda c: variable(str(c.args[0]), c.sort)
             )
 
-        own = {f"{step.kind.name}/{(step.uid - 1) % 1000}.{i}": term(t) for i, t in enumerate(op.returns)}
+        own = {name: term(t) for name, t in zip(step.returned, op.returns, strict=True)}
         solver = z3.Solver()
         solver.add(term(op.guard), term(op.where))
         for c in conditions:

@@ -42,10 +42,6 @@ class Parts:
         self.ghosts = {g.name: g for g in GHOSTS}
         self._parts(judged)
 
-    def prefix(self, uid: int) -> str:
-        """What the names of the registers of a step begin with."""
-        return f"{self.program.steps[uid].kind.name}/{(uid - 1) % 1000}"
-
     @property
     def private(self) -> list[Cell]:
         """Cells that only sections of the CPU read and write: the lists and their count."""

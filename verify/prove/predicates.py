@@ -75,7 +75,7 @@ class Predicates:
             # it hangs here: it does not end
             return z3.BoolVal(False)
         new_private = {**private, **{str(c): expr(t) for c, t in op.updates if str(c) in private}}
-        returned = {f"{step.kind.name}/{(uid - 1) % 1000}.{i}": expr(t) for i, t in enumerate(op.returns)}
+        returned = {name: expr(t) for name, t in zip(step.returned, op.returns, strict=True)}
         new_regs = {**regs, **returned}
         needs = [expr(op.guard), expr(op.where)]
         ways = []
@@ -160,8 +160,7 @@ class Predicates:
         if step.op.tag == "irq_save" and all(t in self.draining for _, t in step.edges):
             return z3.BoolVal(True)
         returned = {}
-        for i, t in enumerate(step.op.returns):
-            name = f"{step.kind.name}/{(uid - 1) % 1000}.{i}"
+        for name, t in zip(step.returned, step.op.returns, strict=True):
             private = any(c in self.system.private or c.name in CLOSED for c in (a.args[0] for a in atoms(t, "cell")))
             returned[name] = variable(f"w{uid}.any.{name}", t.sort) if private else self._plain(t, regs)
         new = {**regs, **returned}

@@ -8,6 +8,7 @@ carry, as the states of the proof for one CPU that stand for it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from verify.prove.obligations import constants
 from verify.prove.parts import followed_cells
 from verify.prove.population import ZONE, Kind, Size, Text
 from verify.prove.predicates import Predicates
-from verify.prove.roles import OVER, Part, Step
+from verify.prove.roles import OVER, Part, Step, uid_of
 from verify.prove.system import NOBODY, System, disj
 from verify.smt import Expr
 
@@ -167,7 +168,7 @@ class Reached:
 
     @staticmethod
     def _uid(number: int, task: TaskModel, location: int, which: int = 0) -> int:
-        return 1000 * number + 1 + task.graph.locations[location][which]
+        return uid_of(number, task.graph.locations[location][which])
 
     def _ghosts(self, number: int, task: TaskModel, uid: int, target: int, state: State) -> tuple[bool, ...]:
         """The ghosts after a step: what ``Ghost.becomes`` says of the holder's, evaluated on the state before it."""
@@ -223,8 +224,9 @@ class Reached:
             if step.uid in system.section.inside:
                 values["section.id"] = task.number
                 places.append(("section.at", self._places(system.section, step, values)))
-        for chosen in _combinations(places):
-            all_values = values | chosen
+        parts, options = [name for name, _ in places], [found for _, found in places]
+        for chosen in itertools.product(*options):
+            all_values = values | dict(zip(parts, chosen, strict=True))
             yield tuple([all_values.get(name) for name in self.names])
 
     def _places(self, part: Part, step: Step, values: Mapping[str, int]) -> list[int]:
@@ -297,16 +299,6 @@ def _cube(variables: Iterable[Expr], row: Iterable[int | None]) -> Expr:
 
 def _number(value: Expr) -> int:
     return int(z3.is_true(value)) if z3.is_bool(value) else int(value.as_long())
-
-
-def _combinations(places: list[tuple[str, list[int]]]) -> Iterator[dict[str, int]]:
-    if not places:
-        yield {}
-        return
-    (name, options), rest = places[0], places[1:]
-    for other in _combinations(rest):
-        for at in options:
-            yield {name: at, **other}
 
 
 def _no_cell(cell: Cell) -> int:

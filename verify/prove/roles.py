@@ -33,6 +33,7 @@ class Step:
     """An operation of a task that plays a part: its registers carry the name of the kind of task."""
 
     uid: int
+    node: int
     kind: Kind
     op: Op
     stack: tuple[str, ...]
@@ -43,10 +44,25 @@ class Step:
     text: str = ""
 
     @property
+    def prefix(self) -> str:
+        """What the names of its registers begin with."""
+        return f"{self.kind.name}/{self.node}"
+
+    @property
+    def returned(self) -> list[str]:
+        """The registers that hold what the operation returned."""
+        return [f"{self.prefix}.{i}" for i in range(len(self.op.returns))]
+
+    @property
     def name(self) -> str:
         """Kind of task and call stack, for people."""
         calls = " > ".join(f"{s}()" for s in self.stack)
         return ": ".join(part for part in (self.kind.name, calls, self.text) if part)
+
+
+def uid_of(number: int, node: int) -> int:
+    """The number of a step: the ``node``-th of the ``number``-th text."""
+    return 1000 * number + 1 + node
 
 
 def hangs(op: Op) -> bool:
@@ -66,7 +82,6 @@ class Program:
             self._add(number, text)
 
     def _add(self, number: int, text: Text) -> None:
-        base = 1000 * number + 1
         names = _Names(text.kind.name)
         self.inputs |= {f"{text.kind.name}/{n}": r for n, r in text.kind.inputs.items()}
 
@@ -76,7 +91,7 @@ class Program:
             nodes = text.graph.locations[location]
             if len(nodes) != 1:
                 raise ProjectionError(f"{text.kind.name}: a step that may be on several CPUs")
-            return base + nodes[0]
+            return uid_of(number, nodes[0])
 
         def renamed(edges: Iterable[tuple[tuple[Term, ...], int]]) -> Edges:
             return [(tuple(substitute(c, names) for c in conditions), target(t)) for conditions, t in edges]
@@ -84,11 +99,10 @@ class Program:
         locks = locksets(text)
         for node in text.graph.kept:
             op = _renamed(node.op, names)
-            step = Step(base + node.number, text.kind, op, node.stack, locks.get(node.number, frozenset()),
-                        node.irqs_off, renamed(node.edges))  # fmt: skip
+            step = Step(uid_of(number, node.number), node.number, text.kind, op, node.stack,
+                        locks.get(node.number, frozenset()), node.irqs_off, renamed(node.edges))  # fmt: skip
             self.steps[step.uid] = step
-            for i, t in enumerate(op.returns):
-                self.defined_by[f"{text.kind.name}/{node.number}.{i}"] = (step, t)
+            self.defined_by |= {name: (step, t) for name, t in zip(step.returned, op.returns, strict=True)}
         self.entries += [t for _, t in renamed(text.graph.entry)]
         for step in self.steps.values():
             step.text = step.text or self._shown(step)
@@ -208,9 +222,7 @@ class Part:
                 op = mine[u].op
                 needed |= registers([t for c, t in op.updates if c in self.followed])
                 needed |= registers([op.guard, op.where, *op.returns])
-            defines = {
-                f"{s.kind.name}/{(u - 1) % 1000}.{i}": u for u, s in mine.items() for i in range(len(s.op.returns))
-            }
+            defines = {name: u for u, s in mine.items() for name in s.returned}
             for s in self.inside.values():
                 for conditions, _ in s.edges:
                     for c in conditions:

@@ -205,7 +205,7 @@ class System(Parts):
         changes: dict[str, Expr] = {str(c): tr(t) for c, t in step.op.updates if c in self.followed}
         changes["section.id"] = me
         inside = self.section.reachable(t for _, t in edges)
-        defined = {f"{s.kind.name}/{(u - 1) % 1000}.{i}" for u, s in inside.items() for i in range(len(s.op.returns))}
+        defined = {name for s in inside.values() for name in s.returned}
         for s in inside.values():
             terms = [*self._terms(s.op), *(c for cs, _ in s.edges for c in cs)]
             for name in registers(terms):
@@ -243,8 +243,7 @@ class System(Parts):
         opener = Opener(f"w{step.uid}" if part in (SECTION, WORKER) else f"t{step.uid}")
         tr = self.expressions(opener, me, self.variables)
         changes = {str(c): tr(t) for c, t in step.op.updates if c in self.followed}
-        for i, t in enumerate(step.op.returns):
-            name = f"{step.kind.name}/{(step.uid - 1) % 1000}.{i}"
+        for name, t in zip(step.returned, step.op.returns, strict=True):
             if name in self.variables:
                 changes[name] = tr(t)
         after = {**self.variables, **changes}
@@ -325,9 +324,7 @@ class System(Parts):
             if transition.part == OTHER:
                 opener = Opener(f"o{step.uid}")
                 tr = self.expressions(opener, me, {})
-                returned = {
-                    f"{step.kind.name}/{(step.uid - 1) % 1000}.{i}": tr(t) for i, t in enumerate(step.op.returns)
-                }
+                returned = {name: tr(t) for name, t in zip(step.returned, step.op.returns, strict=True)}
 
                 def register(name: str, returned: Mapping[str, Expr] = returned) -> Expr:
                     return returned[name] if name in returned else variable(f"open.{name}", "bool")
@@ -340,7 +337,7 @@ class System(Parts):
 
     def _live_at_entry(self, edges: Any) -> list[str]:
         inside = self.holder.reachable(t for _, t in edges)
-        defined = {f"{s.kind.name}/{(u - 1) % 1000}.{i}" for u, s in inside.items() for i in range(len(s.op.returns))}
+        defined = {name for s in inside.values() for name in s.returned}
         names = registers(
             [t for s in inside.values() for t in (*self._terms(s.op), *(c for cs, _ in s.edges for c in cs))]
         )

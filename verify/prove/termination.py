@@ -258,8 +258,7 @@ def may_hold(steps: Mapping[int, Step]) -> dict[int, frozenset[str]]:
 def _after(step: Step, held: frozenset[str], conditions: Sequence[Term]) -> frozenset[str]:
     op = step.op
     keys = {c.key for c in conditions}
-    failed = any(lnot(reg(f"{step.kind.name}/{(step.uid - 1) % 1000}.{i}", "bool")).key in keys
-                 for i in range(len(op.returns)))  # fmt: skip
+    failed = any(lnot(reg(name, "bool")).key in keys for name in step.returned)
     for cell, new in op.updates:
         if cell.name == "mutex" and new.op == "const":
             held -= {str(cell.index[0])}

@@ -68,12 +68,12 @@ def _shape(steps: Mapping[int, Step], edges: Edges, parts: Parts) -> Any:
             if target > 0 and target not in order:
                 order[target] = len(order)
                 queue.append(steps[target].edges)
-        names = {parts.prefix(u): n for u, n in order.items()}
+        names = {parts.program.steps[u].prefix: n for u, n in order.items()}
         result.append(tuple(
             (_named(tuple(sorted((c.key for c in cs), key=repr)), parts, names), order.get(t, t))
             for cs, t in _sorted(ways, steps, parts)
         ))  # fmt: skip
-    names = {parts.prefix(u): n for u, n in order.items()}
+    names = {parts.program.steps[u].prefix: n for u, n in order.items()}
     for u in order:
         op = steps[u].op
         updates = tuple(sorted(((c, t.key) for c, t in op.updates if c in parts.followed), key=repr))
