@@ -7,17 +7,18 @@ interrupts or preemption are off stays on its CPU; any other may be on any CPU.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernelmodel.automaton import Decider, continuation, with_constants
+from kernelmodel.automaton import Decider, abandon, with_constants
+from kernelmodel.continuation import Continuation, continuation, op_picture
 from kernelmodel.errors import ModelError
 from kernelmodel.machine import call_stack, packed
 from kernelmodel.ops import CpuOp, Op, Routine, advance
 from kernelmodel.terms import Cell, Term, atoms, const, deciding, reg
-from kernelmodel.text import KernelText
+from kernelmodel.text import KernelText, from_a_file
+from kernelmodel.twice import DIFFERS
 
 #: a path that comes to the same instruction more often, each time with other values, is taken for endless
 MOST_ROUNDS = 130
@@ -60,18 +61,13 @@ class AnyOrder:
 
     def __init__(self, cpus: Sequence[int]) -> None:
         self.cpus = tuple(cpus)
-        self.active: list[weakref.ref[_Visit]] = []
 
     def __iter__(self) -> Iterator[int]:
-        visit = _Visit(self.cpus)
-        self.active.append(weakref.ref(visit))
-        return visit
+        return _Visit(self.cpus)
 
-    def unvisited(self) -> tuple[tuple[int, ...], ...]:
-        """For each loop under way, the CPUs that it has not visited yet."""
-        alive = [v for r in self.active if (v := r()) is not None]
-        self.active = [weakref.ref(v) for v in alive]
-        return tuple(v.left for v in alive)
+    def picture(self) -> tuple[int, ...]:
+        """It never changes."""
+        return self.cpus
 
 
 class _Visit:
@@ -82,6 +78,10 @@ class _Visit:
 
     def __iter__(self) -> Iterator[int]:
         return self
+
+    def picture(self) -> tuple[int, ...]:
+        """The CPUs that are still to be visited."""
+        return self.left
 
     def __next__(self) -> int:
         if not self.left:
@@ -108,9 +108,20 @@ def fold(
 
     With ``any_order`` loops over ``kernel.for_each_cpu()`` visit the CPUs in every order.  Operations for which
     ``without`` is true are not performed: the path ends before them.  ``constants`` are cells that keep one value.
-    ModelError where a routine cannot be folded: a value from an earlier round of a loop is used in a later one.
+    ModelError where a routine cannot be folded: a value from an earlier round of a loop is used in a later one.  A text
+    that is not ours is run through twice, in different orders: ModelError if that makes a difference.
     """
-    return _Folding(kernel, make, tuple(cpus), constants, any_order, without).run()
+    graph = _Folding(kernel, make, tuple(cpus), constants, any_order, without).run()
+    if from_a_file(type(kernel)):
+        again = _Folding(kernel, make, tuple(cpus), constants, any_order, without, other_way=True).run()
+        if not _same(graph, again):
+            raise ModelError(DIFFERS)
+    return graph
+
+
+def _same(graph: FoldedGraph, other: FoldedGraph) -> bool:
+    cpus = {n.cpu: n.cpu for g in (graph, other) for n in g.nodes}
+    return matched(graph, other, cpus, lambda n: op_key(n.op), lambda k: k, lambda k: k) is not None
 
 
 class _Folding:
@@ -122,8 +133,10 @@ class _Folding:
         constants: Mapping[Cell, int],
         any_order: bool,
         without: Callable[[Op], bool],
+        other_way: bool = False,
     ) -> None:
         self.kernel, self.make, self.cpus, self.without = kernel, make, cpus, without
+        self.other_way, self.confirm = other_way, from_a_file(type(kernel))
         self.constants = {c: const(v) for c, v in constants.items()}
         self.any_order = any_order
         self.order = AnyOrder(kernel.config.cpus)
@@ -140,8 +153,14 @@ class _Folding:
             # (path of nodes walked so far, decisions of each segment, decisions of the last segment)
             todo: list[tuple[list[int], list[list[bool]], list[bool]]] = [([], [], [])]
             while todo:
-                path, script, last = todo.pop()
-                self._walk(list(path), list(script), last, todo)
+                path, script, last = todo.pop(0 if self.other_way else -1)
+                generator = self.make()
+                # for the attributes that the kernel begins with
+                continuation(generator)
+                try:
+                    self._walk(generator, list(path), list(script), last, todo)
+                finally:
+                    abandon(generator)
         finally:
             if self.any_order:
                 if before is None:
@@ -150,15 +169,16 @@ class _Folding:
                     self.kernel.for_each_cpu = before  # type: ignore[method-assign]
         return self._graph()
 
-    def _walk(self, path: list[int], script: list[list[bool]], decisions: list[bool], todo: Any) -> None:
-        self.order.active.clear()
-        generator, value = self.make(), None
+    def _walk(
+        self, generator: Routine, path: list[int], script: list[list[bool]], decisions: list[bool], todo: Any
+    ) -> None:  # fmt: skip
+        value = None
         for number, made in zip(path, script, strict=True):
             with deciding(Decider(made)):
                 advance(generator, value)
             value = self._value(self.nodes[number])
         while True:
-            decider = Decider(decisions)
+            decider = Decider(decisions, not self.other_way)
             given = len(decisions)
             with deciding(decider):
                 try:
@@ -166,7 +186,7 @@ class _Folding:
                 except StopIteration:
                     yielded = None
             for i in range(given, len(decider.made)):
-                todo.append((list(path), list(script), [*decider.made[:i], False]))
+                todo.append((list(path), list(script), [*decider.made[:i], not decider.made[i]]))
             edges = self.raw[path[-1] if path else -1]
             if yielded is None:
                 edges.append((tuple(decider.conditions), ()))
@@ -176,6 +196,8 @@ class _Folding:
                 return
             edges.append((tuple(decider.conditions), numbers))
             if not fresh:
+                if self.confirm:
+                    self._confirm(generator, [*path, numbers[0]])
                 return
             script.append(list(decider.made))
             for other in numbers[1:]:
@@ -190,28 +212,56 @@ class _Folding:
         )
         return packed(node.op, returned)
 
+    def _confirm(self, generator: Routine, path: list[int]) -> None:
+        """Go on from a place that was met before: the routine must do what it did then."""
+        met = {path[-1]}
+        while True:
+            decider = Decider([], not self.other_way)
+            with deciding(decider):
+                try:
+                    yielded: Op | CpuOp | None = advance(generator, self._value(self.nodes[path[-1]]))
+                except StopIteration:
+                    yielded = None
+            taken = [c.key for c in decider.conditions]
+            targets = [t for conditions, t in self.raw[path[-1]] if [c.key for c in conditions] == taken]
+            if not targets:
+                # that way has not been walked yet
+                return
+            found = () if yielded is None else self.numbers.get(self._place(generator, yielded, path)[0])
+            if found not in targets and not (yielded is not None and self.without(self._bound(yielded, path)[0][0])):
+                raise ModelError(DIFFERS)
+            if not found or found[0] in met:
+                return
+            path.append(found[0])
+            met.add(found[0])
+
+    def _bound(self, yielded: Op | CpuOp, path: list[int]) -> list[tuple[Op, int]]:
+        """The operation on each CPU on which it may be performed."""
+        pinned, _ = self._pinned(path)
+        if isinstance(yielded, CpuOp):
+            return [(yielded.at(cpu), cpu) for cpu in (self.cpus if pinned < 0 else (pinned,))]
+        return [(yielded, pinned)]
+
+    def _place(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Any, Continuation]:
+        here = continuation(generator)
+        ops = tuple(op_picture(op) for op, _ in self._bound(yielded, path))
+        return (here.positions, here.held, *self._pinned(path), isinstance(yielded, CpuOp), ops), here
+
     def _nodes(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[tuple[int, ...] | None, bool]:
-        pinned, irqs_off = self._pinned(path)
-        place: tuple[Any, ...] = (continuation(generator), yielded.text, pinned, irqs_off, self.order.unvisited())
-        if isinstance(yielded, Op):
-            place = (*place, yielded.tag, tuple((c, t.key) for c, t in yielded.updates))
-        position = tuple((code, at) for code, at, _ in place[0])
+        place, here = self._place(generator, yielded, path)
         known = self.numbers.get(place)
         if known is not None:
-            self._check_registers(place[0], known)
+            self._check_registers(here, known)
             return known, False
-        if isinstance(yielded, CpuOp):
-            bound = self.cpus if pinned < 0 else (pinned,)
-            made = [(yielded.at(cpu), cpu) for cpu in bound]
-        else:
-            made = [(yielded, pinned)]
+        position = here.positions
         if sum(self.positions[n] == position for n in path) > MOST_ROUNDS:
             raise ModelError(
                 f"the loop around {yielded.text!r} never comes back to where it was: a value of an earlier round of a loop "
                 "is still used in a later one; store it in a cell"
             )
         numbers = []
-        for op, cpu in made:
+        irqs_off = self._pinned(path)[1]
+        for op, cpu in self._bound(yielded, path):
             if self.without(op):
                 return None, False
             number = len(self.nodes)
@@ -223,9 +273,9 @@ class _Folding:
         self.numbers[place] = tuple(numbers)
         return tuple(numbers), True
 
-    def _check_registers(self, continuation_key: Any, numbers: tuple[int, ...]) -> None:
+    def _check_registers(self, here: Continuation, numbers: tuple[int, ...]) -> None:
         mine = {f"{n}." for n in numbers}
-        for name in _registers_in(continuation_key):
+        for name in sorted(here.registers):
             if any(name.startswith(prefix) for prefix in mine):
                 raise ModelError(
                     f"a value of an earlier round of a loop is still used where {self.nodes[numbers[0]].op.text!r} is "
@@ -365,16 +415,6 @@ def _terms_of(op: Op) -> list[Term]:
     return [op.guard, op.where, op.counted, *op.returns, *op.counted_returns, *(t for _, t in op.updates)]
 
 
-def _registers_in(key: Any) -> Iterator[str]:
-    """Names of the registers in a frozen picture of local variables."""
-    if not isinstance(key, tuple):
-        return
-    if len(key) == 3 and key[0] == "reg" and isinstance(key[2], str):
-        yield key[2]
-    for part in key:
-        yield from _registers_in(part)
-
-
 def matched(
     graph: FoldedGraph, other: FoldedGraph, cpu_of: Mapping[int, int], key: Callable[[FoldedNode], Any],
     rename: Callable[[Any], Any], normal: Callable[[Any], Any],
@@ -413,7 +453,7 @@ def matched(
             )
             if partner is None:
                 return False
-            left.remove(partner)
+            left = [e for e in left if e is not partner]
             if location == RETURNED:
                 continue
             ours, theirs = graph.locations[location], list(other.locations[partner[1]])

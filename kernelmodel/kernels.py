@@ -14,6 +14,7 @@ from kernelmodel.base import Base
 from kernelmodel.errors import ModelError
 from kernelmodel.mutants import MUTANTS, build
 from kernelmodel.text import KernelText
+from kernelmodel.textcheck import check_source, check_values
 from kernelmodel.v5_10 import V5_10
 from kernelmodel.v5_11 import V5_11
 
@@ -88,13 +89,22 @@ def _load(path: Path) -> ModuleType:
         raise ModelError(f"variant file {path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    check_source(path, _source(path))
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise ModelError(f"variant file {path}, line {error.lineno}: {error.msg}") from error
     except Exception as error:
         raise ModelError(f"variant file {path}{_line(error, path)}: {type(error).__name__}: {error}") from error
+    check_values(path, module)
     return module
+
+
+def _source(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"variant file {path} cannot be read: {error}") from error
 
 
 def _line(error: BaseException, path: Path) -> str:

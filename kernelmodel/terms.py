@@ -5,6 +5,8 @@ and choices (what an operation is free to pick), with ``+ - *``, comparisons, an
 is a back end: this module evaluates over Python ints, verify/smt.py translates to Z3.  A test holds them equal.
 
 ``bool(term)`` asks the installed *decider* (see :func:`deciding`), which lets one run of a routine follow one branch.
+While a decider is installed, a routine runs with terms where it would have numbers: whatever would give another answer
+for a term than for the number that it stands for (a look-up in a set or dict, its text) is refused.
 """
 
 from __future__ import annotations
@@ -38,9 +40,13 @@ class Term:
         self.key: tuple[Any, ...] = (op, sort, *(a.key if isinstance(a, Term) else a for a in args))
 
     def __hash__(self) -> int:
+        if _decider is not None:
+            raise TypeError("a value that an operation returned is looked up in a set or dict: compare it with ==")
         return hash(self.key)
 
     def __repr__(self) -> str:
+        if _decider is not None:
+            raise TypeError("a value that an operation returned is made into text: give it to Op.shown")
         return show(self)
 
     def __bool__(self) -> bool:
@@ -48,7 +54,7 @@ class Term:
             return bool(self.args[0])
         if _decider is None:
             raise TypeError(f"the truth of {self!r} is open here: only an engine that follows both branches may ask")
-        return _decider(self)
+        return _decider(_truth(self))
 
     def __add__(self, other: IntTerm) -> Term:
         return _apply("+", "int", self, other)
@@ -118,7 +124,9 @@ FOLD: Mapping[str, Callable[..., int]] = {
 
 
 def const(value: int | bool) -> Term:
-    """The constant ``value``."""
+    """The constant ``value``; TypeError for what is no number."""
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r} is no number: operations work on whole numbers and truth values")
     return Term("const", (value,), "bool" if isinstance(value, bool) else "int")
 
 
@@ -152,6 +160,8 @@ ME = reg("me")
 
 def _apply(op: str, sort: Sort, a: IntTerm, b: IntTerm) -> Term:
     x, y = lift(a), lift(b)
+    if x.sort != y.sort or (x.sort == "bool" and op != "=="):
+        x, y = _number(x), _number(y)
     if x.op == "const" and y.op == "const":
         value = FOLD[op](x.args[0], y.args[0])
         return const(bool(value) if sort == "bool" else int(value))
@@ -162,6 +172,13 @@ def _apply(op: str, sort: Sort, a: IntTerm, b: IntTerm) -> Term:
     return Term(op, (x, y), sort)
 
 
+def _number(term: Term) -> Term:
+    """A truth value as 0 or 1, as in C and Python."""
+    if term.sort == "int":
+        return term
+    return const(int(term.args[0])) if term.op == "const" else Term("ite", (term, const(1), const(0)), "int")
+
+
 def minimum(a: IntTerm, b: IntTerm) -> Any:
     """min(a, b): an int for ints, else a term."""
     if isinstance(a, Term) or isinstance(b, Term):
@@ -169,9 +186,14 @@ def minimum(a: IntTerm, b: IntTerm) -> Any:
     return min(a, b)
 
 
+def _truth(term: Term) -> Term:
+    """A number as a truth value: whether it is not 0, as in C and Python."""
+    return term if term.sort == "bool" else lnot(_apply("==", "bool", term, 0))
+
+
 def lnot(a: BoolTerm) -> Term:
     """Negation."""
-    x = lift(a)
+    x = _truth(lift(a))
     if x.op == "const":
         return const(not x.args[0])
     return x.args[0] if x.op == "not" else Term("not", (x,), "bool")
@@ -179,7 +201,7 @@ def lnot(a: BoolTerm) -> Term:
 
 def _junction(op: str, unit: bool, parts: Iterable[BoolTerm]) -> Term:
     kept: list[Term] = []
-    for part in map(lift, parts):
+    for part in map(_truth, map(lift, parts)):
         if part.op == "const":
             if bool(part.args[0]) != unit:
                 return const(not unit)
@@ -207,7 +229,9 @@ def implies(a: BoolTerm, b: BoolTerm) -> Term:
 
 def ite(condition: BoolTerm, then: IntTerm | BoolTerm, other: IntTerm | BoolTerm) -> Term:
     """If-then-else."""
-    c, x, y = lift(condition), lift(then), lift(other)
+    c, x, y = _truth(lift(condition)), lift(then), lift(other)
+    if x.sort != y.sort:
+        x, y = _number(x), _number(y)
     if c.op == "const":
         return x if c.args[0] else y
     return x if x.key == y.key else Term("ite", (c, x, y), x.sort)

@@ -168,6 +168,11 @@ def _marked(
     return result
 
 
+def from_a_file(kernel: type[KernelText]) -> bool:
+    """Whether some of a kernel's text is not ours: a user's variant."""
+    return any(not c.__module__.startswith("kernelmodel.") for c in kernel.__mro__ if c is not object)
+
+
 def c_name(kernel: type[KernelText], routine: str) -> str:
     """The C identifier of a routine, from the first docstring in the kernel's bases that names its file and function."""
     key = (kernel, routine)

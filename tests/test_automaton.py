@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from kernelmodel import V5_11, Config, Machine, MigrateType, Page, PageRange, Zone, automaton
-from kernelmodel.automaton import CUT, DONE, Graph, extract, live_locals
+from kernelmodel import V5_11, Config, Machine, MigrateType, Page, PageRange, Zone, continuation
+from kernelmodel.automaton import CUT, DONE, Graph, extract
 from kernelmodel.kernels import KERNELS
+from kernelmodel.liveness import live_locals
 from kernelmodel.machine import Step, Task
 from kernelmodel.memory_failure import get_hwpoison_page
 from kernelmodel.mutants import MUTANTS, build
@@ -301,12 +302,12 @@ def test_a_decision_that_a_local_remembers_keeps_the_nodes_apart() -> None:
 
 
 def test_without_liveness_the_graph_would_merge_them_and_lose_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(automaton, "live_locals", lambda *_: frozenset())
+    monkeypatch.setattr(continuation, "live_locals", lambda *_: frozenset())
     assert paths(extract(V5_11, remembers, 0)) != BOTH
 
 
 def test_without_liveness_runs_of_the_kernel_would_be_no_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(automaton, "live_locals", lambda *_: frozenset())
+    monkeypatch.setattr(continuation, "live_locals", lambda *_: frozenset())
     _graphs.clear()
     try:
         with pytest.raises((NoPathError, KeyError)):
@@ -384,9 +385,9 @@ def test_a_variable_that_is_written_first_is_not_live() -> None:
     assert at_yield(overwritten, 2) == frozenset()
 
 
-def test_loop_variables_stand_for_their_iterators_and_what_the_next_round_reads_is_live() -> None:
+def test_what_the_next_round_reads_is_live_and_a_loop_variable_only_until_it_is_read() -> None:
     assert at_yield(looping, 1, 2) == {"i", "total"}
-    assert at_yield(looping, 2, 2) == {"i", "total"}
+    assert at_yield(looping, 2, 2) == {"total"}
 
 
 def test_variables_of_closures_stay_live() -> None:

@@ -1,0 +1,328 @@
+"""Where a suspended routine stands, as a value: two routines with equal pictures go on in the same way.
+
+A picture has the code position of each generator of the ``yield from`` chain and everything that its frame holds: live
+locals, closures, the evaluation stack with its iterators, and what these refer to, mutable values by content and by which
+of them are the same object.  What cannot be compared is refused by name.  What a frame does not hold (attributes of the
+kernel, globals, class attributes) a routine may read and not write: see :mod:`kernelmodel.textcheck`.
+
+The frame is read through :func:`gc.get_referents`, which is CPython's; :func:`check_interpreter` tries it on a known
+routine before the first use.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import itertools
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Generator, Hashable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any, Protocol, runtime_checkable
+
+from kernelmodel.config import Config
+from kernelmodel.errors import ModelError
+from kernelmodel.liveness import live_locals
+from kernelmodel.ops import Op
+from kernelmodel.terms import Cell, Term, atoms
+from kernelmodel.text import KernelText, from_a_file
+
+#: one of each kind of iterator that tells its position by __reduce__(), which does not move it
+_SAMPLES: tuple[Any, ...] = (
+    iter(range(1)), iter(range(1 << 70)), iter(()), iter([]), reversed([]), reversed(()), zip(), enumerate(()),
+    map(abs, ()), filter(None, ()), iter({}), iter({}.values()), iter({}.items()), reversed({}),
+    reversed({}.values()), reversed({}.items()), iter(set()), iter(""), iter("é"), iter(b""), itertools.chain(),
+    itertools.product(), itertools.count(), itertools.repeat(0), itertools.islice((), 0), itertools.cycle(()),
+    itertools.combinations((), 0), itertools.permutations(()), itertools.accumulate(()), itertools.starmap(abs, ()),
+    itertools.compress((), ()), itertools.zip_longest(()), itertools.takewhile(bool, ()), itertools.dropwhile(bool, ()),
+)  # fmt: skip
+_ITERATORS = frozenset(map(type, _SAMPLES))
+_PLAIN = (int, str, bytes, float, type(None), type(Ellipsis))
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """An object of the model that says itself what of it matters."""
+
+    def picture(self) -> Hashable:
+        """What two such objects must have in common to be taken for one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A suspended routine: ``positions`` in the code, all that it holds, and the registers that this mentions."""
+
+    positions: tuple[tuple[int, int], ...]
+    held: Hashable
+    registers: frozenset[str]
+
+
+def continuation(generator: Any) -> Continuation:
+    """Where a suspended routine stands; ModelError, naming file and line, if it holds something that cannot be compared."""
+    picture = _Picture()
+    held = picture.of(generator)
+    positions = []
+    current: Any = generator
+    while isinstance(current, GeneratorType) and current.gi_frame is not None:
+        positions.append((id(current.gi_frame.f_code), current.gi_frame.f_lasti))
+        current = current.gi_yieldfrom
+    return Continuation(tuple(positions), held, frozenset(picture.registers))
+
+
+def op_picture(op: Op) -> Hashable:
+    """The whole operation but its effect, which only the machine runs."""
+    picture = _Picture()
+    return tuple(picture.of(getattr(op, f.name)) for f in fields(op) if f.name != "effect")
+
+
+def constant(value: Any) -> Hashable:
+    """The picture of something that a routine reads where no frame holds it; ModelError if it could change unseen."""
+    picture = _Picture(immutable=True)
+    return picture.of(value)
+
+
+class _Picture:
+    """One walk over all that is reachable; objects that can change are numbered in the order in which they are met."""
+
+    def __init__(self, immutable: bool = False) -> None:
+        self.immutable = immutable
+        self.met: dict[int, int] = {}
+        self.alive: list[Any] = []
+        self.registers: set[str] = set()
+        self.where = ""
+
+    def of(self, value: Any) -> Hashable:
+        kind = type(value)
+        if kind is Term:
+            self.registers.update(a.args[0] for a in atoms(value, "reg"))
+            return ("term", value.key)
+        if kind in _PLAIN or kind is bool:
+            return (kind, value if kind is not float else repr(value))
+        if kind is tuple:
+            return (kind, *map(self.of, value))
+        shortcut = _shortcut(value)
+        if shortcut is not None:
+            return shortcut
+        if isinstance(value, Enum):
+            return (kind, value.name)
+        if kind is FunctionType:
+            return self._once(value, self._function)
+        if is_dataclass(value) and not isinstance(value, type):
+            frozen = kind.__dataclass_params__.frozen
+            if frozen:
+                return (kind, *(self.of(getattr(value, f.name)) for f in fields(value)))
+            return self._mutable(value, lambda v: (kind, *(self.of(getattr(v, f.name)) for f in fields(v))))
+        if kind is MethodType:
+            return ("method", self.of(value.__func__), self.of(value.__self__))
+        if kind is functools.partial:
+            return ("partial", self.of(value.func), self.of(value.args), self.of(tuple(value.keywords.items())))
+        if kind in (frozenset, range, slice):
+            return self._immutable(value)
+        if isinstance(value, tuple):
+            return (kind, *map(self.of, tuple(value)))
+        if kind in (list, set):
+            return self._mutable(value, lambda v: (kind, *map(self.of, v)))
+        if kind is dict:
+            return self._mutable(value, lambda v: (kind, *((self.of(k), self.of(x)) for k, x in v.items())))
+        if kind is CellType:
+            return self._mutable(value, self._cell)
+        if kind is GeneratorType:
+            return self._mutable(value, self._generator)
+        if kind in _ITERATORS:
+            return self._mutable(value, self._iterator)
+        if isinstance(value, Pictured):
+            return self._mutable(value, lambda v: (kind, v.picture()))
+        if kind is super:
+            return ("super", value.__thisclass__, self.of(value.__self__))
+        if kind in (BuiltinFunctionType, MethodWrapperType):
+            return ("builtin", value.__qualname__, self.of(value.__self__))
+        if isinstance(value, BaseException):
+            return self._mutable(value, lambda v: (kind, self.of(v.args), self.of(v.__cause__), self.of(v.__context__)))
+        raise ModelError(
+            f"{self.where or 'the text'} keeps a {kind.__module__}.{kind.__qualname__}: an engine cannot tell whether two "
+            "of them go on alike; keep numbers, tuples, lists or a frozen dataclass instead"
+        )
+
+    def _once(self, value: Any, picture: Callable[[Any], Hashable]) -> Hashable:
+        """Something with an identity of its own, met again or for the first time."""
+        known = self.met.get(id(value))
+        if known is not None:
+            return ("same", known)
+        self.met[id(value)] = len(self.met)
+        self.alive.append(value)
+        return picture(value)
+
+    def _mutable(self, value: Any, picture: Callable[[Any], Hashable]) -> Hashable:
+        if self.immutable:
+            raise ModelError(
+                f"a {type(value).__qualname__} can change between one path and the next: use a tuple, or a local"
+            )
+        return self._once(value, picture)
+
+    def _immutable(self, value: Any) -> Hashable:
+        if isinstance(value, frozenset):
+            return (frozenset, frozenset(map(self.of, value)))
+        if isinstance(value, slice):
+            return (slice, self.of(value.start), self.of(value.stop), self.of(value.step))
+        return (range, value.start, value.stop, value.step)
+
+    def _function(self, value: FunctionType) -> Hashable:
+        # a function's globals and module are not a frame's: the check of the text sees that nobody writes them
+        return (
+            "function", id(value.__code__), id(value.__globals__), self.of(value.__defaults__),
+            None if value.__kwdefaults__ is None else tuple((k, self.of(v)) for k, v in value.__kwdefaults__.items()),
+            tuple(self._closed_over(c) for c in value.__closure__ or ()),
+        )  # fmt: skip
+
+    def _closed_over(self, cell: CellType) -> Hashable:
+        # a closed-over variable that nobody assigns any more is no state, but no one can tell: by content
+        return self._once(cell, self._cell)
+
+    def _cell(self, cell: CellType) -> Hashable:
+        try:
+            return ("cell", self.of(cell.cell_contents))
+        except ValueError:
+            return ("cell",)
+
+    def _iterator(self, value: Any) -> Hashable:
+        with warnings.catch_warnings():
+            # Python 3.14 takes __reduce__() of itertools away, and 3.12 says so
+            warnings.simplefilter("ignore", DeprecationWarning)
+            reduced = value.__reduce__()
+        return (type(value), *map(self.of, reduced[1:]))
+
+    def _generator(self, value: Any) -> Hashable:
+        frame = value.gi_frame
+        if frame is None:
+            return ("finished",)
+        code = frame.f_code
+        before, self.where = self.where, f"{code.co_filename}, line {frame.f_lineno}: {code.co_name}()"
+        names, stack = frame_parts(value)
+        live = live_locals(code, frame.f_lasti)
+        held = tuple((n, self.of(names[n])) for n in sorted(live & names.keys()))
+        on_stack = tuple(map(self.of, stack))
+        self.where = before
+        return ("generator", id(code), frame.f_lasti, held, on_stack)
+
+
+#: attributes that an extraction sets itself: the order of loops over CPUs
+_OURS = ("for_each_cpu",)
+#: what the attributes of a user's kernel were when it was met first
+_attributes: weakref.WeakKeyDictionary[KernelText, Mapping[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def _unchanged(kernel: KernelText) -> None:
+    """ModelError if a user's kernel has other attributes than at first: a frame does not hold them."""
+    now = {n: v for n, v in vars(kernel).items() if n not in _OURS}
+    first = _attributes.setdefault(kernel, now)
+    for name in first.keys() | now.keys():
+        if name not in first or name not in now or first[name] is not now[name]:
+            raise ModelError(
+                f"attribute {name} of the kernel changes while it runs: keep it in a local variable, or in a cell"
+            )
+
+
+def _shortcut(value: Any) -> Hashable | None:
+    """What stands for itself: there is one of it, or nobody changes it."""
+    if isinstance(value, KernelText):
+        if from_a_file(type(value)):
+            _unchanged(value)
+        return ("kernel", type(value))
+    if isinstance(value, Config):
+        return ("config", value)
+    if isinstance(value, Cell):
+        return ("cell address", value)
+    if isinstance(value, (type, CodeType, WrapperDescriptorType)):
+        return ("object", id(value))
+    if isinstance(value, ModuleType):
+        return ("module", value.__name__)
+    return None
+
+
+def frame_parts(generator: Any) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """The locals of a suspended generator by name (of a closure's variable its cell), and what is on its evaluation stack."""
+    found = _parts(generator, _prefix())
+    if found is None:
+        raise ModelError(_UNREADABLE)
+    return found
+
+
+def _parts(generator: Any, prefix: int) -> tuple[dict[str, Any], tuple[Any, ...]] | None:
+    frame = generator.gi_frame
+    values = frame.f_locals
+    code = frame.f_code
+    held = gc.get_referents(generator)
+    cells = {*code.co_cellvars, *code.co_freevars}
+    slots = (*code.co_varnames, *(n for n in code.co_cellvars if n not in code.co_varnames), *code.co_freevars)
+    names: dict[str, Any] = {}
+    i = prefix
+    for name in slots:
+        if name in cells:
+            if i >= len(held) or not isinstance(held[i], CellType):
+                return None
+        elif name in values:
+            if i >= len(held) or held[i] is not values[name]:
+                return None
+        else:
+            continue
+        names[name] = held[i]
+        i += 1
+    stack = tuple(x for x in held[i:] if not isinstance(x, FrameType))
+    return names, stack
+
+
+_UNREADABLE = (
+    f"this Python ({sys.implementation.name} {sys.version.split()[0]}) keeps the frames of its generators in a way that"
+    " straypage cannot read: use CPython 3.11, 3.12 or 3.13"
+)
+
+
+@functools.cache
+def _prefix() -> int:
+    """How many referents of a generator come before its locals, found on a known routine."""
+    first, second = object(), object()
+
+    def known(a: object, b: object) -> Generator[Any, Any, Any]:
+        reader = lambda: b  # noqa: E731 - makes b a variable of a closure
+        for x in (a, a):
+            yield (second, (yield x), reader)
+
+    generator: Any = known(first, second)
+    next(generator)
+    values = generator.gi_frame.f_locals
+    held = gc.get_referents(generator)
+    if values["a"] is not first:
+        raise ModelError(_UNREADABLE)
+    at = next((i for i, x in enumerate(held) if x is first), -1)
+    found = _parts(generator, at) if at >= 0 else None
+    if found is None:
+        raise ModelError(_UNREADABLE)
+    names, stack = found
+    iterators = [x for x in stack if type(x) is type(iter(()))]
+    waiting = any(x is second for x in stack)
+    if names["a"] is not first or not isinstance(names["b"], CellType) or len(iterators) != 1 or not waiting:
+        raise ModelError(_UNREADABLE)
+    left = iterators[0].__reduce__()
+    if left[1:] != (((first, first),), 1):
+        raise ModelError(_UNREADABLE)
+    return at
+
+
+def check_interpreter() -> None:
+    """ModelError if this Python's generators cannot be read."""
+    _prefix()
