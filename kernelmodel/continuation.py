@@ -119,7 +119,7 @@ class _Picture:
         if shortcut is not None:
             return shortcut
         if isinstance(value, Enum):
-            return (kind, value.name)
+            return (kind, value.name, self.of(value.value))
         if kind is FunctionType:
             return self._once(value, self._function)
         if is_dataclass(value) and not isinstance(value, type):
@@ -229,12 +229,24 @@ _attributes: weakref.WeakKeyDictionary[KernelText, Mapping[str, Any]] = weakref.
 def _unchanged(kernel: KernelText) -> None:
     """ModelError if a user's kernel has other attributes than at first: a frame does not hold them."""
     now = {n: v for n, v in vars(kernel).items() if n not in _OURS}
+    if kernel not in _attributes:
+        for name, value in now.items():
+            _check_attribute(name, value)
     first = _attributes.setdefault(kernel, now)
     for name in first.keys() | now.keys():
         if name not in first or name not in now or first[name] is not now[name]:
             raise ModelError(
                 f"attribute {name} of the kernel changes while it runs: keep it in a local variable, or in a cell"
             )
+
+
+def _check_attribute(name: str, value: Any) -> None:
+    # routines with marks are ours, and made for one kernel
+    if not isinstance(value, functools.partial):
+        try:
+            constant(value)
+        except ModelError as error:
+            raise ModelError(f"attribute {name} of the kernel: {error}") from error
 
 
 def _shortcut(value: Any) -> Hashable | None:

@@ -48,6 +48,9 @@ FRAMES = frozenset(
     ("gi_frame", "gi_code", "gi_yieldfrom", "f_back", "f_locals", "f_globals", "tb_frame", "cell_contents")
 )
 
+#: the arguments of an operation that only the machine runs: what a text learns from them no engine sees
+CONCRETE = ("effect", "pack")
+
 
 def check_source(path: Path, source: str) -> None:
     """ModelError, with file and line, for a construct that an engine could misread; syntax errors are the loader's."""
@@ -190,6 +193,8 @@ class _Source(ast.NodeVisitor):
     def visit_Attribute(self, node: ast.Attribute) -> None:
         if self.inside and _dunder(node.attr) and node.attr not in ("__init__", "__name__", "__doc__"):
             self.refuse(node, f".{node.attr} reaches behind what is checked", "use the name itself")
+        if self.inside and node.attr.startswith("_") and not _dunder(node.attr) and not _own(node.value):
+            self.refuse(node, f"{ast.unparse(node)} is private to another module", "use what its module offers")
         if self.inside and node.attr in FRAMES:
             self.refuse(node, f".{node.attr} reaches into a frame", "pass the value itself")
         if isinstance(node.ctx, (ast.Store, ast.Del)) and self.inside and not self._may_write(node):
@@ -212,6 +217,15 @@ class _Source(ast.NodeVisitor):
         if self.inside and node.id in FORBIDDEN and isinstance(node.ctx, ast.Load):
             self.refuse(node, f"{node.id}() is used", FORBIDDEN[node.id])
 
+    def visit_Call(self, node: ast.Call) -> None:
+        for keyword in node.keywords:
+            if keyword.arg in CONCRETE:
+                self.refuse(
+                    node, f"{keyword.arg}= gives an operation a concrete half of its own",
+                    "engines do not run it; put it together from those of kernelmodel.ops and kernelmodel.page_ops",
+                )  # fmt: skip
+        self.generic_visit(node)
+
     def visit_Compare(self, node: ast.Compare) -> None:
         sides = [node.left, *node.comparators]
         for i, how in enumerate(node.ops):
@@ -230,17 +244,18 @@ class _Source(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _may_write(self, target: ast.Attribute) -> bool:
-        """A constructor writes its own object; the concrete half of an operation writes the ``state`` that it is given."""
-        root: ast.expr = target
-        while isinstance(root, (ast.Attribute, ast.Subscript)):
-            root = root.value
+        """A constructor writes its own object."""
         function = self.inside[-1]
-        if not isinstance(root, ast.Name):
+        if not isinstance(function, ast.FunctionDef) or function.name != "__init__" or len(self.inside) > 1:
             return False
-        arguments = [a.arg for a in function.args.args]
-        if isinstance(function, ast.FunctionDef) and function.name == "__init__" and len(self.inside) == 1:
-            return root.id == arguments[0] and target.value is root
-        return len(self.inside) > 1 and root.id == "state" and arguments[:1] == ["state"]
+        return isinstance(target.value, ast.Name) and target.value.id == function.args.args[0].arg
+
+
+def _own(node: ast.expr) -> bool:
+    """``self`` or ``super()``."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    return isinstance(node, ast.Name) and node.id in ("self", "super")
 
 
 def _imported(source: _Source, node: ast.AST, name: str) -> None:

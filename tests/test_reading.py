@@ -127,6 +127,10 @@ REFUSED = {
     "setattr": (disable("setattr(self, 'x', 1)\n"), "setattr() is used"),
     "the type of a value": (refill("if isinstance(count, int):\n    count = 2\n"), "isinstance() is used"),
     "the identity of a value": (refill("if count is 1:\n    count = 2\n"), "asks for identity"),
+    "a concrete half": (
+        disable("yield ops.Op('x', effect=lambda state, _: None)\n"), "effect= gives an operation a concrete half"
+    ),
+    "what is private": (disable("yield ops._read(1)\n"), "ops._read is private"),
     "a class pattern": (refill("match count:\n    case int():\n        count = 2\n"), "a class pattern"),
     "an exception handler": (refill("try:\n    count = count // 1\nexcept TypeError:\n    count = 2\n"), "is caught"),
     "a finally block with a jump": (refill("try:\n    pass\nfinally:\n    return 0\n"), "left by a jump"),

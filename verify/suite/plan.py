@@ -41,7 +41,7 @@ class Plan:
 def bounds_of(options: argparse.Namespace, quick: bool = False) -> dict[str, int]:
     """The numbers of the scenario that were given; those of --quick where none was."""
     names = [f.name for f in fields(Scenario) if f.name != "spread"]
-    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    given = {n: v for n in names if (v := getattr(options, n, None)) is not None}
     Scenario(**given)
     return {**(QUICK if quick else {}), **given}
 
