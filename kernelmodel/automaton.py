@@ -13,7 +13,7 @@ from typing import Any
 from kernelmodel.continuation import continuation, op_picture
 from kernelmodel.errors import ModelError
 from kernelmodel.machine import call_stack, packed
-from kernelmodel.ops import CpuOp, Op, Routine, advance
+from kernelmodel.ops import CpuOp, Op, Routine, advance, bound_to
 from kernelmodel.terms import Cell, Term, const, deciding, lnot, reg, substitute_cells
 from kernelmodel.text import KernelText, from_a_file
 from kernelmodel.twice import DIFFERS, same_unrolled
@@ -172,7 +172,7 @@ class _Extraction:
             path.append(edge.target)
 
     def _key(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Any, Op, int]:
-        op = yielded.at(self.cpu) if isinstance(yielded, CpuOp) else yielded
+        op = bound_to(yielded, self.cpu)
         if self.constants:
             op = with_constants(op, self.constants)
         here = continuation(generator)

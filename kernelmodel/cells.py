@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kernelmodel.config import Config
+from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PCPTYPES, Zone
 from kernelmodel.terms import Cell, Sort, Term, load, total
 
@@ -72,7 +73,9 @@ def cpu_position(name: str) -> int:
 
 
 def value(name: str, *index: int | str) -> Term:
-    """The value of a cell as a term of the cell's sort."""
+    """The value of a cell as a term of the cell's sort; ModelError if there is no such cell."""
+    if name not in CELLS:
+        raise ModelError(f"unknown cell {name!r}: there are {', '.join(CELLS)}; a kernel adds none of its own yet")
     return load(Cell(name, index), CELLS[name][0])
 
 

@@ -15,7 +15,7 @@ from kernelmodel.automaton import Decider, abandon, with_constants
 from kernelmodel.continuation import Continuation, continuation, op_picture
 from kernelmodel.errors import ModelError
 from kernelmodel.machine import call_stack, packed
-from kernelmodel.ops import CpuOp, Op, Routine, advance
+from kernelmodel.ops import CpuOp, Op, Routine, advance, bound_to
 from kernelmodel.terms import Cell, Term, atoms, const, deciding, reg
 from kernelmodel.text import KernelText, from_a_file
 from kernelmodel.twice import DIFFERS
@@ -239,7 +239,7 @@ class _Folding:
         """The operation on each CPU on which it may be performed."""
         pinned, _ = self._pinned(path)
         if isinstance(yielded, CpuOp):
-            return [(yielded.at(cpu), cpu) for cpu in (self.cpus if pinned < 0 else (pinned,))]
+            return [(bound_to(yielded, cpu), cpu) for cpu in (self.cpus if pinned < 0 else (pinned,))]
         return [(yielded, pinned)]
 
     def _place(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Any, Continuation]:

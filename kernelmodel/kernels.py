@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 from kernelmodel.base import Base
 from kernelmodel.errors import ModelError
 from kernelmodel.mutants import MUTANTS, build
+from kernelmodel.overrides import check_overrides, check_untouched, nearest, ours, record
 from kernelmodel.text import KernelText
 from kernelmodel.textcheck import check_source, check_values
 from kernelmodel.v5_10 import V5_10
 from kernelmodel.v5_11 import V5_11
 
 KERNELS: dict[str, type[KernelText]] = {k.name: k for k in (V5_10, Base, V5_11)}
-
-
-def nearest(kind: str, name: str, known: Iterable[str]) -> ModelError:
-    """An error for an unknown ``name`` that suggests the nearest known one."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, 1, 0.4)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
-    return ModelError(f"unknown {kind} {name!r}: {hint}")
 
 
 def kernel(name: str) -> type[KernelText]:
@@ -74,7 +65,8 @@ def variant(spec: str) -> type[KernelText]:
         made = chosen
     else:
         made = type(chosen.__name__, (chosen, V5_11), {"__module__": chosen.__module__})
-    _check_overrides(made, path)
+    check_overrides(made, path)
+    record(made)
     if "name" not in vars(made):
         made.name = f"{Path(path).name}:{made.__name__}"
     return made
@@ -89,13 +81,18 @@ def _load(path: Path) -> ModuleType:
         raise ModelError(f"variant file {path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    before = ours()
     check_source(path, _source(path))
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise ModelError(f"variant file {path}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # SystemExit too: a file does not end the command that reads it
         raise ModelError(f"variant file {path}{_line(error, path)}: {type(error).__name__}: {error}") from error
+    check_untouched(before, path)
     check_values(path, module)
     return module
 
@@ -114,25 +111,3 @@ def _line(error: BaseException, path: Path) -> str:
             line = traceback.tb_lineno
         traceback = traceback.tb_next
     return f", line {line}" if line else ""
-
-
-def _check_overrides(chosen: type[KernelText], path: str) -> None:
-    """A misspelt routine would change nothing: refuse a public function that no kernel has and nobody calls."""
-    base = next(b for b in chosen.__mro__ if b.__module__.startswith("kernelmodel"))
-    own = [c for c in chosen.__mro__ if not c.__module__.startswith("kernelmodel") and c is not object]
-    functions = {n for c in own for n, f in vars(c).items() if inspect.isfunction(f)}
-    if not functions & set(dir(base)):
-        known = [n for n in dir(base) if not n.startswith("_")]
-        for name in sorted(functions):
-            raise nearest(f"routine in {path}", name, known)
-        raise ModelError(f"{path}: class {chosen.__name__} overrides no routine of {base.__name__}")
-    for name in sorted(functions - set(dir(base))):
-        if not name.startswith("_") and not _called(own, name):
-            close = difflib.get_close_matches(name, [n for n in dir(base) if not n.startswith("_")], 1, 0.8)
-            hint = f"did you mean {close[0]}?" if close else "call it from an override, or remove it"
-            raise ModelError(f"{path}: routine {name}() is in no kernel and nobody calls it: {hint}")
-
-
-def _called(classes: list[type], name: str) -> bool:
-    codes = [f.__code__ for c in classes for n, f in vars(c).items() if inspect.isfunction(f) and n != name]
-    return any(name in code.co_names for code in codes)

@@ -10,7 +10,7 @@ from kernelmodel.cells import CELLS, is_derived
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError, RefinementError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
-from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine, advance
+from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine, advance, bound_to
 from kernelmodel.page_ops import start_freeing
 from kernelmodel.state import Place, State
 from kernelmodel.terms import Cell, Term, atoms, evaluate
@@ -175,7 +175,7 @@ class Machine:
         """The operation that ``task`` would perform now."""
         if task.pending is None:
             raise ModelError(f"{task.name} has finished: it has no next step")
-        return task.pending.at(task.cpu) if isinstance(task.pending, CpuOp) else task.pending
+        return bound_to(task.pending, task.cpu)
 
     def step(self, task: Task, choices: Mapping[str, int] | None = None) -> Step:
         """Let ``task`` perform its next operation.  ``choices`` are preferred where the operation leaves a choice."""

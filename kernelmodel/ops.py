@@ -90,14 +90,41 @@ def advance(routine: Routine, value: Any = None) -> Op | CpuOp:
     """
     try:
         yielded = routine.send(value)
-    except (ModelError, StopIteration):
+    except (ModelError, StopIteration, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
+        # SystemExit too: a text does not end the command that runs it
         raise ModelError(f"{_line_of(error)}: {type(error).__name__}: {error}") from error
     if not isinstance(yielded, (Op, CpuOp)):
         where = _innermost(routine)
         raise ModelError(f"{where} yields {yielded!r}: a routine yields operations (kernelmodel.ops) and nothing else")
+    if isinstance(yielded, Op):
+        check_cells(yielded)
     return yielded
+
+
+def check_cells(op: Op) -> None:
+    """ModelError if an operation writes a cell that there is not."""
+    for cell, _ in op.updates:
+        if cell.name not in CELLS:
+            raise ModelError(
+                f"{op.text}: unknown cell {cell}: kernelmodel/cells.py has them; a kernel adds none of its own yet"
+            )
+
+
+def bound_to(yielded: Op | CpuOp, cpu: int) -> Op:
+    """The operation as it is on ``cpu``; what goes wrong in making it is a ModelError, as in :func:`advance`."""
+    if isinstance(yielded, Op):
+        return yielded
+    try:
+        op = yielded.at(cpu)
+    except (ModelError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ModelError(f"{_line_of(error)}: {type(error).__name__}: {error}") from error
+    if not isinstance(op, Op):
+        raise ModelError(f"{yielded.text}: at({cpu}) gives {op!r}, which is no operation")
+    return op
 
 
 def _line_of(error: BaseException) -> str:
@@ -284,10 +311,9 @@ def smp_processor_id() -> CpuOp:
 
 
 def _c_name(name: str, index: Sequence[int | str]) -> str:
+    value(name)
     if name.startswith("pcp."):
         return f"pcp[{index[1]}]->{name[4:]}"
     if name.startswith("zone."):
         return f"zone->{name[5:]}"
-    if name not in CELLS:
-        raise KeyError(name)
     return str(Cell(name, tuple(index)))

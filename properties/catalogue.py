@@ -7,9 +7,9 @@ from itertools import permutations
 
 from kernelmodel.cells import MUTEXES, pages_of_block_on_pcplists, pcp_list_length, value
 from kernelmodel.config import Config
-from kernelmodel.kernels import nearest
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
+from kernelmodel.overrides import nearest
 from kernelmodel.state import State
 from kernelmodel.terms import FALSE, ME, TRUE, Term, ite, land, lnot, lor, total
 from properties.property import Check, Property

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from verify.command import command
 from verify.options import fail
 from verify.suite.completion import complete
 from verify.suite.overview import VERBS, overview
 from verify.verdict import Exit
 
 
+@command("python -m verify")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb, or say what there is; returns the exit code."""
     complete()

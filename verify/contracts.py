@@ -24,6 +24,7 @@ import kernelmodel
 from kernelmodel.errors import ModelError
 from properties import contracts
 from properties.contracts import TWINS, Twin
+from verify.command import command
 from verify.options import Parser, fail, positive_seconds
 from verify.verdict import Exit
 
@@ -174,6 +175,7 @@ def _work(options: argparse.Namespace, chosen: Sequence[str]) -> Callable[[str],
     return work
 
 
+@command("python -m verify.contracts")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     every = names(contracts)

@@ -25,7 +25,9 @@ EXIT_CODES = """exit codes, the worst wins:
   2  bad input
   3  undecided: out of time, interrupted, or the engine cannot tell
   4  vacuous: no complete run reaches the property's premise
- 70  engines disagree, a trace does not replay, or a mutant contradicts what is recorded of it"""
+ 70  engines disagree, a trace does not replay, or a mutant contradicts what is recorded of it
+ 71  straypage crashed: nothing was decided
+141  whoever read the output went away"""
 
 #: the property that the race of a kernel before the patch breaks, checked first there
 RACE = {"v5.10": "no_isolated_page_left", "base": "no_isolated_page_left"}

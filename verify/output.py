@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from verify.command import write_text
 from verify.html import render
 from verify.replay.show import as_columns
 from verify.report import as_json
@@ -28,4 +28,4 @@ def write_traces(verdicts: Sequence[Verdict], options: argparse.Namespace) -> No
     if options.trace:
         save(film.recorded(), options.trace)
     if options.html:
-        Path(options.html).write_text(render(film), encoding="utf-8")
+        write_text(options.html, render(film))

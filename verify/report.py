@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from verify.command import write_text
 from verify.verdict import Exit, Result, Verdict, worst
 
 #: what an exit code says
@@ -17,6 +18,7 @@ SAID = {
     Exit.UNDECIDED: "undecided",
     Exit.VACUOUS: "vacuous: a premise is never reached",
     Exit.DISAGREE: "a contradiction: see above",
+    Exit.CRASHED: "a part of it crashed: see above",
 }
 
 
@@ -64,8 +66,8 @@ def write_json(path: str, record: Any) -> None:
     text = json.dumps(record, indent=2) + "\n"
     target = Path(path)
     if target.exists() and not target.is_file():
-        target.write_text(text)
+        write_text(target, text)
         return
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.write_text(text)
+    write_text(part, text)
     part.replace(target)

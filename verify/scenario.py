@@ -68,6 +68,15 @@ class Scenario:
 
     def bound(self) -> str:
         """The bound in words."""
+        where = "the i-th free and alloc on CPU i" if self.spread else "each free and alloc on any CPU"
+        rounds = f"{_count(self.rounds, 'round')} of offline_pages()'s loop, with no migration of its own"
+        return (
+            f"{_count(self.cpus, 'CPU')}, {self.tasks_in_words()}, a drain worker on each CPU; {where}; "
+            f"{rounds}; all values of high, batch and initial list lengths; all interleavings"
+        )
+
+    def tasks_in_words(self) -> str:
+        """The tasks, but for the workers."""
         tasks = [
             _count(self.frees, "free"), _count(self.allocs, "alloc"), _count(self.offlines, "offline_pages()"),
             _count(self.updates, "zone_pcp_update()"),
@@ -78,12 +87,7 @@ class Scenario:
             tasks.append(
                 f"CPU {self.cpus - 1} goes down and comes up" + (f" {self.hotplugs} times" if self.hotplugs > 1 else "")
             )
-        where = "the i-th free and alloc on CPU i" if self.spread else "each free and alloc on any CPU"
-        rounds = f"{_count(self.rounds, 'round')} of offline_pages()'s loop, with no migration of its own"
-        return (
-            f"{_count(self.cpus, 'CPU')}, {', '.join(tasks)}, a drain worker on each CPU; {where}; "
-            f"{rounds}; all values of high, batch and initial list lengths; all interleavings"
-        )
+        return ", ".join(tasks)
 
     def visits(self, op: Op) -> int:
         """How often a path may come to the same operation of a loop."""

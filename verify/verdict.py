@@ -28,6 +28,7 @@ class Exit(IntEnum):
     UNDECIDED = 3
     VACUOUS = 4
     DISAGREE = 70
+    CRASHED = 71
 
 
 #: the decorator, for the record has a field of that name
@@ -77,7 +78,8 @@ class Verdict:
     @_property
     def exit_code(self) -> Exit:
         """The exit code that this verdict calls for on its own."""
-        if self.result is Result.VIOLATED and self.replayed is False:
+        if self.replayed is False:
+            # a trace that the concrete model does not confirm
             return Exit.DISAGREE
         if self.result in (Result.HOLDS, Result.PROVED, Result.VIOLATED) and not self.as_expected:
             return Exit.DISAGREE

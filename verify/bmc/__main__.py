@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 from kernelmodel.base import Base
 from kernelmodel.errors import ModelError
+from kernelmodel.overrides import check_reached
 from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
 from properties.catalogue import find
@@ -19,6 +19,7 @@ from properties.property import Property
 from verify.bmc.pool import decide_all
 from verify.bmc.smt2 import script
 from verify.bmc.solve import ENGINE, Engine
+from verify.command import command, write_text
 from verify.folding import columns_of
 from verify.options import (
     EXIT_CODES,
@@ -137,7 +138,7 @@ class Run:
                 write_json(self.options.json, record)
             write_traces(every, self.options)
             if self.options.smt2:
-                Path(self.options.smt2).write_text("\n".join(self.queries))
+                write_text(self.options.smt2, "\n".join(self.queries))
         except OSError as error:
             fail(f"python -m verify.bmc: cannot write {error.filename}: {error.strerror}")
         return code
@@ -150,6 +151,7 @@ def _as_demonstration(verdict: Verdict) -> Verdict:
     return verdict
 
 
+@command("python -m verify.bmc")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
@@ -169,6 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = Run(options, scenario, deadline)
     interrupted = False
     try:
+        if options.variant and kernel is not None:
+            run.engine(kernel).model(misplaced=False)
+            check_reached(kernel, scenario.tasks_in_words())
         if kernel is not None and stop:
             run.one_by_one(kernel, properties)
         else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import z3
 
+from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
 from properties.catalogue import PROPERTIES
 from properties.property import Check, Property
@@ -63,6 +64,8 @@ class Engine:
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         """``deadline`` is a time.monotonic() after which nothing more is decided."""
+        if scenario.hotplugs:
+            raise ModelError(f"--hotplugs {scenario.hotplugs}: CPUs do not come and go in verify.bmc")
         self.kernel, self.scenario, self.deadline = kernel, scenario, deadline
         self.keep_queries, self.progress = keep_queries, progress
         self._models: dict[bool, Model] = {}

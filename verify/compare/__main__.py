@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from kernelmodel.errors import ModelError
 from properties.catalogue import PROPERTIES, find
+from verify.command import command, write_text
 from verify.compare.change import exit_code, gone, new, pairs
 from verify.compare.render import Comparison, as_json, markdown, text
 from verify.compare.sides import Changed, Side, changed, side
@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@command(PROG)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
@@ -100,8 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModelError as error:
         fail(f"{PROG}: {error}")
     except BrokenPipeError:
-        # whoever read our output has seen enough; keep the interpreter from complaining at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
     except OSError as error:
         fail(f"{PROG}: cannot write {error.filename}: {error.strerror}")
     return int(code)
@@ -175,7 +175,7 @@ def hand_out(c: Comparison, options: argparse.Namespace) -> None:
     if options.json and options.json != "-":
         write_json(options.json, as_json(c))
     if options.markdown and options.markdown != "-":
-        Path(options.markdown).write_text(markdown(c), encoding="utf-8")
+        write_text(options.markdown, markdown(c))
     if options.json == "-":
         print(json.dumps(as_json(c), indent=2))
     elif options.markdown == "-":

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import KERNELS, nearest
+from kernelmodel.kernels import KERNELS
 from kernelmodel.mutants import MUTANTS
+from kernelmodel.overrides import nearest
 from kernelmodel.text import KernelText, c_name
 from verify.tracefile import KernelSpec
 

@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from kernelmodel.errors import ModelError
+from kernelmodel.overrides import check_reached
 from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
 from properties.property import Property
+from verify.command import command
 from verify.explore.finite import DEFAULT, Finite
+from verify.explore.model import Model
 from verify.explore.search import Limits, room_mb
 from verify.explore.solve import COMPILERS, ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
 from verify.folding import columns_of
@@ -172,6 +175,7 @@ def finite_of(options: argparse.Namespace) -> Finite:
     return Finite(scenario, pages, options.high, options.batch)
 
 
+@command("python -m verify.explore")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
@@ -205,6 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     explorer.progress = run._progress if sys.stderr.isatty() else None
     interrupted = False
     try:
+        if options.variant:
+            Model(kernel, finite, [])
+            check_reached(kernel, finite.scenario.tasks_in_words())
         named = options.kernel or options.mutant or options.variant
         run.go(properties, first_only=bool(named) and stop)
     except KeyboardInterrupt:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from kernelmodel.folded import RETURNED, FoldedNode
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, const, substitute
 from kernelmodel.text import KernelText
 from properties.property import Property
+from verify.command import write_text
 from verify.explore.finite import Finite
 from verify.explore.model import DAEMONS, FINDS_NOTHING, Model, TaskModel, cells_in, returns_of
 from verify.explore.search import Limits, Search, initial_rows
@@ -28,7 +28,7 @@ def write_promela(path: str, kernel: type[KernelText], finite: Finite, propertie
     """Write the model; returns what to expect of SPIN, in words."""
     model = Model(kernel, finite, properties)
     text = promela(model)
-    Path(path).write_text(text)
+    write_text(path, text)
     run = f"spin -a {path} && gcc -O2 -DSAFETY -DCOLLAPSE -o pan pan.c && ./pan -m1000000"
     return f"{text.count(':: d_step')} options; {run}"
 

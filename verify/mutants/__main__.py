@@ -6,11 +6,11 @@ import argparse
 import gc
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import nearest
 from kernelmodel.mutants import MUTANTS
+from kernelmodel.overrides import nearest
+from verify.command import command, write_text
 from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
 from verify.mutants.render import heading, line, markdown, summary
 from verify.options import EXIT_CODES, Parser, fail, positive_seconds, writable
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@command("python -m verify.mutants")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }  # fmt: skip
             write_json(options.json, record)
         if options.markdown and not interrupted:
-            Path(options.markdown).write_text(markdown(matrix), encoding="utf-8")
+            write_text(options.markdown, markdown(matrix))
     except OSError as error:
         fail(f"python -m verify.mutants: cannot write {error.filename}: {error.strerror}")
     return int(code)

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from kernelmodel.errors import ModelError
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.overrides import check_reached
 from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.lemmas import LEMMAS
 from properties.property import Property
+from verify.command import command
 from verify.folding import columns_of
 from verify.options import (
     EXIT_CODES,
@@ -39,6 +41,7 @@ from verify.prove.engine import BOUND, ENGINE, PROVABLE, inapplicable, prove, se
 from verify.prove.explain import explanation
 from verify.prove.export import write_all
 from verify.prove.obligations import EACH, FAILED, LOCKS_KEPT, TOGETHER, UNKNOWN, UNTOUCHED, WITHOUT, Proof, Prover
+from verify.prove.population import texts
 from verify.prove.roles import ProjectionError
 from verify.prove.scope import NOT_PROVED
 from verify.prove.second import available, recheck
@@ -271,6 +274,7 @@ class Run:
         return code
 
 
+@command("python -m verify.prove")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
@@ -297,6 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.disable()
     interrupted = False
     try:
+        if options.variant:
+            check_reached(kernel, ", ".join(t.kind.name for t in texts(kernel)))
         try:
             if options.terminates:
                 run.ends()
@@ -329,6 +335,7 @@ _SAID = {
     Exit.UNDECIDED: "undecided",
     Exit.VACUOUS: "vacuous: an operation can never happen when the lemmas hold",
     Exit.DISAGREE: "a contradiction: see above",
+    Exit.CRASHED: "a part of it crashed: see above",
 }
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from kernelmodel.errors import ModelError
 from properties.catalogue import find
+from verify.command import command, write_text
 from verify.html import render
 from verify.options import Parser, add_kernel, fail, writable
 from verify.replay.reproducer import reproducer
@@ -54,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@command(PROG)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
@@ -64,10 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MismatchError as error:
         print(f"{PROG}: the trace does not fit: {error}", file=sys.stderr)
         return int(Exit.DISAGREE)
-    except BrokenPipeError:
-        # whoever read our output has seen enough; keep the interpreter from complaining at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.OK)
 
 
 def _replay(options: argparse.Namespace) -> Exit:
@@ -111,7 +107,7 @@ def _write(film: Film, options: argparse.Namespace) -> None:
             continue
         content = text()
         try:
-            Path(path).write_text(content, encoding="utf-8")
+            write_text(path, content)
         except OSError as error:
             raise ModelError(f"cannot write {path}: {error.strerror}") from error
 

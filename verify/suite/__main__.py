@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kernelmodel.errors import ModelError
+from verify.command import command
 from verify.options import EXIT_CODES, Parser, add_kernel, add_scenario, fail, kernel_of, positive_seconds
 from verify.suite.board import Board, say
 from verify.suite.folder import begin, discard, finish, hang, prepare
@@ -29,6 +30,7 @@ SAID = {
     Exit.UNDECIDED: "undecided",
     Exit.VACUOUS: "vacuous: a premise is never reached",
     Exit.DISAGREE: "a contradiction",
+    Exit.CRASHED: "a part of it crashed",
 }
 
 
@@ -66,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@command(PROG)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)

@@ -57,7 +57,7 @@ def contradictions(verdicts: Iterable[Verdict]) -> list[str]:
     found = []
     for v in every:
         who = f"{v.property} of {v.kernel}"
-        if v.result is Result.VIOLATED and v.replayed is False:
+        if v.replayed is False:
             found.append(f"{who}: the concrete model does not confirm the counterexample of {v.engine}")
         elif v.result is Result.VIOLATED and (v.kernel, v.property) in proved:
             found.append(f"{who}: prove says proved, {v.engine} has a counterexample")

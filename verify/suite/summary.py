@@ -23,6 +23,7 @@ _PILLS = {
     Exit.UNDECIDED: ("undecided", "open"),
     Exit.VACUOUS: ("vacuous", "open"),
     Exit.DISAGREE: ("contradiction", "bad"),
+    Exit.CRASHED: ("crashed", "bad"),
 }
 _NO_DEADLOCK = "some task can always go on, until all have finished"
 
@@ -77,6 +78,7 @@ def _headline(results: Results) -> str:
         Exit.OK: "No property is violated" if results.verdicts else "Everything is as expected",
         Exit.UNDECIDED: "Not everything could be decided",
         Exit.VACUOUS: "A premise is never reached",
+        Exit.CRASHED: "A part of the run crashed",
     }.get(results.code, "The engines contradict each other or what is recorded")
 
 

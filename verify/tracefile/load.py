@@ -187,7 +187,9 @@ def _options(command: list[str]) -> argparse.Namespace:
 
 
 def _scenario_of(options: argparse.Namespace) -> Scenario:
-    return Scenario(**{f.name: getattr(options, f.name) for f in fields(Scenario)})
+    # what no option gives has its default
+    given = {f.name: getattr(options, f.name) for f in fields(Scenario) if hasattr(options, f.name)}
+    return Scenario(**given)
 
 
 def _spec(display: str, options: argparse.Namespace) -> KernelSpec:
@@ -205,7 +207,12 @@ def _spec(display: str, options: argparse.Namespace) -> KernelSpec:
 
 
 def _scenario(reader: Reader) -> Scenario:
-    numbers = {f.name: reader.at(f.name).number() for f in fields(Scenario) if f.name != "spread"}
+    # what came later than the format has a default
+    later = {"hotplugs", "blocks"}
+    numbers = {
+        f.name: (reader.at(f.name, f.default) if f.name in later else reader.at(f.name)).number()
+        for f in fields(Scenario) if f.name != "spread"
+    }  # fmt: skip
     return Scenario(**numbers, spread=reader.at("spread", False).flag())
 
 

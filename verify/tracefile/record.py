@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import kernel, mutant, nearest, variant
+from kernelmodel.kernels import kernel, mutant, variant
+from kernelmodel.overrides import nearest
 from kernelmodel.text import KernelText
 from verify.scenario import Scenario
 from verify.trace import Start, TraceStep

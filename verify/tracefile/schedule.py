@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import nearest
 from kernelmodel.machine import Machine, Step, Task
+from kernelmodel.overrides import nearest
 from verify.trace import Start, TraceStep
 
 HEAD = "straypage-schedule-1"
