@@ -14,6 +14,7 @@ from typing import Any
 from kernelmodel.automaton import Decider, abandon, with_constants
 from kernelmodel.continuation import Continuation, continuation, op_picture
 from kernelmodel.errors import ModelError
+from kernelmodel.futures import futures
 from kernelmodel.machine import call_stack, packed
 from kernelmodel.ops import CpuOp, Op, Routine, advance, bound_to
 from kernelmodel.terms import Cell, Term, atoms, const, deciding, reg
@@ -328,46 +329,8 @@ class _Folding:
 def minimised(graph: FoldedGraph) -> FoldedGraph:
     """The graph with nodes of equal futures merged: same operation, same edges, to nodes of equal futures."""
     keys = [(op_key(n.op), n.cpu, n.irqs_off, n.stack) for n in graph.nodes]
-    edges = [[(tuple(c.key for c in conditions), t) for conditions, t in n.edges] for n in graph.nodes]
-    names: dict[int, bool] = {}
-
-    def named(key: Any) -> bool:
-        """Whether a register is named in a key; keys live as long as the graph, so they are known by their address."""
-        if not isinstance(key, (tuple, frozenset)):
-            return False
-        found = names.get(id(key))
-        if found is None:
-            found = names[id(key)] = (len(key) == 3 and isinstance(key, tuple) and key[0] == "reg") or any(
-                map(named, key)
-            )
-        return found
-
-    classes = [0] * len(graph.nodes)
-    count = 1
-    while True:
-
-        def location(number: int, classes: list[int] = classes) -> Any:
-            return number if number == RETURNED else frozenset(classes[n] for n in graph.locations[number])
-
-        def registers(key: Any, classes: list[int] = classes) -> Any:
-            if not isinstance(key, (tuple, frozenset)) or not named(key):
-                return key
-            if isinstance(key, frozenset):
-                return frozenset(registers(k) for k in key)
-            if len(key) == 3 and key[0] == "reg" and key[2].partition(".")[0].isdigit():
-                number, _, i = key[2].partition(".")
-                return ("reg", key[1], classes[int(number)], i)
-            return tuple(registers(k) for k in key)
-
-        seen: dict[Any, int] = {}
-        new = []
-        for n in range(len(graph.nodes)):
-            ways = frozenset((frozenset(map(registers, c)), location(t)) for c, t in edges[n])
-            new.append(seen.setdefault((registers(keys[n]), ways), len(seen)))
-        if len(seen) == count:
-            break
-        classes, count = new, len(seen)
-    return _merged(graph, classes)
+    ways = [[(tuple(c.key for c in conditions), t) for conditions, t in n.edges] for n in graph.nodes]
+    return _merged(graph, futures(keys, ways, graph.locations))
 
 
 def _merged(graph: FoldedGraph, classes: list[int]) -> FoldedGraph:

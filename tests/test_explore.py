@@ -12,8 +12,12 @@ import pytest
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import RETURNED, fold
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
+from kernelmodel.mmzone import Zone
 from kernelmodel.mutants import MUTANTS
-from kernelmodel.ops import read, write
+from kernelmodel.ops import Routine, read, write, write_once
+from kernelmodel.terms import IntTerm
+from kernelmodel.text import KernelText
+from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.explore.__main__ import main
 from verify.explore.compiled import Compiler
@@ -349,3 +353,20 @@ def test_the_room_is_what_the_machine_or_its_container_leaves(monkeypatch: pytes
     assert room_mb() == pytest.approx(1800)
     texts["/proc/meminfo"] = ""
     assert room_mb() is None
+
+
+def limits_of(value: int) -> type[KernelText]:
+    class Wide(V5_11):
+        def pageset_update(self, zone: Zone, cpu: int, high: IntTerm, batch: IntTerm) -> Routine:
+            yield write_once(batch, "pcp.batch", zone.index, cpu)
+            yield write_once(high + value, "pcp.high", zone.index, cpu)
+
+    return Wide
+
+
+@pytest.mark.parametrize("value", [65536, 2**70])
+def test_a_value_that_a_column_cannot_hold_is_refused(value: int):
+    # 65536 would be 0 in 16 bits, and the kernel hold
+    with pytest.raises(ModelError, match="16 bits"):
+        Explorer(limits_of(value), Finite(Scenario(cpus=1))).probe([PROPERTIES["no_stray_page"]])
+    assert Explorer(limits_of(2), Finite(Scenario(cpus=1))).probe([PROPERTIES["no_stray_page"]])

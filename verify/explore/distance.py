@@ -20,7 +20,7 @@ from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, const, substitute, substitute_cells
 from verify.explore.model import Model, TaskModel
 from verify.explore.movers import Movers
-from verify.explore.table import Rows
+from verify.explore.rows import Rows
 from verify.explore.values import conjuncts
 
 Steps = npt.NDArray[np.int16]

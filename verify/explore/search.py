@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from kernelmodel.folded import RETURNED
 from verify.explore.model import DAEMONS, Model, cells_in
+from verify.explore.rows import Rows, rows_of
 from verify.explore.seen import Seen, distinct
-from verify.explore.table import Hashes, Index, Rows, Table, Transitions
+from verify.explore.table import Hashes, Index, Table, Transitions
 
 #: successors are told apart in batches of this size: few enough for a place in the low bits of a fingerprint
 _BATCH = 1 << 22
@@ -181,7 +182,7 @@ class Search:
         states = [[*row, *behind] for row in rows.T.tolist()]
         for task in self.model.tasks:
             states = [w for v in states for w in self.transitions.settled(task, v)]
-        return np.array([v[: self.model.width] for v in states], np.int16).T.copy()
+        return rows_of([v[: self.model.width] for v in states])
 
     def expand(self, level: Level) -> Level:
         """The states that follow those of a level and were not seen before."""
@@ -331,4 +332,4 @@ class Search:
 
 def initial_rows(model: Model, symmetric: bool) -> Rows:
     """All initial states as one array."""
-    return np.array([row for row, _ in model.initial_rows(symmetric)], np.int16).T.copy()
+    return rows_of([row for row, _ in model.initial_rows(symmetric)])

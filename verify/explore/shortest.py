@@ -17,10 +17,11 @@ import numpy.typing as npt
 from kernelmodel.folded import RETURNED
 from verify.explore.distance import FAR, Distance
 from verify.explore.model import Model, TaskModel
+from verify.explore.rows import Rows
 from verify.explore.search import Limits, initial_rows
 from verify.explore.seen import Seen
 from verify.explore.symmetry import EQUAL
-from verify.explore.table import Index, Rows, Table, Transitions
+from verify.explore.table import Index, Table, Transitions
 
 
 class GaveUpError(Exception):

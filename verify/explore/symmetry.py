@@ -23,7 +23,8 @@ from kernelmodel.folded import RETURNED, FoldedNode, matched
 from kernelmodel.terms import Cell
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Movers
-from verify.explore.table import ColumnPairs, Hashes, Index, Rows, Table, Transitions
+from verify.explore.rows import Rows
+from verify.explore.table import ColumnPairs, Hashes, Index, Table, Transitions
 
 _MASK = 0xFFFFFFFFFFFFFFFF
 #: tasks that are interchangeable among themselves

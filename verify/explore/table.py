@@ -20,9 +20,10 @@ from verify.explore.compiled import Compiler, Function
 from verify.explore.identities import Identities
 from verify.explore.model import FINDS_NOTHING, Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Condition, Movers, literals
+from verify.explore.rows import Rows, rows_of
 
 Hashes = npt.NDArray[np.uint64]
-Rows = npt.NDArray[np.int16]
+
 Index = npt.NDArray[np.int64]
 
 #: columns to be compared
@@ -103,7 +104,7 @@ class Table:
                 bad.append(wrong)
         first = len(self.bad) + np.concatenate(([0], np.cumsum(counts)[:-1])) if counts else np.empty(0)
         if new:
-            self.new = np.concatenate([self.new, np.array(new, np.int16).T], axis=1)
+            self.new = np.concatenate([self.new, rows_of(new)], axis=1)
             self.delta = np.concatenate([self.delta, np.array(deltas, np.uint64).T], axis=1)
             self.moving = (1 + np.flatnonzero(self.delta[1:].any(axis=1))).tolist()
             self.bad = np.concatenate([self.bad, np.array(bad, np.int64)])

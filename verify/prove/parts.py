@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kernelmodel.config import Config
 from kernelmodel.ops import Op
-from kernelmodel.terms import ME, Cell, Term, reg, substitute
+from kernelmodel.terms import ME, Cell, Term
 from kernelmodel.text import KernelText
 from properties.lemmas import CLOSED, DRAIN_LOCK, GHOSTS, LEMMAS, LOCK, PROTECTED_BY, cell_of
+from verify.prove.alike import Alike
 from verify.prove.population import ZONE, Size, Text, texts
-from verify.prove.roles import Part, Program, ProjectionError, Step, cells, entries, registers
+from verify.prove.roles import ENDS, Part, Program, ProjectionError, Step, cells, entries
 
 
 def followed_cells(config: Config, zone: int, cpu: int) -> frozenset[Cell]:
@@ -92,33 +93,34 @@ class Parts:
         return list(kept.values())
 
     def _shape(self, entry: Step) -> Any:
+        """What a section does, step by step: equal for two sections if one is as good as the other."""
         order: dict[int, int] = {}
-        shape = []
-        queue = [(None, self.section.closure(entry))]
-        prefix = f"{entry.kind.name}/"
+        alike = Alike(self.program)
 
-        def text(terms: Iterable[Term]) -> str:
-            names = {}
-            for n in registers(terms := list(terms)):
-                step, term = self.program.defined_by.get(n, (None, None))
-                if step is not None and step.uid in order:
-                    names[n] = f"#{order[step.uid]}.{n.rpartition('.')[2]}"
-                else:
-                    names[n] = n.replace(prefix, "") if term is None else str(term.key)
-            return " ".join(str(substitute(t, {n: reg(m, t.sort) for n, m in names.items()}).key) for t in terms)
+        def said(step: Step) -> Any:
+            op = step.op
+            updates = sorted(((c, t) for c, t in op.updates if c in self.followed), key=lambda u: u[0])
+            return (
+                op.tag,
+                op.must,
+                [c for c, _ in updates],
+                alike([op.guard, op.where, *op.returns, *(t for _, t in updates)]),
+            )
 
+        shape = [said(entry)]
+        alike.defines(entry)
+        queue = [self.section.closure(entry)]
         while queue:
-            _, edges = queue.pop(0)
-            for _, t in edges:
-                if t > 0 and t not in order:
-                    order[t] = len(order)
-                    queue.append((None, self.section.steps[t].edges))
-            shape.append(tuple((text(c), order.get(t, t)) for c, t in edges))
-        for u in order:
-            op = self.section.steps[u].op
-            updates = sorted((str(c), text([t])) for c, t in op.updates if c in self.followed)
-            shape.append((op.tag, text([op.guard, op.where, *op.returns]), tuple(updates)))  # type: ignore[arg-type]
-        return tuple(shape)
+            edges = queue.pop(0)
+            found = [t for _, t in edges if t not in ENDS and t not in order]
+            for t in dict.fromkeys(found):
+                order[t] = len(order)
+                queue.append(self.section.steps[t].edges)
+            shape.append([(alike(c), order.get(t, t)) for c, t in edges])
+            for t in dict.fromkeys(found):
+                shape.append(said(self.section.steps[t]))
+                alike.defines(self.section.steps[t])
+        return repr(shape)
 
     @staticmethod
     def _terms(op: Op) -> list[Term]:

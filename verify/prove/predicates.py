@@ -15,7 +15,7 @@ from kernelmodel.cells import CELLS
 from kernelmodel.terms import Cell, Term, atoms
 from properties.lemmas import CLOSED, DRAIN_LOCK, LEMMAS, Lemma, cell_of
 from verify.prove.facts import Facts, Item, term_of
-from verify.prove.roles import ProjectionError, Step, hangs
+from verify.prove.roles import ENDS, ProjectionError, Step, hangs
 from verify.prove.system import NOBODY, Opener, System, Transition, _no_cell, conj, disj
 from verify.smt import Expr, translate, variable
 
@@ -80,7 +80,7 @@ class Predicates:
         needs = [expr(op.guard), expr(op.where)]
         ways = []
         for conditions, target in step.edges:
-            if target < 0:
+            if target in ENDS:
                 raise ProjectionError(f"{step.name}: a section ends without turning interrupts on")
             taken = [translate(c, _no_cell, lambda n: new_regs[n], opener.choice) for c in conditions]
             rest = self._ends(target, new_private, new_regs, after, limits, seen | {uid})

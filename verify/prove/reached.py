@@ -29,7 +29,7 @@ from verify.prove.obligations import constants
 from verify.prove.parts import followed_cells
 from verify.prove.population import ZONE, Kind, Size, Text
 from verify.prove.predicates import Predicates
-from verify.prove.roles import OVER, Part, Step, uid_of
+from verify.prove.roles import OVER, Part, Step
 from verify.prove.system import NOBODY, System, disj
 from verify.smt import Expr
 
@@ -166,9 +166,8 @@ class Reached:
                 ]  # fmt: skip
                 yield [w[i] for i in written], self._uid(number, task, location, which), target, returned
 
-    @staticmethod
-    def _uid(number: int, task: TaskModel, location: int, which: int = 0) -> int:
-        return uid_of(number, task.graph.locations[location][which])
+    def _uid(self, number: int, task: TaskModel, location: int, which: int = 0) -> int:
+        return self.system.program.uid(number, task.graph.locations[location][which])
 
     def _ghosts(self, number: int, task: TaskModel, uid: int, target: int, state: State) -> tuple[bool, ...]:
         """The ghosts after a step: what ``Ghost.becomes`` says of the holder's, evaluated on the state before it."""

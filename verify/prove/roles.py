@@ -20,6 +20,7 @@ from verify.prove.population import Kind, Text
 
 #: targets that leave a part: it is over; the task has returned in the midst of it
 OVER, RETURNED_INSIDE = -1, -2
+ENDS = (OVER, RETURNED_INSIDE)
 
 Edges = list[tuple[tuple[Term, ...], int]]
 
@@ -30,7 +31,10 @@ class ProjectionError(Exception):
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """An operation of a task that plays a part: its registers carry the name of the kind of task."""
+    """An operation of a task that plays a part: its registers carry the name of the kind of task.
+
+    ``uid`` tells which step of a :class:`Program` it is, and nothing else.
+    """
 
     uid: int
     node: int
@@ -60,11 +64,6 @@ class Step:
         return ": ".join(part for part in (self.kind.name, calls, self.text) if part)
 
 
-def uid_of(number: int, node: int) -> int:
-    """The number of a step: the ``node``-th of the ``number``-th text."""
-    return 1000 * number + 1 + node
-
-
 def hangs(op: Op) -> bool:
     """Whether a task never gets past the operation."""
     return op.guard.op == "const" and not op.guard.args[0]
@@ -74,12 +73,22 @@ class Program:
     """All operations of all kinds of tasks, with the mutexes that are held before each."""
 
     def __init__(self, texts: Iterable[Text]) -> None:
+        texts = list(texts)
+        #: the number of each step, by text and node: from 1 on, for Z3, in which 0 is nobody and ends are negative
+        self._uids: dict[tuple[int, int], int] = {}
+        for number, text in enumerate(texts):
+            for node in text.graph.kept:
+                self._uids[number, node.number] = 1 + len(self._uids)
         self.steps: dict[int, Step] = {}
         self.entries: list[int] = []
         self.defined_by: dict[str, tuple[Step, Term]] = {}
         self.inputs: dict[str, tuple[int, int]] = {}
         for number, text in enumerate(texts):
             self._add(number, text)
+
+    def uid(self, number: int, node: int) -> int:
+        """The step of a node of the ``number``-th text."""
+        return self._uids[number, node]
 
     def _add(self, number: int, text: Text) -> None:
         names = _Names(text.kind.name)
@@ -91,7 +100,7 @@ class Program:
             nodes = text.graph.locations[location]
             if len(nodes) != 1:
                 raise ProjectionError(f"{text.kind.name}: a step that may be on several CPUs")
-            return uid_of(number, nodes[0])
+            return self.uid(number, nodes[0])
 
         def renamed(edges: Iterable[tuple[tuple[Term, ...], int]]) -> Edges:
             return [(tuple(substitute(c, names) for c in conditions), target(t)) for conditions, t in edges]
@@ -99,7 +108,7 @@ class Program:
         locks = locksets(text)
         for node in text.graph.kept:
             op = _renamed(node.op, names)
-            step = Step(uid_of(number, node.number), node.number, text.kind, op, node.stack,
+            step = Step(self.uid(number, node.number), node.number, text.kind, op, node.stack,
                         locks.get(node.number, frozenset()), node.irqs_off, renamed(node.edges))  # fmt: skip
             self.steps[step.uid] = step
             self.defined_by |= {name: (step, t) for name, t in zip(step.returned, op.returns, strict=True)}

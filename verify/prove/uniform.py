@@ -15,7 +15,7 @@ from kernelmodel.terms import Cell, Term
 from kernelmodel.text import KernelText
 from verify.prove.parts import Parts
 from verify.prove.population import Size
-from verify.prove.roles import Edges, Step
+from verify.prove.roles import ENDS, Edges, Step
 
 #: no CPU beside the tracked one; two before it and one after it
 SIZES = (Size(1, 0), Size(4, 2))
@@ -65,7 +65,7 @@ def _shape(steps: Mapping[int, Step], edges: Edges, parts: Parts) -> Any:
     while queue:
         ways = queue.pop(0)
         for _, target in _sorted(ways, steps, parts):
-            if target > 0 and target not in order:
+            if target not in ENDS and target not in order:
                 order[target] = len(order)
                 queue.append(steps[target].edges)
         names = {parts.program.steps[u].prefix: n for u, n in order.items()}
