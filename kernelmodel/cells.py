@@ -44,6 +44,7 @@ CELLS: dict[str, tuple[Sort, bool, str]] = {
     "zone.pageset_batch": ("int", False, "[z] zone->pageset_batch"),
     "zone.managed_pages": ("int", False, "[z] zone_managed_pages()"),
     "zone.present_pages": ("int", False, "[z] zone->present_pages"),
+    "zone.was_reset": ("bool", False, "[z] ghost: zone_pcp_reset() has freed the zone's pagesets at least once"),
     "percpu_pagelist_fraction": ("int", False, "the sysctl"),
     "mutex": ("int", False, "[name] 0, or the task that holds the mutex (cpu_hotplug_lock: its writer)"),
     "cpu_hotplug_readers": ("int", False, "number of cpus_read_lock() holders"),

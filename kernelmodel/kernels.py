@@ -10,6 +10,7 @@ from types import ModuleType
 
 from kernelmodel.base import Base
 from kernelmodel.errors import ModelError
+from kernelmodel.labels import check_labels
 from kernelmodel.mutants import MUTANTS, build
 from kernelmodel.overrides import check_overrides, check_untouched, nearest, ours, record
 from kernelmodel.text import KernelText
@@ -66,6 +67,7 @@ def variant(spec: str) -> type[KernelText]:
     else:
         made = type(chosen.__name__, (chosen, V5_11), {"__module__": chosen.__module__})
     check_overrides(made, path)
+    check_labels(made)
     record(made)
     if "name" not in vars(made):
         made.name = f"{Path(path).name}:{made.__name__}"

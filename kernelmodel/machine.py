@@ -341,10 +341,11 @@ def call_stack(kernel: type[KernelText], routine: Routine) -> tuple[str, ...]:
     generator: Any = routine
     while generator is not None and getattr(generator, "gi_frame", None) is not None:
         name = generator.gi_frame.f_code.co_name
-        if not name.startswith("_"):
-            found = c_name(kernel, name)
-            # a routine split into helpers is one call: C's __f() and the part of f() that it shares with it
-            if not names or names[-1].lstrip("_") != found.lstrip("_"):
-                names.append(found)
+        found = c_name(kernel, name)
+        # of names with an underscore, those of C functions that have two: the others are helpers of the text's own
+        shown = not name.startswith("_") or found != name
+        # a routine split into helpers is one call: C's __f() and the part of f() that it shares with it
+        if shown and (not names or names[-1].lstrip("_") != found.lstrip("_")):
+            names.append(found)
         generator = generator.gi_yieldfrom
     return tuple(names)

@@ -20,10 +20,15 @@ class MemoryHotplug(PageIsolation):
     def offline_pages(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(); returns 0 or a negative errno.  ``label`` is the C text's goto label."""
         self.check_range(page_range)
+        zone = page_range.zone
         yield from self.mem_hotplug_begin()
         ret, label = yield from self.offline_checks(page_range)
         if not label:
-            ret, label = yield from self.isolate_for_offlining(page_range)
+            ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE)
+            if ret:
+                label = "failed_removal"
+        if not label:
+            yield from self.drain_all_pages(zone)
         if not label and (yield from self.memory_notify("MEM_GOING_OFFLINE", page_range)):
             ret, label = -EBUSY, "failed_removal_isolated"
         while not label:
@@ -32,7 +37,7 @@ class MemoryHotplug(PageIsolation):
                 break
             if (yield from self.test_pages_isolated(page_range)):
                 break
-            yield from self.drain_all_pages(page_range.zone)
+            yield from self.drain_all_pages(zone)
         if not label:
             yield from self.offline_isolated_pages(page_range)
             yield from self.forget_isolated_blocks(page_range)
@@ -42,8 +47,9 @@ class MemoryHotplug(PageIsolation):
         if label == "failed_removal_isolated":
             yield from self.undo_isolate_page_range(page_range, MigrateType.MOVABLE)
             yield from self.memory_notify("MEM_CANCEL_OFFLINE", page_range)
-        # failed_removal:
-        yield from self.mem_hotplug_done()
+            label = "failed_removal"
+        if label == "failed_removal":
+            yield from self.mem_hotplug_done()
         return ret
 
     def check_range(self, page_range: PageRange) -> None:
@@ -54,14 +60,6 @@ class MemoryHotplug(PageIsolation):
                 f"range {page_range.first}..{page_range.last} is not in zone {page_range.zone.index}, which has "
                 f"blocks {blocks[0]} to {blocks[-1]}"
             )
-
-    def isolate_for_offlining(self, page_range: PageRange) -> Routine:
-        """mm/memory_hotplug.c: offline_pages(), isolation and the drain after it; returns (errno, goto label)."""
-        ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE)
-        if ret:
-            return ret, "failed_removal"
-        yield from self.drain_all_pages(page_range.zone)
-        return 0, ""
 
     def mem_hotplug_begin(self) -> Routine:
         """mm/memory_hotplug.c: mem_hotplug_begin(): no CPU and no other memory hotplug until mem_hotplug_done()."""
@@ -229,9 +227,9 @@ class MemoryHotplug(PageIsolation):
         yield from self.mem_hotplug_begin()
         yield from self.move_pfn_range_to_zone(page_range)
         if (yield from self.memory_notify_online(page_range)):
-            yield from self.forget_isolated_blocks(page_range)
             yield from self.mem_hotplug_done()
             return -EBUSY
+        yield from self.count_isolated_blocks(page_range)
         present = yield read("zone.present_pages", zone.index)
         if present == 0:
             yield from self.setup_zone_pageset(zone)
@@ -239,8 +237,8 @@ class MemoryHotplug(PageIsolation):
         pages = len(page_range.blocks) * self.config.pages_per_block
         yield ops.add(pages, "zone.managed_pages", zone.index)
         yield ops.add(pages, "zone.present_pages", zone.index)
-        yield from self.undo_isolate_page_range(page_range, MigrateType.MOVABLE)
         yield from self.zone_pcp_update(zone)
+        yield from self.undo_isolate_page_range(page_range, MigrateType.MOVABLE)
         yield from self.memory_notify("MEM_ONLINE", page_range)
         yield from self.mem_hotplug_done()
         return 0
@@ -251,16 +249,22 @@ class MemoryHotplug(PageIsolation):
         return (yield ops.environment("notifier_fails", "memory_notify(MEM_GOING_ONLINE)"))
 
     def move_pfn_range_to_zone(self, page_range: PageRange) -> Routine:
-        """mm/memory_hotplug.c: move_pfn_range_to_zone(), and the raise of nr_isolate_pageblock in online_pages()."""
+        """mm/memory_hotplug.c: move_pfn_range_to_zone(): the pageblocks are ISOLATE, and not counted as that yet."""
+        yield Op(
+            "move_pfn_range_to_zone(MIGRATE_ISOLATE)",
+            updates=tuple(
+                (Cell("pageblock.migratetype", (b,)), const(int(MigrateType.ISOLATE))) for b in page_range.blocks
+            ),
+        )
+
+    def count_isolated_blocks(self, page_range: PageRange) -> Routine:
+        """mm/memory_hotplug.c: online_pages(): ``zone->nr_isolate_pageblock += …`` under zone->lock."""
         z = page_range.zone.index
         nr = value("zone.nr_isolate_pageblock", z)
-        isolate = [
-            (Cell("pageblock.migratetype", (b,)), const(int(MigrateType.ISOLATE))) for b in page_range.blocks
-        ]  # fmt: skip
         yield Op(
-            "move_pfn_range_to_zone(MIGRATE_ISOLATE), zone->nr_isolate_pageblock += {0}",
+            "spin_lock(&zone->lock): zone->nr_isolate_pageblock += {0}",
             Kind.CRITICAL,
-            updates=(*isolate, (Cell("zone.nr_isolate_pageblock", (z,)), nr + len(page_range.blocks))),
+            updates=((Cell("zone.nr_isolate_pageblock", (z,)), nr + len(page_range.blocks)),),
             shown=(lift(len(page_range.blocks)),),
         )
 

@@ -46,12 +46,14 @@ _LOCK = 'yield from self.mutex_lock("pcp_batch_high_lock")\n    '
 _DISABLE = "yield from self.zone_pcp_disable(zone)\n        "
 _ISOLATE = "ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE)"
 _SET = "yield from self.set_pageset_high_and_batch(zone, 0, 1)"
-_DRAIN = "yield from self.drain_all_pages(zone, force_all_cpus=True)"
+_DRAIN = "yield from self._drain_all_pages(zone, True)"
 _UNDO = """yield from self.undo_isolate_page_range(page_range, MigrateType.MOVABLE)
         yield from self.memory_notify("MEM_CANCEL_OFFLINE", page_range)
         label = "failed_removal_pcplists_disabled"
     if label == "failed_removal_pcplists_disabled":
-        yield from self.zone_pcp_enable(zone)"""
+        yield from self.zone_pcp_enable(zone)
+        label = "failed_removal"
+    if label == "failed_removal":"""
 
 _ALL = [
     Mutant(
@@ -117,8 +119,9 @@ _ALL = [
         "offline_pages",
         ((_UNDO, "yield from self.zone_pcp_enable(zone)\n        "
                  + "\n".join(_UNDO.splitlines()[:2])
-                 + '\n    if label == "failed_removal_pcplists_disabled":\n'
-                   "        yield from self.zone_pcp_enable(zone)"),),
+                 + '\n        label = "failed_removal"\n    if label == "failed_removal_pcplists_disabled":\n'
+                   '        yield from self.zone_pcp_enable(zone)\n        label = "failed_removal"\n'
+                   '    if label == "failed_removal":'),),
         "no_isolated_page_left", {"offlines": 1, "frees": 1},
     ),
     Mutant(

@@ -112,17 +112,27 @@ class PageAlloc(KernelText):
             yield from self.free_pcppages_bulk(zone, count, cpu)
         yield ops.local_irq_restore(here)
 
+    def drain_pages(self, cpu: int) -> Routine:
+        """mm/page_alloc.c: drain_pages(): all populated zones' lists of ``cpu``, which is this one or a dead one."""
+        for zone in self.config.zones:
+            if (yield from self.populated_zone(zone)):
+                yield from self.drain_pages_zone(cpu, zone)
+
+    def drain_local_pages(self, drain_zone: IntTerm) -> Routine:
+        """mm/page_alloc.c: drain_local_pages(): the lists of the CPU it runs on, of the zone of that index or (-1) all."""
+        cpu = yield ops.smp_processor_id()
+        if drain_zone != -1:
+            for zone in self.config.zones:
+                if drain_zone == zone.index:
+                    yield from self.drain_pages_zone(cpu, zone)
+        else:
+            yield from self.drain_pages(cpu)
+
     def drain_local_pages_wq(self, work_cpu: int) -> Routine:
         """mm/page_alloc.c: drain_local_pages_wq(), the work item: drains the CPU it runs on, one zone or all."""
-        drain_zone = yield read("drain.zone", work_cpu, text="drain->zone")
         yield ops.preempt_disable()
-        cpu = yield ops.smp_processor_id()
-        for zone in self.config.zones:
-            wanted = True
-            if drain_zone != -1:
-                wanted = drain_zone == zone.index
-            if wanted:
-                yield from self.drain_pages_zone(cpu, zone)
+        drain_zone = yield read("drain.zone", work_cpu, text="drain->zone")
+        yield from self.drain_local_pages(drain_zone)
         yield ops.preempt_enable()
 
     def drain_worker(self, cpu: int) -> Routine:
@@ -135,7 +145,10 @@ class PageAlloc(KernelText):
             return
         for cpu in self.for_each_cpu():
             if (yield read("cpu_online", cpu)):
-                has_pcps = yield from self.racy_has_pcps(zone, cpu)
+                if zone is not None:
+                    has_pcps = yield from self.racy_has_pcps(zone, cpu)
+                else:
+                    has_pcps = yield from self.racy_has_pcps_of_any_zone(cpu)
                 yield write(has_pcps, "cpus_with_pcps", cpu)
         yield from self.drain_cpus_with_pcps(zone)
         yield from self.mutex_unlock("pcpu_drain_mutex")
@@ -149,11 +162,15 @@ class PageAlloc(KernelText):
             yield from self.mutex_lock("pcpu_drain_mutex")
         return True
 
-    def racy_has_pcps(self, zone: Zone | None, cpu: int) -> Routine:
+    def racy_has_pcps(self, zone: Zone, cpu: int) -> Routine:
         """mm/page_alloc.c: drain_all_pages(), its look at another CPU's pcp->count without any protection."""
-        for z in self.config.zones if zone is None else (zone,):
-            count = yield read("pcp.count", z.index, cpu)
-            if count != 0:
+        count = yield read("pcp.count", zone.index, cpu)
+        return count != 0
+
+    def racy_has_pcps_of_any_zone(self, cpu: int) -> Routine:
+        """mm/page_alloc.c: drain_all_pages(NULL), the same look at the populated zones up to the first with pages."""
+        for zone in self.config.zones:
+            if (yield from self.populated_zone(zone)) and (yield from self.racy_has_pcps(zone, cpu)):
                 return True
         return False
 
@@ -169,8 +186,12 @@ class PageAlloc(KernelText):
 
     def page_alloc_cpu_dead(self, cpu: int) -> Routine:
         """mm/page_alloc.c: page_alloc_cpu_dead(): the CPU has left cpu_online_mask; drain its lists from here."""
-        for zone in self.config.zones:
-            yield from self.drain_pages_zone(cpu, zone)
+        yield from self.drain_pages(cpu)
+
+    def populated_zone(self, zone: Zone) -> Routine:
+        """include/linux/mmzone.h: populated_zone(), which for_each_populated_zone() asks; returns a truth value."""
+        present = yield read("zone.present_pages", zone.index)
+        return present != 0
 
     # --- the limits ---
 
@@ -239,11 +260,15 @@ class PageAlloc(KernelText):
         yield from self.mutex_unlock("pcp_batch_high_lock")
 
     def zone_pcp_reset(self, zone: Zone) -> Routine:
-        """mm/page_alloc.c: zone_pcp_reset(): back to the boot pagesets; whatever is on the lists is lost."""
+        """mm/page_alloc.c: zone_pcp_reset(): back to the boot pagesets; whatever is on the lists is lost.
+
+        The cached limits zone->pageset_high and pageset_batch stay.  If the zone gets pages again and the same limits
+        are computed, zone_set_pageset_high_and_batch() takes its early return: its CPUs stay at high 0, batch 1.
+        """
         z = zone.index
         boot = [("pcp.high", 0), ("pcp.batch", 1), ("pcp.count", 0)]
         updates = [(Cell(name, (z, c)), const(v)) for c in self.config.cpus for name, v in boot]
-        updates += [(Cell("zone.pageset_high", (z,)), const(0)), (Cell("zone.pageset_batch", (z,)), const(1))]
+        updates.append((Cell("zone.was_reset", (z,)), const(True)))
         lists = [
             (Cell("pcp.nr", (z, c, t, b)), const(0))
             for c in self.config.cpus
@@ -270,8 +295,7 @@ class PageAlloc(KernelText):
         yield from self.mutex_lock("pcp_batch_high_lock")
         yield write(fraction, "percpu_pagelist_fraction")
         for zone in self.config.zones:
-            populated = yield read("zone.present_pages", zone.index)
-            if populated != 0:
+            if (yield from self.populated_zone(zone)):
                 yield from self.zone_set_pageset_high_and_batch(zone)
         yield from self.mutex_unlock("pcp_batch_high_lock")
 

@@ -56,6 +56,15 @@ def _count(block: int, of: IntTerm, amount: IntTerm = 1) -> Term:
     return ite(lift(of) == block, amount, 0)
 
 
+def _pages_of(config: Config, block: int, head: IntTerm, order: int) -> Term:
+    """How many pages of ``block`` a page of that order has whose first page is in block ``head``."""
+    if order <= config.pageblock_order:
+        return _count(block, head, 1 << order)
+    blocks = 1 << (order - config.pageblock_order)
+    inside = land(lift(head) <= block, lift(head) > block - blocks)
+    return ite(inside, config.pages_per_block, 0)
+
+
 def type_of_block(config: Config, page: Page) -> Term:
     """mm/page_alloc.c: get_pfnblock_migratetype(), as a term."""
     blocks = list(config.blocks_of(page.zone))
@@ -232,7 +241,7 @@ def free_to_buddy(config: Config, zone: Zone, pages: PageList, reread: BoolTerm)
 
 def free_one(config: Config, page: Page, migratetype: IntTerm, order: int, reread: BoolTerm) -> Op:
     """The critical section of free_one_page(): re-read the type if ``reread``, then __free_one_page()."""
-    freed = {b: _count(b, page.block, 1 << order) for b in config.blocks_of(page.zone)}
+    freed = {b: _pages_of(config, b, page.block, order) for b in config.blocks_of(page.zone)}
     wrong = land(lnot(reread), lnot(lift(migratetype) == ISOLATE))
     stale = {b: land(_isolated_and_online(b), wrong) for b in freed}
     after, where = _misplacing(freed, stale)

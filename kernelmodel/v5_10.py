@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from kernelmodel import ops, page_ops
 from kernelmodel.base import Base
-from kernelmodel.mmzone import MigrateType, PageRange, Zone
-from kernelmodel.ops import Routine, barrier, write, write_once
+from kernelmodel.mmzone import EBUSY, PCPTYPES, MigrateType, Page, PageRange, Zone
+from kernelmodel.ops import Routine, add, barrier, read, read_once, write
 from kernelmodel.terms import IntTerm
 
 
@@ -21,16 +22,76 @@ class V5_10(Base):
             yield from self.drain_all_pages(zone)
         return isolated
 
-    def isolate_for_offlining(self, page_range: PageRange) -> Routine:
-        """mm/memory_hotplug.c: offline_pages(), the call of start_isolate_page_range(): no drain of its own."""
-        ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE)
-        return (ret, "failed_removal") if ret else (0, "")
+    def offline_pages(self, page_range: PageRange) -> Routine:
+        """mm/memory_hotplug.c: offline_pages(): no drain of its own before the loop; returns 0 or a negative errno."""
+        self.check_range(page_range)
+        zone = page_range.zone
+        yield from self.mem_hotplug_begin()
+        ret, label = yield from self.offline_checks(page_range)
+        if not label:
+            ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE)
+            if ret:
+                label = "failed_removal"
+        if not label and (yield from self.memory_notify("MEM_GOING_OFFLINE", page_range)):
+            ret, label = -EBUSY, "failed_removal_isolated"
+        while not label:
+            ret, label = yield from self.migrate_and_dissolve(page_range)
+            if label:
+                break
+            if (yield from self.test_pages_isolated(page_range)):
+                break
+            yield from self.drain_all_pages(zone)
+        if not label:
+            yield from self.offline_isolated_pages(page_range)
+            yield from self.forget_isolated_blocks(page_range)
+            yield from self.finish_offlining(page_range)
+            yield from self.mem_hotplug_done()
+            return 0
+        if label == "failed_removal_isolated":
+            yield from self.undo_isolate_page_range(page_range, MigrateType.MOVABLE)
+            yield from self.memory_notify("MEM_CANCEL_OFFLINE", page_range)
+            label = "failed_removal"
+        if label == "failed_removal":
+            yield from self.mem_hotplug_done()
+        return ret
+
+    def free_unref_page_commit(self, page: Page, migratetype: IntTerm, cpu: int) -> Routine:
+        """mm/page_alloc.c: free_unref_page_commit(): reads pcp->high plainly."""
+        zone = page.zone
+        if migratetype >= PCPTYPES:
+            if migratetype == MigrateType.ISOLATE:
+                yield from self.free_one_page(zone, page, migratetype)
+                return
+            migratetype = int(MigrateType.MOVABLE)
+        yield page_ops.list_add(self.config, page, cpu, migratetype)
+        yield add(1, "pcp.count", zone.index, cpu)
+        count = yield read("pcp.count", zone.index, cpu)
+        high = yield read("pcp.high", zone.index, cpu)
+        if count >= high:
+            batch = yield read_once("pcp.batch", zone.index, cpu)
+            yield from self.free_pcppages_bulk(zone, batch, cpu)
+
+    def rmqueue_pcplist(self, zone: Zone, migratetype: IntTerm) -> Routine:
+        """mm/page_alloc.c: rmqueue_pcplist(), __rmqueue_pcplist(): reads pcp->batch plainly; returns a Page or None."""
+        cpu = yield ops.local_irq_save(self.config.nr_blocks)
+        page = None
+        available = True
+        if (yield page_ops.list_empty(self.config, zone, cpu, migratetype)):
+            batch = yield read("pcp.batch", zone.index, cpu)
+            alloced = yield from self.rmqueue_bulk(zone, batch, cpu, migratetype)
+            yield add(alloced, "pcp.count", zone.index, cpu)
+            available = alloced > 0
+        if available:
+            page = yield page_ops.list_del_first(self.config, zone, cpu, migratetype)
+            yield add(-1, "pcp.count", zone.index, cpu)
+        yield ops.local_irq_restore(cpu)
+        return page
 
     def pageset_update(self, zone: Zone, cpu: int, high: IntTerm, batch: IntTerm) -> Routine:
         """mm/page_alloc.c: pageset_update(): batch = 1, high, batch, with write barriers between them."""
         yield write(1, "pcp.batch", zone.index, cpu)
         yield barrier("smp_wmb()")
-        yield write_once(high, "pcp.high", zone.index, cpu)
+        yield write(high, "pcp.high", zone.index, cpu)
         yield barrier("smp_wmb()")
         yield write(batch, "pcp.batch", zone.index, cpu)
 

@@ -14,18 +14,25 @@ class V5_11(Base):
     name = "v5.11"
     summary = "base plus the patch: zone_pcp_disable() before isolation, zone_pcp_enable() on every exit"
 
-    def drain_all_pages(self, zone: Zone | None, force_all_cpus: bool = False) -> Routine:
+    def _drain_all_pages(self, zone: Zone | None, force_all_cpus: bool) -> Routine:
         """mm/page_alloc.c: __drain_all_pages(): with ``force_all_cpus`` every online CPU, whatever its count reads."""
         if not (yield from self.drain_lock(zone)):
             return
         for cpu in self.for_each_cpu():
             if (yield read("cpu_online", cpu)):
-                has_pcps = True
-                if not force_all_cpus:
+                if force_all_cpus:
+                    has_pcps = True
+                elif zone is not None:
                     has_pcps = yield from self.racy_has_pcps(zone, cpu)
+                else:
+                    has_pcps = yield from self.racy_has_pcps_of_any_zone(cpu)
                 yield write(has_pcps, "cpus_with_pcps", cpu)
         yield from self.drain_cpus_with_pcps(zone)
         yield from self.mutex_unlock("pcpu_drain_mutex")
+
+    def drain_all_pages(self, zone: Zone | None) -> Routine:
+        """mm/page_alloc.c: drain_all_pages(): drain every online CPU whose count reads non-zero; all zones for None."""
+        yield from self._drain_all_pages(zone, False)
 
     def set_pageset_high_and_batch(self, zone: Zone, high: IntTerm, batch: IntTerm) -> Routine:
         """mm/page_alloc.c: __zone_set_pageset_high_and_batch(zone, high, batch): every possible CPU."""
@@ -45,7 +52,7 @@ class V5_11(Base):
         """mm/page_alloc.c: zone_pcp_disable(): no page stays on a pcplist of ``zone`` until zone_pcp_enable()."""
         yield from self.mutex_lock("pcp_batch_high_lock")
         yield from self.set_pageset_high_and_batch(zone, 0, 1)
-        yield from self.drain_all_pages(zone, force_all_cpus=True)
+        yield from self._drain_all_pages(zone, True)
 
     def zone_pcp_enable(self, zone: Zone) -> Routine:
         """mm/page_alloc.c: zone_pcp_enable(): back to the cached limits; an error for whoever has not disabled."""
@@ -86,6 +93,7 @@ class V5_11(Base):
             label = "failed_removal_pcplists_disabled"
         if label == "failed_removal_pcplists_disabled":
             yield from self.zone_pcp_enable(zone)
-        # failed_removal:
-        yield from self.mem_hotplug_done()
+            label = "failed_removal"
+        if label == "failed_removal":
+            yield from self.mem_hotplug_done()
         return ret

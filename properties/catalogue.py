@@ -74,7 +74,11 @@ def _pages_conserved(config: Config) -> Iterator[Check]:
 
 def _limits_restored(config: Config) -> Iterator[Check]:
     for z in range(config.nr_zones):
-        free = land(value("mutex", "pcp_batch_high_lock") == 0, value("zone.present_pages", z) > 0)
+        free = land(
+            value("mutex", "pcp_batch_high_lock") == 0,
+            value("zone.present_pages", z) > 0,
+            lnot(value("zone.was_reset", z)),
+        )
         as_cached = land(
             *(
                 land(
@@ -184,7 +188,8 @@ _ALL = [
     ),
     Property(
         "limits_restored",
-        "when nobody holds pcp_batch_high_lock, every possible CPU of a populated zone has the zone's cached limits",
+        "when nobody holds pcp_batch_high_lock, every possible CPU of a zone that has always been populated has the zone's"
+        " cached limits (zone_pcp_reset() leaves the cache stale)",
         "mm/page_alloc.c: zone_pcp_enable(), zone_set_pageset_high_and_batch()",
         "whenever pcp_batch_high_lock is free", "enable-without-restore",
         state=lambda c: list(_limits_restored(c)), needs=("zone_pcp_enable",),

@@ -229,7 +229,7 @@ def test_every_target_exists_and_every_edge_leads_forward_to_a_node_reached(kern
 def test_a_constant_cell_forks_nothing() -> None:
     kernel = V5_11(CONFIG)
     online = {Cell("cpu_online", (c,)): True for c in CONFIG.cpus}
-    make = lambda: kernel.drain_all_pages(Zone(0), force_all_cpus=True)  # noqa: E731
+    make = lambda: kernel._drain_all_pages(Zone(0), True)  # noqa: E731
     free, fixed = extract(V5_11, make, 0), extract(V5_11, make, 0, constants=online)
     assert len(fixed.nodes) < len(free.nodes) or sum(len(n.edges) for n in fixed.nodes) < sum(
         len(n.edges) for n in free.nodes

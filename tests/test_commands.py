@@ -22,8 +22,8 @@ DRAIN_LOCK = "class Mine(V5_11):\n    def drain_lock(self, zone):\n"
 #: name -> (file, what the one line says)
 BAD = {
     "an override that nobody calls": (
-        "class Mine(V5_11):\n    def isolate_for_offlining(self, page_range):\n        yield ops.happens('x')\n",
-        "no task of this run ever comes to isolate_for_offlining()",
+        "class Mine(V5_11):\n    def direct_reclaim(self):\n        yield ops.happens('x')\n",
+        "no task of this run ever comes to direct_reclaim()",
     ),
     "a helper that nobody calls": (
         DRAIN_LOCK + "        if zone is None:\n            yield from self._more()\n"
@@ -31,7 +31,7 @@ BAD = {
         "no task of this run ever comes to _more()",
     ),
     "a signature that does not fit": (
-        "class Mine(V5_11):\n    def drain_all_pages(self, zone):\n        yield ops.happens('x')\n", "does not fit its callers",
+        "class Mine(V5_11):\n    def _drain_all_pages(self, zone):\n        yield ops.happens('x')\n", "does not fit its callers",
     ),
     "exit() in the file": ("exit(0)\n", "SystemExit"),
     "SystemExit in a routine": (DRAIN_LOCK + "        raise SystemExit\n        yield\n", "SystemExit"),

@@ -128,10 +128,10 @@ def test_what_was_not_run_is_undecided():
 def test_the_functions_that_differ_are_those_of_the_patch():
     found = {c.name: c for c in changed(side("A", "base"), side("B", "v5.11"))}
     assert set(found) == {
-        "drain_all_pages", "set_pageset_high_and_batch", "zone_set_pageset_high_and_batch", "zone_pcp_disable",
-        "zone_pcp_enable", "offline_pages",
+        "drain_all_pages", "_drain_all_pages", "set_pageset_high_and_batch", "zone_set_pageset_high_and_batch",
+        "zone_pcp_disable", "zone_pcp_enable", "offline_pages",
     }  # fmt: skip
-    assert found["drain_all_pages"].title == "__drain_all_pages() [drain_all_pages]"
+    assert found["_drain_all_pages"].title == "__drain_all_pages() [_drain_all_pages]"
     assert "+        yield from self.zone_pcp_disable(zone)" in found["offline_pages"].diff
     assert changed(side("A", "v5.11"), side("B", "v5.11")) == []
 
@@ -140,7 +140,7 @@ def test_a_mutants_diff_is_its_one_function():
     (only,) = changed(side("A", "v5.11"), side("B", "no-drain"))
     assert only.name == "zone_pcp_disable"
     removed = [x for x in only.diff.splitlines() if x.startswith("-") and not x.startswith("---")]
-    assert removed == ["-    yield from self.drain_all_pages(zone, force_all_cpus=True)"]
+    assert removed == ["-    yield from self._drain_all_pages(zone, True)"]
 
 
 def test_what_does_nothing_is_no_difference():
@@ -160,7 +160,7 @@ def test_a_mutant_against_v5_11(tmp_path, capsys):
     assert err == ""
     for line in (
         "1 function differs: zone_pcp_disable()",
-        "-    yield from self.drain_all_pages(zone, force_all_cpus=True)",
+        "-    yield from self._drain_all_pages(zone, True)",
         "new in no-drain: no_stray_page, explore, 18 steps, 1 context switch",
         "exit 1: no-drain has a counterexample that v5.11 has not",
     ):

@@ -167,6 +167,7 @@ def test_a_dying_cpu_has_pages_after_zone_pcp_disable_until_cpu_dead_has_run() -
 TRACE = [
     "cpu_down1: cpus_write_lock()",
     "cpu_down1: take_cpu_down(cpu 1)",
+    "cpu_down1: zone->present_pages",
     "hwpoison: pcp_batch_high_lock: asked for",
     "hwpoison: mutex_lock(&pcp_batch_high_lock)",
     "hwpoison: pcp[0]->batch = 1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import inspect
 import re
 import textwrap
@@ -13,6 +14,7 @@ import pytest
 from kernelmodel import Config, Machine, ModelError
 from kernelmodel.base import Base
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
+from kernelmodel.labels import check_labels
 from kernelmodel.mutants import MUTANTS, build
 from kernelmodel.text import KernelText
 from kernelmodel.v5_10 import V5_10
@@ -29,14 +31,15 @@ def overridden(cls: type) -> set[str]:
 
 def test_v5_11_overrides_what_the_patch_changes_and_nothing_else() -> None:
     assert overridden(V5_11) == {
-        "drain_all_pages", "set_pageset_high_and_batch", "zone_set_pageset_high_and_batch", "zone_pcp_disable",
-        "zone_pcp_enable", "offline_pages",
+        "drain_all_pages", "_drain_all_pages", "set_pageset_high_and_batch", "zone_set_pageset_high_and_batch",
+        "zone_pcp_disable", "zone_pcp_enable", "offline_pages",
     }  # fmt: skip
 
 
 def test_v5_10_overrides_what_patches_1_to_6_change_and_nothing_else() -> None:
     assert overridden(V5_10) == {
-        "set_migratetype_isolate", "isolate_for_offlining", "pageset_update", "zone_set_pageset_high_and_batch",
+        "set_migratetype_isolate", "offline_pages", "pageset_update", "zone_set_pageset_high_and_batch",
+        "free_unref_page_commit", "rmqueue_pcplist",
     }  # fmt: skip
 
 
@@ -64,6 +67,83 @@ def routines() -> list[tuple[type, str]]:
 def test_each_routine_names_its_c_file_and_function(cls: type, name: str) -> None:
     first = (inspect.getdoc(vars(cls)[name]) or "").splitlines()[0]
     assert re.match(r"(mm|kernel|include/linux|drivers/base)/[\w/-]+\.[ch]: \w+\(", first)
+
+
+def difference(name: str, older: type, newer: type) -> list[str]:
+    """What a routine loses (-) and gains (+) from one kernel to the next."""
+    texts = [inspect.getsource(getattr(k, name)).splitlines()[2:] for k in (older, newer)]
+    found = difflib.unified_diff(*texts, n=0, lineterm="")
+    return [f"{line[0]} {line[1:].strip()}" for line in found if line[0] in "-+" and line[:3] not in ("---", "+++")]
+
+
+def test_offline_pages_of_v5_11_differs_from_base_as_the_patch_says() -> None:
+    assert difference("offline_pages", Base, V5_11) == [
+        "+ yield from self.zone_pcp_disable(zone)",
+        '- label = "failed_removal"',
+        "- if not label:",
+        "- yield from self.drain_all_pages(zone)",
+        '+ label = "failed_removal_pcplists_disabled"',
+        "- yield from self.drain_all_pages(zone)",
+        "+ yield from self.zone_pcp_enable(zone)",
+        '+ label = "failed_removal_pcplists_disabled"',
+        '+ if label == "failed_removal_pcplists_disabled":',
+        "+ yield from self.zone_pcp_enable(zone)",
+    ]
+
+
+def test_offline_pages_of_base_differs_from_v5_10_by_its_drain_before_the_loop() -> None:
+    assert difference("offline_pages", V5_10, Base) == ["+ if not label:", "+ yield from self.drain_all_pages(zone)"]
+
+
+# --- goto labels ---
+
+
+@pytest.mark.parametrize("name", [*KERNELS, *MUTANTS])
+def test_the_labels_of_a_shipped_text_are_all_there_and_all_jumped_to(name: str) -> None:
+    check_labels(kernel(name) if name in KERNELS else mutant(name))
+
+
+MISSPELT = {
+    "a label that is not there": (
+        'ret, label = -EBUSY, "failed_removal_isolated"', 'ret, label = -EBUSY, "failed_removal_isolatd"',
+        "jumps to the label 'failed_removal_isolatd', which is not there: did you mean failed_removal_isolated?",
+    ),
+    "a label that nothing jumps to": (
+        'if label == "failed_removal":', 'if label == "failed_remov":',
+        "jumps to the label 'failed_removal', which is not there: did you mean failed_remov?",
+    ),
+    "a label beside the others": (
+        'if label == "failed_removal":', 'if label in ("failed_removal", "failed"):',
+        "has the label 'failed', to which nothing jumps",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISSPELT)
+def test_a_label_that_is_misspelt_is_refused(case: str, tmp_path: Path) -> None:
+    old, new, message = MISSPELT[case]
+    source = inspect.getsource(V5_11.offline_pages)
+    assert source.count(old) == 1
+    head = "from kernelmodel import V5_11\nfrom kernelmodel.mmzone import EBUSY, MigrateType, PageRange\n"
+    head += "from kernelmodel.ops import Routine\n\n\nclass Mine(V5_11):\n"
+    file = tmp_path / "mine.py"
+    file.write_text(head + source.replace(old, new))
+    with pytest.raises(ModelError) as refused:
+        variant(str(file))
+    assert message in str(refused.value)
+    file.write_text(head + source)
+    assert variant(str(file))
+
+
+def test_a_label_that_a_helper_returns_is_checked_too(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from kernelmodel import V5_11, ops\n\n\nclass Mine(V5_11):\n    def offline_checks(self, page_range):\n"
+        '        invalid = yield ops.environment("range_invalid", "walk_system_ram_range()")\n'
+        '        return (-22, "failed_removl") if invalid else (0, "")\n'
+    )
+    with pytest.raises(ModelError, match="failed_removl"):
+        variant(str(file))
 
 
 # --- the mutants ---

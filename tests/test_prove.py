@@ -231,7 +231,7 @@ class FirstCpuOnly(V5_11):
 class StopsAtIdleCpu(V5_11):
     """The drain stops at the first CPU that reads as empty: a round for one CPU decides about the next."""
 
-    def drain_all_pages(self, zone, force_all_cpus=False):  # type: ignore[no-untyped-def]  # noqa: ARG002
+    def _drain_all_pages(self, zone, force_all_cpus):  # type: ignore[no-untyped-def]  # noqa: ARG002
         """mm/page_alloc.c: __drain_all_pages()."""
         yield from self.mutex_lock("pcpu_drain_mutex")
         for cpu in self.for_each_cpu():

@@ -64,8 +64,7 @@ def disable(body: str) -> str:
         "def zone_pcp_disable(self, zone):\n"
         '    yield from self.mutex_lock("pcp_batch_high_lock")\n'
         "    yield from self.set_pageset_high_and_batch(zone, 0, 1)\n"
-        "    yield from self.drain_all_pages(zone, force_all_cpus=True)\n"
-        + textwrap.indent(textwrap.dedent(body), "    ")
+        "    yield from self._drain_all_pages(zone, True)\n" + textwrap.indent(textwrap.dedent(body), "    ")
     )
 
 

@@ -11,4 +11,4 @@ class LastCpuFirst(V5_11):
         yield from self.mutex_lock("pcp_batch_high_lock")
         for cpu in reversed(self.config.cpus):
             yield from self.pageset_update(zone, cpu, 0, 1)
-        yield from self.drain_all_pages(zone, force_all_cpus=True)
+        yield from self._drain_all_pages(zone, True)
