@@ -165,6 +165,10 @@ class MemoryHotplug(PageIsolation):
             where=where,
             updates=(
                 *((Cell("held", (b,)), value("held", b) + n) for b, n in to.items()),
+                *(
+                    (Cell("in_use", (b,)), value("in_use", b) + n - ite(land(moved, lift(page.block) == b), 1, 0))
+                    for b, n in to.items()
+                ),
                 *((Cell("free", (b,)), value("free", b) - n) for b, n in to.items()),
                 *((Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in to.items()),
             ),

@@ -164,6 +164,25 @@ _ALL = [
         "limits_restored", {"offlines": 1},
     ),
     Mutant(
+        "missed-done-on-failure", "offline_pages() forgets mem_hotplug_done() where it fails",
+        "offline_pages",
+        (('if label == "failed_removal":\n        yield from self.mem_hotplug_done()',
+          'if label == "failed_removal":\n        pass'),),
+        "exits_give_back", {"offlines": 1},
+    ),
+    Mutant(
+        "no-undo", "offline_pages() leaves a range isolated that it gives up",
+        "offline_pages",
+        (("yield from self.undo_isolate_page_range(page_range, MigrateType.MOVABLE)\n        ", ""),),
+        "isolation_undone", {"offlines": 1},
+    ),
+    Mutant(
+        "page-never-freed", "free_unref_page_commit() drops a page of an isolated pageblock",
+        "free_unref_page_commit",
+        (("yield from self.free_one_page(zone, page, migratetype)\n            ", ""),),
+        "pages_accounted", {"offlines": 1, "frees": 1},
+    ),
+    Mutant(
         "swapped-limit-stores", "control: pageset_update() writes high before batch",
         "pageset_update",
         (('yield write_once(batch, "pcp.batch", zone.index, cpu)\n    yield write_once(high, "pcp.high", zone.index, cpu)',

@@ -337,7 +337,7 @@ def list_del_first(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -
     )
     per_block = {b: total(picks[t, b] for t in range(PCPTYPES)) for b in blocks}
     updates = [(Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) - k) for (t, b), k in picks.items()]
-    updates += [(Cell("held", (b,)), value("held", b) + n) for b, n in per_block.items()]
+    updates += [(Cell(c, (b,)), value(c, b) + n) for c in ("held", "in_use") for b, n in per_block.items()]
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         assert isinstance(migratetype, int)
@@ -370,7 +370,7 @@ def rmqueue_buddy(config: Config, zone: Zone, order: int, migratetype: IntTerm) 
         total(got.values()) <= pages,
     )
     updates = [(Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in got.items()]
-    updates += [(Cell("held", (b,)), value("held", b) + n) for b, n in got.items()]
+    updates += [(Cell(c, (b,)), value(c, b) + n) for c in ("held", "in_use") for b, n in got.items()]
     updates += [(Cell("free", (b,)), value("free", b) - n) for b, n in got.items()]
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:

@@ -113,6 +113,8 @@ class State:
             return sum(self.block_of(p) == b for p in self.pcplists[z][c].lists[t])
         if cell.name == "held":
             return sum(self.place[p] in HELD for p in self.pfns(int(cell.index[0])))
+        if cell.name == "in_use":
+            return sum(self.place[p] is Place.IN_USE for p in self.pfns(int(cell.index[0])))
         if cell.name == "free":
             return sum(self.place[p] is Place.BUDDY for p in self.pfns(int(cell.index[0])))
         if cell.name == "pages":

@@ -142,6 +142,37 @@ def _offline_progress(config: Config, op: Op) -> Iterator[Check]:
             )  # fmt: skip
 
 
+def _exits_give_back(config: Config) -> Iterator[Check]:
+    for m in MUTEXES:
+        yield Check(TRUE, lnot(value("mutex", m) == 0), f"every task has returned, and {m} is still held")
+    yield Check(
+        TRUE, lnot(value("cpu_hotplug_readers") == 0), "every task has returned, and cpus_read_lock() is still held"
+    )
+    for cells, what in (("irqs_off", "interrupts are still off"), ("preempt_count", "preemption is still off")):
+        left = lor(*(lnot(value(cells, c) == 0) for c in config.cpus))
+        yield Check(TRUE, left, f"every task has returned, and {what} on a CPU")
+
+
+def _isolation_undone(config: Config) -> Iterator[Check]:
+    for b in range(config.nr_blocks):
+        isolated = land(value("pageblock.migratetype", b) == MigrateType.ISOLATE, lnot(value("block_offline", b)))
+        yield Check(TRUE, isolated, f"every task has returned, and pageblock {b} is isolated and not offline")
+    for z in range(config.nr_zones):
+        counted = lnot(value("zone.nr_isolate_pageblock", z) == 0)
+        yield Check(TRUE, counted, "every task has returned, and zone->nr_isolate_pageblock is not 0")
+
+
+def _pages_accounted(config: Config) -> Iterator[Check]:
+    for b in range(config.nr_blocks):
+        freed = lnot(value("held", b) == value("in_use", b))
+        yield Check(TRUE, freed, f"every task has returned, and a page of block {b} is neither in use nor free")
+        outside = pages_of_block_on_pcplists(config, b) + value("held", b)
+        lost = land(lnot(value("block_offline", b)), lnot(value("free", b) + outside == value("pages", b)))
+        yield Check(TRUE, lost, f"every task has returned, and block {b} has not as many pages as before")
+        gone = land(value("block_offline", b), lnot(outside == 0))
+        yield Check(TRUE, gone, f"block {b} is offline, and a page of it is in use or on a pcplist")
+
+
 def _audit(state: State) -> Sequence[str]:
     return state.audit()
 
@@ -225,6 +256,27 @@ _ALL = [
         "once every page of the range has been freed, offline_pages() finds it isolated without another drain",
         "mm/memory_hotplug.c: offline_pages(), its loop; mm/page_isolation.c: test_pages_isolated()",
         "at each test_pages_isolated()", "no-drain", step=lambda c, op: list(_offline_progress(c, op)),
+    ),
+    Property(
+        "exits_give_back",
+        "every exit gives back what it took: when every task has returned, no mutex and no CPU hotplug lock is held, and"
+        " interrupts and preemption are on everywhere",
+        "mm/memory_hotplug.c: offline_pages(), its goto labels",
+        "when every task has returned", "missed-done-on-failure", rest=lambda c: list(_exits_give_back(c)),
+    ),
+    Property(
+        "isolation_undone",
+        "who gives up a range undoes its isolation: when every task has returned, the only isolated pageblocks are those"
+        " that are offline, and zone->nr_isolate_pageblock counts none",
+        "mm/page_isolation.c: undo_isolate_page_range(), start_isolate_page_range() on failure",
+        "when every task has returned", "no-undo", rest=lambda c: list(_isolation_undone(c)),
+    ),
+    Property(
+        "pages_accounted",
+        "each page that was freed is free: when every task has returned, each page is in use, free in the buddy, on a"
+        " pcplist or offline, and in one of these places only",
+        "mm/page_alloc.c: free_unref_page(), free_one_page(), free_pcppages_bulk()",
+        "when every task has returned", "page-never-freed", rest=lambda c: list(_pages_accounted(c)),
     ),
 ]  # fmt: skip
 

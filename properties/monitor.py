@@ -21,6 +21,15 @@ class Violation:
     check: Check | None = None
 
 
+def at_rest(machine: Machine) -> bool:
+    """Whether a run has ended: there were tasks, all have returned, and no drain worker has work."""
+    tasks = [t for t in machine.tasks if t not in machine.workers]
+    if not tasks or not all(t.done for t in tasks):
+        return False
+    waiting = [w for w in machine.workers if isinstance(w.pending, Op) and w.pending.tag == "work_begin"]
+    return len(waiting) == len(machine.workers) and all(machine.why_not(w) for w in machine.workers)
+
+
 class Monitor:
     """A watcher of a machine that evaluates properties at every step and remembers which premises were reached."""
 
@@ -31,6 +40,7 @@ class Monitor:
         self.violations: list[Violation] = []
         self.reached: set[str] = set()
         self._states = {p.name: p.state_checks(machine.config) for p in self.properties}
+        self._rests = {p.name: p.rest_checks(machine.config) for p in self.properties if p.rest}
         self._due: dict[str, tuple[Property, Check]] = {}
         machine.watchers.append(self)
         self._look(machine)
@@ -60,6 +70,11 @@ class Monitor:
                 self._note(machine, p, check, bool(premise), bool(violation))
             for sentence in p.concrete(state) if p.concrete else ():
                 self.violations.append(Violation(p.name, sentence, len(machine.history)))
+        if self._rests and at_rest(machine):
+            for p in self.properties:
+                for check in self._rests.get(p.name, ()):
+                    violated = evaluate(check.violation, state.load, {})
+                    self._note(machine, p, check, bool(evaluate(check.premise, state.load, {})), bool(violated))
 
     def _note(self, machine: Machine, p: Property, check: Check, premise: bool, violated: bool) -> None:
         if premise or violated:

@@ -1,8 +1,9 @@
 """What a property is: data over abstract cells, which every engine evaluates.
 
 A *state property* must hold at each instant of its window; a *step property* is judged whenever an operation of a
-certain kind fires, from the cells just before it and the choices that it makes.  Either comes as checks: the premise
-shows that the window is reached (the ``sometimes`` twin), the violation is what must never be true.
+certain kind fires, from the cells just before it and the choices that it makes; a *property at rest* is judged where a
+run has ended: every task has returned, and the daemons wait for work that there is not.  Each comes as checks: the
+premise shows that the window is reached (the ``sometimes`` twin), the violation is what must never be true.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Property:
 
     ``statement`` is in kernel words, ``source`` the code or changelog that it is from, ``window`` the time at which it
     must hold.  ``broken_by`` names a mutant or kernel that breaks it.  ``needs`` are routines without which it says
-    nothing, ``needs_tasks`` the tasks of a bounded run (``allocs``) of which it speaks.  Exactly one of ``state`` and
-    ``step`` is given; ``concrete`` is what only a run of the concrete model can judge beside it (sentences for what is
-    wrong).  ``quiet_cpu``: a check for a CPU speaks only of moments at which that CPU has interrupts on.
+    nothing, ``needs_tasks`` the tasks of a bounded run (``allocs``) of which it speaks.  Exactly one of ``state``,
+    ``step`` and ``rest`` is given; ``concrete`` is what only a run of the concrete model can judge beside it (sentences
+    for what is wrong).  ``quiet_cpu``: a check for a CPU speaks only of moments at which that CPU has interrupts on.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Property:
     broken_by: str
     state: Callable[[Config], Sequence[Check]] | None = None
     step: Callable[[Config, Op], Sequence[Check]] | None = None
+    rest: Callable[[Config], Sequence[Check]] | None = None
     concrete: Callable[[State], Sequence[str]] | None = None
     needs: tuple[str, ...] = ()
     needs_tasks: tuple[str, ...] = ()
@@ -60,6 +62,10 @@ class Property:
     def state_checks(self, config: Config) -> Sequence[Check]:
         """The checks of a state property; none for a step property."""
         return self.state(config) if self.state else ()
+
+    def rest_checks(self, config: Config) -> Sequence[Check]:
+        """The checks of a property at rest; none for another one."""
+        return self.rest(config) if self.rest else ()
 
     def step_checks(self, config: Config, op: Op) -> Sequence[Check]:
         """The checks of a step property that ``op`` calls for."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kernelmodel import ops
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import RETURNED, fold
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
@@ -370,3 +371,43 @@ def test_a_value_that_a_column_cannot_hold_is_refused(value: int):
     with pytest.raises(ModelError, match="16 bits"):
         Explorer(limits_of(value), Finite(Scenario(cpus=1))).probe([PROPERTIES["no_stray_page"]])
     assert Explorer(limits_of(2), Finite(Scenario(cpus=1))).probe([PROPERTIES["no_stray_page"]])
+
+
+# --- properties at rest ---
+
+AT_REST = ("exits_give_back", "isolation_undone", "pages_accounted")
+#: mutant -> (what it breaks, what is found)
+LEFT = {
+    "missed-done-on-failure": ("exits_give_back", "mem_hotplug_lock is still held"),
+    "no-undo": ("isolation_undone", "pageblock 1 is isolated and not offline"),
+    "page-never-freed": ("pages_accounted", "a page of block 1 is neither in use nor free"),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_a_run_leaves_behind_is_found_where_it_ends(name: str) -> None:
+    prop, found = LEFT[name]
+    (verdict,) = Explorer(mutant(name), UPDATED).decide([PROPERTIES[prop]], deadlock=False)
+    assert verdict.result is Result.VIOLATED and verdict.replayed
+    assert found in verdict.found and "every task has returned" in verdict.found
+
+
+@pytest.mark.parametrize("reduce", ["none", "movers", "full"])
+def test_a_run_of_v5_11_leaves_nothing_behind(reduce: str) -> None:
+    finite = Finite(Scenario(cpus=2, frees=1, allocs=0, updates=0), 2)
+    for verdict in Explorer(V5_11, finite, reduce).decide([PROPERTIES[n] for n in AT_REST], deadlock=False):
+        assert (verdict.result, verdict.reachable) == (Result.HOLDS, True)
+
+
+class NeverReturns(V5_11):
+    """offline_pages() waits for what never comes: no run ends."""
+
+    def mem_hotplug_begin(self):  # type: ignore[no-untyped-def]
+        """mm/memory_hotplug.c: mem_hotplug_begin()."""
+        yield ops.never("waits for ever")
+
+
+def test_where_no_run_ends_a_property_at_rest_is_vacuous() -> None:
+    finite = Finite(Scenario(cpus=1, frees=1, allocs=0, updates=0), 1)
+    found = Explorer(NeverReturns, finite).decide([PROPERTIES[n] for n in AT_REST], deadlock=False)
+    assert {v.result for v in found} == {Result.VACUOUS}

@@ -83,6 +83,8 @@ class Engine:
         if not prop.applies_to(self.kernel):
             missing = ", ".join(f"{r}()" for r in prop.needs)
             return Outcome(Result.NOT_APPLICABLE, f"{self.kernel.name} has no {missing}")
+        if prop.rest:
+            return Outcome(Result.NOT_APPLICABLE, "it is judged where a run has ended: verify.explore does")
         absent = [t for t in prop.needs_tasks if not getattr(self.scenario, t)]
         if absent:
             return Outcome(Result.NOT_APPLICABLE, f"it speaks of {absent[0]}, of which this bound has none")

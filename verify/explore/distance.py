@@ -18,7 +18,7 @@ import numpy.typing as npt
 from kernelmodel.folded import RETURNED, FoldedNode
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, const, substitute, substitute_cells
-from verify.explore.model import Model, TaskModel
+from verify.explore.model import LOCATION, Model, TaskModel
 from verify.explore.movers import Movers
 from verify.explore.rows import Rows
 from verify.explore.values import conjuncts
@@ -156,6 +156,8 @@ class Distance:
 
     def _need(self, part: Term) -> _Need | None:
         literal = _literal(part)
+        if literal is not None and literal[0].name == LOCATION:
+            return self._return(*literal)
         if literal is not None:
             cells, value, equal = [literal[0]], literal[1], literal[2]
         else:
@@ -170,6 +172,16 @@ class Distance:
                 self._walk(t, wanted) for t in self.model.tasks if any(wanted(n) for n in t.graph.kept)
             )
         return _Need(columns, value, equal, self._walks[key])
+
+    def _return(self, location: Cell, value: int, equal: bool) -> _Need | None:
+        """What it takes for a task to return; daemons only come to rest, which costs nothing that is known."""
+        task = next(t for t in self.model.tasks if t.spec.name == location.index[0])
+        if value != RETURNED or not equal:
+            return None
+        key = ("return", task.number)
+        if key not in self._walks:
+            self._walks[key] = (self._walk(task, lambda n: any(t == RETURNED for _, t in n.edges)),)
+        return _Need((task.location,), value, equal, self._walks[key])
 
     def _walk(self, task: TaskModel, wanted: Callable[[FoldedNode], bool]) -> _Walk:
         far = _far(self.ways[task.number], wanted)

@@ -15,7 +15,7 @@ from kernelmodel.cells import CELLS, initial, layout
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import RETURNED, FoldedGraph, FoldedNode, fold, registers_of
 from kernelmodel.ops import Op, Routine
-from kernelmodel.terms import Cell, Term, atoms, land, load, lor
+from kernelmodel.terms import Cell, Term, atoms, land, lnot, load, lor
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
 from verify.explore.finite import ALLOC_TYPE, Finite
@@ -32,6 +32,8 @@ NEVER_ZERO = ("zone.present_pages",)
 NEVER_WRITTEN = ("cpu_online",)
 #: operations whose choices are fixed, for a page to migrate is never found
 FINDS_NOTHING = ("scan_movable_pages",)
+#: the name of what stands for a task's location where a term speaks of it; no cell of the kernel's
+LOCATION = "location"
 #: the kinds of tasks that wait for work when nothing is left to do
 DAEMONS = ("worker",)
 #: operations with which a bounded search goes no further
@@ -61,10 +63,11 @@ class TaskModel:
 
 @dataclass(frozen=True, slots=True)
 class StateCheck:
-    """A check of a state property, by the property's position."""
+    """A check of a state property, by the property's position; ``rest``: of one at rest, judged where a run has ended."""
 
     prop: int
     check: Check
+    rest: bool = False
 
 
 class Model:
@@ -77,8 +80,12 @@ class Model:
         properties: list[Property],
         identities: bool = False,
         any_order: bool = False,
+        rest_as_state: bool = False,
     ) -> None:
-        """``any_order``: loops over CPUs take them in every order, which makes CPUs interchangeable."""
+        """``any_order``: loops over CPUs take them in every order, which makes CPUs interchangeable.
+
+        ``rest_as_state``: properties at rest are state properties that say, in terms of locations, that a run has ended.
+        """
         self.kernel, self.finite, self.identities = kernel, finite, identities
         self.config = finite.scenario.config
         self.properties = properties
@@ -96,6 +103,9 @@ class Model:
                 raise ModelError(f"{node.stack[0]}() changes {node.op.text}: CPUs do not come and go in verify.explore")
         self._forget_when_irqs_come_on(graphs)
         self.state_checks = [StateCheck(i, c) for i, p in enumerate(properties) for c in p.state_checks(self.config)]
+        self.state_checks += [
+            StateCheck(i, c, True) for i, p in enumerate(properties) for c in p.rest_checks(self.config)
+        ]
         self._analyse(specs, graphs)
         self.columns: list[Any] = []
         self.address: dict[Cell, int] = {}
@@ -103,13 +113,34 @@ class Model:
         self.tasks = [self._task(s, g) for s, g in zip(specs, graphs, strict=True)]
         self.width = len(self.columns)
         self._place_counts()
+        if rest_as_state:
+            ended = self._ended()
+            self.state_checks = [
+                StateCheck(s.prop, replace(s.check, violation=land(ended, s.check.violation))) if s.rest else s
+                for s in self.state_checks
+            ]
+
+    def _ended(self) -> Term:
+        """That a run has ended: no task is anywhere but at its end, and no daemon can begin."""
+        parts = []
+        for task in self.tasks:
+            cell = Cell(LOCATION, (task.spec.name,))
+            self.address[cell] = task.location
+            daemon = task.spec.kind in DAEMONS
+            parts.append(load(cell, "int") == (_only(task.graph.entry) if daemon else RETURNED))
+            if daemon:
+                parts += [lnot(node.op.guard) for node in task.at(_only(task.graph.entry))]
+        return land(*parts)
 
     # --- cells ---
 
     def _forget_when_irqs_come_on(self, graphs: list[FoldedGraph]) -> None:
         """Ghosts that each section with interrupts off sets anew are reset where it ends: nobody reads them then."""
         watched = {
-            c for p in self.properties for s in p.state_checks(self.config) for c in cells_in((s.premise, s.violation))
+            c
+            for p in self.properties
+            for s in (*p.state_checks(self.config), *p.rest_checks(self.config))
+            for c in cells_in((s.premise, s.violation))
         }
         nodes = [n for g in graphs for n in g.kept]
         for cpu in self.config.cpus:
@@ -172,7 +203,7 @@ class Model:
             return {f.batch}
         if cell.name in ("free", "held", "pages"):
             return set(range(f.pages + 1))
-        if cell.name in ("pcp.nr", "misplaced"):
+        if cell.name in ("pcp.nr", "misplaced", "in_use"):
             return {0}
         return {int(initial(self.config, cell))}
 
@@ -262,7 +293,7 @@ class Model:
                 cells[Cell("pages", (b,))] = sum(x == b for x in blocks)
             row = [0] * self.width
             for cell, column in self.address.items():
-                if column < self.width:
+                if column < self.width and cell.name != LOCATION:
                     row[column] = int(cells[cell])
             for page, column in enumerate(self.block):
                 row[column] = blocks[page]

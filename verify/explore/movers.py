@@ -110,7 +110,7 @@ class Movers:
         self._violations = [
             [self._closed(p, None) for p in conjuncts(c.check.violation)]
             for c in model.state_checks
-            if self._closed(c.check.violation, None).op != "const"
+            if not c.rest and self._closed(c.check.violation, None).op != "const"
         ]
         self.conditions: dict[tuple[int, int], Condition] = {}
         if only_facts:

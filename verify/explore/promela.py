@@ -141,7 +141,7 @@ class _Printer:
         """What must hold after an operation: the state properties of which it changes a cell."""
         written = {c for c, _ in op.updates}
         found = []
-        for check in self.model.state_checks:
+        for check in (c for c in self.model.state_checks if not c.rest):
             text = self._text(check.check.violation, None, {})
             if text != "0" and written & cells_in([check.check.violation]):
                 found.append(f"assert(!({text}))")

@@ -116,7 +116,9 @@ class Search:
         self.progress = progress
         self.found = Found(loop=self.loop)
         self._premises = {
-            i: transitions.compiler.predicate(c.check.premise) for i, c in enumerate(self.model.state_checks)
+            i: transitions.compiler.predicate(c.check.premise)
+            for i, c in enumerate(self.model.state_checks)
+            if not c.rest
         }
         self._premise_columns = {
             i: sorted(transitions.columns_of(cells_in([self.model.state_checks[i].check.premise])))
@@ -265,7 +267,8 @@ class Search:
 
     def _judge_all(self, rows: Rows) -> None:
         for check in self.transitions.checks:
-            self._judge(rows, check)
+            if not self.model.state_checks[check].rest:
+                self._judge(rows, check)
         self._look_for_premises(rows)
 
     def _judge(self, rows: Rows, check: int) -> None:
@@ -315,10 +318,18 @@ class Search:
         for task in self.model.tasks:
             rest = task.graph.entry[0][1] if task.spec.kind in DAEMONS else RETURNED
             waiting |= level.rows[task.location, stuck] != rest
+        if not waiting.all():
+            self._judge_at_rest(level.rows[:, stuck[~waiting]])
         self.found.deadlocks += int(waiting.sum())
         if waiting.any() and not self.found.stuck:
             row = level.rows[:, stuck[np.flatnonzero(waiting)[0]]]
             self.found.stuck = "; ".join(self._where(row))
+
+    def _judge_at_rest(self, rows: Rows) -> None:
+        for check in self.transitions.checks:
+            if self.model.state_checks[check].rest:
+                self.found.reached.add(self.model.state_checks[check].prop)
+                self._judge(rows, check)
 
     def _where(self, row: Rows) -> list[str]:
         """Who waits where, in words."""

@@ -218,7 +218,7 @@ class Explorer:
         from verify.explore.counterexample import shown
         from verify.explore.shortest import GaveUpError, Shortest
 
-        model = Model(self.kernel, finite, [prop])
+        model = Model(self.kernel, finite, [prop], rest_as_state=True)
         try:
             path = Shortest(model, 0, self.limits, self.progress).find()
         except GaveUpError as error:

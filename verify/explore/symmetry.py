@@ -104,10 +104,11 @@ class Symmetric(Transitions):
     def _check_properties(self) -> None:
         config = self.model.config
         for prop in self.model.properties:
-            keys = Counter(normal(c.violation.key) for c in prop.state_checks(config))
+            checks = (*prop.state_checks(config), *prop.rest_checks(config))
+            keys = Counter(normal(c.violation.key) for c in checks)
             for a in range(len(self.cpus) - 1):
                 rename = self._swap(a, a + 1)
-                if Counter(rename(c.violation.key) for c in prop.state_checks(config)) != keys:
+                if Counter(rename(c.violation.key) for c in checks) != keys:
                     raise AsymmetryError(f"{prop.name} tells CPU {a} and CPU {a + 1} apart")
 
     def _check_same(self, one: TaskModel, other: TaskModel, cpu: int, what: str) -> None:

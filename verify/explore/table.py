@@ -168,7 +168,10 @@ class Transitions:
         self.extent = model.extent + len(self.away)
         self.more_random = multipliers(len(self.away))
         self.visible = [
-            i for i in self.checks if model.state_checks[i].check.violation.key[:3] != ("const", "bool", False)
+            i
+            for i in self.checks
+            if model.state_checks[i].check.violation.key[:3] != ("const", "bool", False)
+            and not model.state_checks[i].rest
         ]
 
     def tables(self, task: TaskModel, location: int) -> list[Table]:

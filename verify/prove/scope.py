@@ -15,6 +15,10 @@ NOT_PROVED: Mapping[str, str] = {
     " zone->nr_isolate_pageblock, a sum over all pageblocks, which others that are isolated or given up change",
     "bulk_free_terminates": "a step that hangs is none of the transitions; pages_conserved asks of each section on the"
     " followed lists that it ends, but lists of other zones, which the same work item drains, are not followed",
+    **dict.fromkeys(
+        ("exits_give_back", "isolation_undone", "pages_accounted"),
+        "judged where every task has returned, and the proof follows what goes on, not how it ends",
+    ),
     "lock_order": "speaks of the locks that tasks have ever nested, which no state of the proof keeps",
 }
 
