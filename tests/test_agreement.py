@@ -30,7 +30,8 @@ def differences(name, bound=BOUND):
     """What explore within BOUND and bmc within ``bound`` say differently."""
     made = kernel(name) if name in KERNELS else mutant(name)
     explorer, engine = Explorer(made, Finite(BOUND, 3)), Engine(made, bound)
-    properties = [p for p in PROPERTIES.values() if not explorer.why_not(p)]
+    # what is judged where a run has ended only explore judges
+    properties = [p for p in PROPERTIES.values() if not explorer.why_not(p) and not p.rest]
     groups = [explorer.search(g) for g in explorer.groups_of(properties)]
     found = {}
     for prop in properties:

@@ -81,7 +81,9 @@ def unreached(found: Reached) -> list[tuple[str, Step]]:
 
 def test_all_parts_are_played_in_what_is_reached() -> None:
     found = reached("one CPU: free, alloc")
-    missing = unreached(found)
+    # no work item of this machine is to drain all zones
+    missing = [(n, s) for n, s in unreached(found) if "drain_pages" not in s.stack]
+    assert len(missing) < len(unreached(found))
     assert {(n, s.kind.name, s.text) for n, s in missing} == NOT_REACHED
     assert len(missing) == len(NOT_REACHED)
     # of the two list_add() it is the one that is reserved for types beyond the pcplists' own

@@ -13,6 +13,7 @@ from kernelmodel.overrides import nearest
 from verify.command import command, write_text
 from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
 from verify.mutants.render import heading, line, markdown, summary
+from verify.mutants.systematic_options import add_options
 from verify.options import EXIT_CODES, Parser, fail, positive_seconds, writable
 from verify.report import write_json
 from verify.verdict import Exit
@@ -29,7 +30,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("mutants", nargs="*", metavar="MUTANT", help="only these (default: all)")
-    p.add_argument("--engine", action="append", choices=ENGINES, help="only this engine (repeatable)")
+    p.add_argument(
+        "--engine", action="append", choices=(*ENGINES, "prove"),
+        help="only this engine (repeatable); random has no part in --systematic, and prove only there",
+    )  # fmt: skip
     p.add_argument(
         "--jobs", type=int, default=default_jobs(), metavar="N", help="processes (default: one for each core)"
     )
@@ -39,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", metavar="FILE", help="write the matrix as JSON")
     p.add_argument("--markdown", metavar="FILE", help="write the matrix as Markdown, without times (docs/mutants.md)")
     p.add_argument("--quiet", action="store_true", help="print nothing; the exit code tells")
+    add_options(p)
     return p
 
 
@@ -47,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
+        if options.systematic:
+            return _systematic(options)
+        for given, name in ((options.of, "--of"), (options.resume, "--resume")):
+            if given:
+                raise ModelError(f"{name} has a meaning with --systematic only: add it")
+        if options.engine == ["prove"]:
+            raise ModelError("--engine prove has a part in --systematic only: add it")
         for name in options.mutants:
             if name not in MUTANTS:
                 raise nearest("mutant", name, MUTANTS)
@@ -87,6 +99,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         fail(f"python -m verify.mutants: cannot write {error.filename}: {error.strerror}")
     return int(code)
+
+
+def _systematic(options: argparse.Namespace) -> int:
+    # what it imports takes a while, and the kill matrix needs none of it
+    from verify.mutants.systematic import run
+
+    if options.mutants:
+        raise ModelError(f"{options.mutants[0]}: --systematic makes its mutants itself; choose routines with --of")
+    if options.jobs < 1:
+        raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
+    writable([options.json, options.markdown])
+    return run(options)
 
 
 def exit_code(matrix: Matrix, interrupted: bool) -> Exit:

@@ -1,0 +1,28 @@
+"""The options of a systematic run, apart from what it takes to run one."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_options(p: argparse.ArgumentParser) -> None:
+    """The options of a systematic run."""
+    p.add_argument(
+        "--systematic", action="store_true",
+        help="instead: every one-line mutant of the kernel's whole text, each killed, the same graph, or a survivor",
+    )  # fmt: skip
+    p.add_argument(
+        "--kernel", default="v5.11", metavar="NAME", help="with --systematic: of this kernel (default v5.11)"
+    )
+    p.add_argument(
+        "--of",
+        action="append",
+        default=[],
+        metavar="ROUTINE",
+        help="with --systematic: only of this routine (repeatable)",
+    )
+    p.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="with --systematic: keep each result in FILE, and do not ask again what is there",
+    )
