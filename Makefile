@@ -9,7 +9,7 @@ prove: $(VENV)/ready
 	$(BIN)/python -m verify.bmc
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m "not deep"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not deep"
 
 deep: lint
 	STRAYPAGE_PROFILE=deep $(BIN)/python -m pytest

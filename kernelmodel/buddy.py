@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernelmodel.errors import ModelError
+from kernelmodel.errors import BugError, ModelError
 from kernelmodel.mmzone import MigrateType
 
 #: mm/page_alloc.c: fallbacks[]: where to steal when a type's own free lists are empty
@@ -168,7 +168,7 @@ class Buddy:
             raise ModelError(f"page {pfn} of order {order} is misaligned: give a multiple of {1 << order}")
         for p in range(pfn, pfn + (1 << order)):
             if self.head_of(p) is not None:
-                raise ModelError(f"double free: page {p} is free in the buddy already; allocate it before freeing it")
+                raise BugError(f"double free: page {p} is free in the buddy already; allocate it before freeing it")
 
     def rmqueue_smallest(self, order: int, migratetype: int) -> int | None:
         """mm/page_alloc.c: __rmqueue_smallest(): the head of the smallest list that fits, the rest split back."""
@@ -186,7 +186,7 @@ class Buddy:
         Never from ISOLATE or HIGHATOMIC.  Stealing changes no pageblock's type: the rest stays on the list it was on.
         """
         if migratetype == MigrateType.ISOLATE:
-            raise ModelError("pages of the ISOLATE lists are never handed out: allocate another migratetype")
+            raise BugError("pages of the ISOLATE lists are never handed out: allocate another migratetype")
         pfn = self.rmqueue_smallest(order, migratetype)
         if pfn is not None:
             return pfn
@@ -207,7 +207,7 @@ class Buddy:
         """mm/page_alloc.c: take_page_off_buddy(): one certain page out of the free buddy that contains it."""
         head = self.head_of(pfn)
         if head is None:
-            raise ModelError(f"page {pfn} is not free in the buddy: only a free page can be taken off")
+            raise BugError(f"page {pfn} is not free in the buddy: only a free page can be taken off")
         whole, migratetype = self._del(head)
         for half in split_path(whole, 0):
             if pfn < head + (1 << half):
@@ -271,7 +271,7 @@ class Buddy:
         """mm/page_alloc.c: __offline_isolated_pages(): all pages of a block leave; an error if one is not free."""
         for p in self.block_pages(block):
             if self.head_of(p) is None:
-                raise ModelError(f"page {p} of block {block} is not free: only a wholly free block can go offline")
+                raise BugError(f"page {p} of block {block} is not free: only a wholly free block can go offline")
         self._cut_at(block)
         for p in self.block_pages(block):
             if p in self.free:

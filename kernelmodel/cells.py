@@ -8,6 +8,7 @@ a CPU, ``t`` a migratetype below PCPTYPES and ``b`` a pageblock.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
@@ -78,6 +79,13 @@ def value(name: str, *index: int | str) -> Term:
     """The value of a cell as a term of the cell's sort; ModelError if there is no such cell."""
     if name not in CELLS:
         raise ModelError(f"unknown cell {name!r}: there are {', '.join(CELLS)}; a kernel adds none of its own yet")
+    if all(type(i) in (int, str) for i in index):
+        return _value(name, index)
+    return load(Cell(name, index), CELLS[name][0])
+
+
+@lru_cache(maxsize=4096)
+def _value(name: str, index: tuple[int | str, ...]) -> Term:
     return load(Cell(name, index), CELLS[name][0])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kernelmodel.base import Base
+from kernelmodel.booting import check_boots
 from kernelmodel.errors import ModelError
 from kernelmodel.labels import check_labels
 from kernelmodel.mutants import MUTANTS, build
@@ -71,6 +72,7 @@ def variant(spec: str) -> type[KernelText]:
     record(made)
     if "name" not in vars(made):
         made.name = f"{Path(path).name}:{made.__name__}"
+    check_boots(made)
     return made
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kernelmodel.cells import CELLS, is_derived
 from kernelmodel.config import Config
-from kernelmodel.errors import ModelError, RefinementError
+from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine, advance, bound_to
 from kernelmodel.page_ops import start_freeing
@@ -178,24 +178,37 @@ class Machine:
         return bound_to(task.pending, task.cpu)
 
     def step(self, task: Task, choices: Mapping[str, int] | None = None) -> Step:
-        """Let ``task`` perform its next operation.  ``choices`` are preferred where the operation leaves a choice."""
+        """Let ``task`` perform its next operation.  ``choices`` are preferred where the operation leaves a choice.
+
+        BugError if it cannot be done; nothing has changed then, and the error has the step.
+        """
         reason = self.why_not(task)
         if reason:
             raise ModelError(f"step not enabled: {reason}")
         op = self.operation(task)
-        if op.must and not self._evaluate(op.guard, task):
-            raise ModelError(op.must)
         watched = [w.terms(task, op) for w in self.watchers]
-        every = (op.where, *op.returns, *op.counted_returns, *op.shown, *(t for _, t in op.updates))
-        needed = (*every, *(t for terms in watched for t in terms.values()))
-        before = {a.args[0]: self.state.load(a.args[0]) for t in needed for a in atoms(t, "cell")}
+        load: Callable[[Cell], int] = self.state.load
+        if op.effect is not None:
+            # what the concrete half changes is read before, as everything else is
+            every = (op.where, *op.returns, *op.counted_returns, *op.shown, *(t for _, t in op.updates))
+            needed = (*every, *(t for terms in watched for t in terms.values()))
+            load = {a.args[0]: self.state.load(a.args[0]) for t in needed for a in atoms(t, "cell")}.__getitem__
         whole = self.state.abstract() if self.check and op.effect is not None else {}
         stack = self._stack(task)
         wanted = {**task.environment, **(choices or {})}
-        effect = self._perform(op, wanted)
+        registers = {"me": task.number}
+        try:
+            if op.must and not self._evaluate(op.guard, task):
+                raise BugError(op.must)
+            effect = self._perform(op, wanted)
+        except BugError as bug:
+            text = op.text.format(*("?" for _ in op.shown))
+            n = len(self.history) + 1
+            bug.step = Step(n, task.name, task.cpu, stack, text, op.kind, op.tag, (), (), ())
+            raise
 
         def now(term: Term) -> int:
-            return evaluate(term, before.__getitem__, {"me": task.number}, effect.choices)
+            return evaluate(term, load, registers, effect.choices)
 
         if not now(op.where):
             raise RefinementError(f"{op.text}: the choices {dict(effect.choices)} are not allowed")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kernelmodel import ops
 from kernelmodel.cells import value
-from kernelmodel.errors import ModelError
+from kernelmodel.errors import BugError, ModelError
 from kernelmodel.mmzone import EBUSY, EINTR, EINVAL, MigrateType, Page, PageRange
 from kernelmodel.ops import Effect, Kind, Op, Routine, read
 from kernelmodel.page_isolation import PageIsolation
@@ -300,7 +300,7 @@ class MemoryHotplug(PageIsolation):
 def _all_are(state: State, page_range: PageRange, place: Place) -> None:
     for pfn in (p for b in page_range.blocks for p in state.pfns(b)):
         if state.place[pfn] is not place:
-            raise ModelError(f"page {pfn} of the range is {state.place[pfn].value}, not {place.value}")
+            raise BugError(f"page {pfn} of the range is {state.place[pfn].value}, not {place.value}")
 
 
 def _inside_compound(state: State, pfn: int) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kernelmodel.cells import pcp_list_length, value
 from kernelmodel.config import Config
-from kernelmodel.errors import ModelError
+from kernelmodel.errors import BugError, ModelError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import Effect, Kind, Op
 from kernelmodel.state import Place, State
@@ -84,7 +84,7 @@ def start_freeing(page: Page) -> Op:
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         if state.page(page.pfn).zone != page.zone or state.place[page.pfn] is not Place.IN_USE:
-            raise ModelError(
+            raise BugError(
                 f"double free: page {page.pfn} is {state.place[page.pfn].value}; free only a page that is in use"
             )
         state.place[page.pfn] = Place.FREEING
@@ -119,6 +119,10 @@ def list_add(config: Config, page: Page, cpu: int, migratetype: IntTerm) -> Op:
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         assert isinstance(migratetype, int)
+        if state.place[page.pfn] is not Place.FREEING:
+            raise BugError(
+                f"page {page.pfn} is {state.place[page.pfn].value}: only a page that is being freed can be listed"
+            )
         state.pcplists[z][cpu].add_head(page.pfn, migratetype)
         state.place[page.pfn] = Place.PCP
         return Effect()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernelmodel.errors import ModelError
+from kernelmodel.errors import BugError
 from kernelmodel.mmzone import PCPTYPES
 
 
@@ -63,7 +63,7 @@ class PcpLists:
         """include/linux/list.h: list_first_entry() and list_del(); an error for an empty list."""
         self._check_type(migratetype)
         if not self.lists[migratetype]:
-            raise ModelError(f"pcplist of migratetype {migratetype} is empty: test list_empty() before taking a page")
+            raise BugError(f"pcplist of migratetype {migratetype} is empty: test list_empty() before taking a page")
         return self.lists[migratetype].pop(0)
 
     def detach_bulk(self, count: int) -> list[int]:
@@ -78,11 +78,11 @@ class PcpLists:
         seen = {pfn for pages in self.lists for pfn in pages}
         for pfn in pfns:
             if pfn in seen:
-                raise ModelError(
+                raise BugError(
                     f"double free: page {pfn} is on this CPU's pcplist already; take it off before adding it"
                 )
             seen.add(pfn)
 
     def _check_type(self, migratetype: int) -> None:
         if not 0 <= migratetype < len(self.lists):
-            raise ModelError(f"migratetype {migratetype} has no pcplist: give one below {len(self.lists)}")
+            raise BugError(f"migratetype {migratetype} has no pcplist: give one below {len(self.lists)}")

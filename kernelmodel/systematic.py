@@ -150,12 +150,21 @@ def _difference(before: str, after: str) -> str:
 
 
 def _nodes(tree: ast.AST, wanted: Callable[[ast.AST], bool]) -> list[ast.AST]:
-    return [n for n in ast.walk(tree) if wanted(n)]
+    return [n for n in _walk(tree) if wanted(n)]
+
+
+def _walk(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those of the concrete halves, which no engine runs: both halves of an operation say the same."""
+    todo = [tree]
+    while todo:
+        node = todo.pop(0)
+        yield node
+        todo += [n for n in ast.iter_child_nodes(node) if not (isinstance(n, ast.FunctionDef) and n.name == "effect")]
 
 
 def _bodies(tree: ast.AST) -> list[list[ast.stmt]]:
     found = []
-    for node in ast.walk(tree):
+    for node in _walk(tree):
         for field in ("body", "orelse", "finalbody"):
             body = getattr(node, field, None)
             if isinstance(body, list) and body and isinstance(body[0], ast.stmt):
@@ -256,8 +265,15 @@ def _number(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, (bool, int))
 
 
+def _numbers(tree: Function) -> list[ast.AST]:
+    """The numbers of a routine, but for those of an operation that has a concrete half: both halves say the same."""
+    halves = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and any(k.arg == "effect" for k in n.keywords)]
+    inside = {id(n) for half in halves for n in ast.walk(half)}
+    return [n for n in _nodes(tree, _number) if id(n) not in inside]
+
+
 def _constants(tree: Function) -> Iterator[Edit]:
-    for i, node in enumerate(_nodes(tree, _number)):
+    for i, node in enumerate(_numbers(tree)):
         assert isinstance(node, ast.Constant)
         if isinstance(node.value, bool):
             yield _set_constant(i, not node.value)
@@ -268,7 +284,7 @@ def _constants(tree: Function) -> Iterator[Edit]:
 
 def _set_constant(i: int, new: int) -> Edit:
     def edit(tree: Function) -> None:
-        node: Any = _nodes(tree, _number)[i]
+        node: Any = _numbers(tree)[i]
         node.value = new
 
     return edit

@@ -31,13 +31,14 @@ class Cell(NamedTuple):
 class Term:
     """An immutable expression of sort int or bool; compare with :attr:`key`, for ``==`` builds a term."""
 
-    __slots__ = ("args", "key", "op", "sort")
+    __slots__ = ("_atoms", "args", "key", "op", "sort")
 
     def __init__(self, op: str, args: tuple[Any, ...], sort: Sort) -> None:
         self.op = op
         self.args = args
         self.sort: Sort = sort
         self.key: tuple[Any, ...] = (op, sort, *(a.key if isinstance(a, Term) else a for a in args))
+        self._atoms: dict[str, tuple[Term, ...]] | None = None
 
     def __hash__(self) -> int:
         if _decider is not None:
@@ -127,7 +128,13 @@ def const(value: int | bool) -> Term:
     """The constant ``value``; TypeError for what is no number."""
     if not isinstance(value, int):
         raise TypeError(f"{value!r} is no number: operations work on whole numbers and truth values")
+    if type(value) is int and 0 <= value < len(_SMALL):
+        return _SMALL[value]
     return Term("const", (value,), "bool" if isinstance(value, bool) else "int")
+
+
+#: most constants are one of these, and terms are immutable
+_SMALL = tuple(Term("const", (n,), "int") for n in range(16))
 
 
 TRUE = const(True)
@@ -275,13 +282,16 @@ def evaluate(
     return FOLD[op](evaluate(args[0], cells, regs, choices), evaluate(args[1], cells, regs, choices))
 
 
-def atoms(term: Term, op: str) -> Iterator[Term]:
+def atoms(term: Term, op: str) -> tuple[Term, ...]:
     """The sub-terms of ``term`` with the given head (``cell``, ``reg`` or ``choice``), with repetitions."""
-    if term.op == op:
-        yield term
-    for a in term.args:
-        if isinstance(a, Term):
-            yield from atoms(a, op)
+    known = term._atoms
+    if known is None:
+        known = term._atoms = {}
+    found = known.get(op)
+    if found is None:
+        inner = (x for a in term.args if isinstance(a, Term) for x in atoms(a, op))
+        found = known[op] = (term, *inner) if term.op == op else tuple(inner)
+    return found
 
 
 def substitute(term: Term, regs: Mapping[str, Term]) -> Term:

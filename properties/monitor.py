@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
-from kernelmodel.machine import Machine, Task
+from kernelmodel.config import Config
+from kernelmodel.errors import BugError
+from kernelmodel.machine import Machine, Step, Task
 from kernelmodel.ops import Op
-from kernelmodel.terms import Term, evaluate
+from kernelmodel.terms import Cell, Term, atoms, evaluate
 from properties.property import Check, Property
+
+#: the cell on which, beside where the pages are, the concrete sentences depend
+BLOCK_TYPE = "pageblock.migratetype"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,51 +36,85 @@ def at_rest(machine: Machine) -> bool:
     return len(waiting) == len(machine.workers) and all(machine.why_not(w) for w in machine.workers)
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The checks of some properties on machines of one size, and which of the state checks each cell matters to."""
+
+    states: list[tuple[Property, Check]]
+    rests: list[tuple[Property, Check]]
+    of_cell: dict[Cell, list[int]]
+
+
+@lru_cache(maxsize=32)
+def _plan(properties: tuple[Property, ...], config: Config) -> _Plan:
+    states = [(p, c) for p in properties for c in p.state_checks(config)]
+    of_cell: dict[Cell, list[int]] = {}
+    for i, (_, check) in enumerate(states):
+        for cell in {a.args[0] for t in (check.premise, check.violation) for a in atoms(t, "cell")}:
+            of_cell.setdefault(cell, []).append(i)
+    return _Plan(states, [(p, c) for p in properties for c in p.rest_checks(config)], of_cell)
+
+
 class Monitor:
     """A watcher of a machine that evaluates properties at every step and remembers which premises were reached."""
 
-    def __init__(self, machine: Machine, properties: Iterable[Property]) -> None:
-        """Watch ``machine`` from now on; properties that say nothing about its kernel are left out."""
+    def __init__(self, machine: Machine, properties: Iterable[Property], concrete: bool = True) -> None:
+        """Watch ``machine`` from now on; properties that say nothing about its kernel are left out.
+
+        Without ``concrete`` the cells alone are judged, as engines do.
+        """
         self.properties = [p for p in properties if p.applies_to(type(machine.kernel))]
         self.config = machine.config
         self.violations: list[Violation] = []
         self.reached: set[str] = set()
-        self._states = {p.name: p.state_checks(machine.config) for p in self.properties}
-        self._rests = {p.name: p.rest_checks(machine.config) for p in self.properties if p.rest}
+        plan = _plan(tuple(self.properties), machine.config)
+        self._states, self._rests, self._of_cell = plan.states, plan.rests, plan.of_cell
+        self._concrete = [p for p in self.properties if p.concrete and concrete]
+        self._steps = [p for p in self.properties if p.step]
         self._due: dict[str, tuple[Property, Check]] = {}
         machine.watchers.append(self)
-        self._look(machine)
+        self._look(machine, range(len(self._states)), True)
 
     def terms(self, task: Task, op: Op) -> Mapping[str, Term]:
         """The premises and violations of the step properties that ``op`` calls for."""
         del task
         self._due = {}
-        for p in self.properties:
+        for p in self._steps:
             for i, check in enumerate(p.step_checks(self.config, op)):
                 self._due[f"{p.name}/{i}"] = (p, check)
+        if not self._due:
+            return {}
         pairs = [(key, check) for key, (_, check) in self._due.items()]
         return {f"{k}/p": c.premise for k, c in pairs} | {f"{k}/v": c.violation for k, c in pairs}
 
     def stepped(self, machine: Machine, task: Task, op: Op, values: Mapping[str, int]) -> None:
-        """Judge the step that has just been made and the state after it."""
-        del task, op
+        """Judge the step that has just been made and the state after it, as far as the step may have changed it."""
         for key, (p, check) in self._due.items():
             self._note(machine, p, check, bool(values[f"{key}/p"]), bool(values[f"{key}/v"]))
-        self._look(machine)
+        changed = sorted({i for cell, _ in op.updates for i in self._of_cell.get(cell, ())})
+        self._look(machine, changed, op.effect is not None or any(c.name == BLOCK_TYPE for c, _ in op.updates))
+        if self._rests and (task.done or task in machine.workers) and at_rest(machine):
+            for p, check in self._rests:
+                self._judge(machine, p, check)
 
-    def _look(self, machine: Machine) -> None:
-        state = machine.state
-        for p in self.properties:
-            for check in self._states[p.name]:
-                premise, violation = (evaluate(t, state.load, {}) for t in (check.premise, check.violation))
-                self._note(machine, p, check, bool(premise), bool(violation))
-            for sentence in p.concrete(state) if p.concrete else ():
-                self.violations.append(Violation(p.name, sentence, len(machine.history)))
-        if self._rests and at_rest(machine):
-            for p in self.properties:
-                for check in self._rests.get(p.name, ()):
-                    violated = evaluate(check.violation, state.load, {})
-                    self._note(machine, p, check, bool(evaluate(check.premise, state.load, {})), bool(violated))
+    def stopped(self, machine: Machine, bug: BugError) -> None:
+        """The machine has come to what cannot be done, its last step, which breaks each property that is watched."""
+        last: Step = bug.step
+        machine.history.append(last)
+        found = f"{last.text} cannot be done: {bug}"
+        self.violations += [Violation(p.name, found, last.number) for p in self.properties]
+
+    def _look(self, machine: Machine, checks: Iterable[int], pages_moved: bool) -> None:
+        for i in checks:
+            self._judge(machine, *self._states[i])
+        if pages_moved:
+            for p in self._concrete:
+                for sentence in p.concrete(machine.state) if p.concrete else ():
+                    self.violations.append(Violation(p.name, sentence, len(machine.history)))
+
+    def _judge(self, machine: Machine, p: Property, check: Check) -> None:
+        premise, violation = (evaluate(t, machine.state.load, {}) for t in (check.premise, check.violation))
+        self._note(machine, p, check, bool(premise), bool(violation))
 
     def _note(self, machine: Machine, p: Property, check: Check, premise: bool, violated: bool) -> None:
         if premise or violated:

@@ -18,6 +18,8 @@ from verify.suite.results import contradictions
 from verify.verdict import Exit, Result, Verdict
 
 ROOT = Path(__file__).parent.parent
+#: decided at once
+QUICK = ["--cpus", "2", "--frees", "0", "--allocs", "0", "--property", "limits_exclusive"]
 SMALL = ["--cpus", "2", "--frees", "1", "--allocs", "1", "--property", "no_stray_page"]
 H, P, V, U, N, X = (
     Result.HOLDS, Result.PROVED, Result.VIOLATED, Result.UNDECIDED, Result.NOT_APPLICABLE, Result.VACUOUS,
@@ -191,7 +193,16 @@ def test_the_other_way_round_the_counterexample_is_gone(capsys):
     assert "exit 0: v5.11 violates nothing that no-drain does not violate" in out
 
 
-def test_prove_is_asked_only_what_it_can_prove(capsys):
+def test_prove_is_asked_only_what_it_can():
+    asked = command.parser().parse_args(
+        ["v5.11", "v5.11", "--property", "limits_exclusive", "--property", "lock_order"]
+    )
+    assert command.wanted("prove", asked) == ("limits_exclusive",)
+    assert command.wanted("bmc", asked) == ("limits_exclusive", "lock_order")
+
+
+@pytest.mark.deep
+def test_what_prove_is_not_asked_has_one_row(capsys):
     examples = ROOT / "docs" / "examples"
     asked = ["v5.11", str(examples / "last_cpu_first.py"), "--engines", "bmc,prove"]
     bound = ["--cpus", "2", "--frees", "1", "--allocs", "0"]
@@ -202,13 +213,13 @@ def test_prove_is_asked_only_what_it_can_prove(capsys):
 
 
 def test_json_on_stdout_is_all_that_is_printed(capsys):
-    assert command.main(["v5.11", "v5.11", *SMALL, "--engines", "bmc", "--json", "-"]) == 0
+    assert command.main(["v5.11", "v5.11", *QUICK, "--engines", "bmc", "--json", "-"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["changed"] == [] and record["properties"][0]["change"] == "same"
 
 
 def test_quiet_prints_nothing(capsys):
-    assert command.main(["v5.11", "v5.11", *SMALL, "--engines", "bmc", "--quiet"]) == 0
+    assert command.main(["v5.11", "v5.11", *QUICK, "--engines", "bmc", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from kernelmodel import Config, Machine, ModelError
 from kernelmodel.base import Base
+from kernelmodel.booting import check_boots
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from kernelmodel.labels import check_labels
 from kernelmodel.mutants import MUTANTS, build
@@ -325,3 +326,23 @@ def test_an_unknown_name_suggests_the_nearest(look_up: object, name: str, messag
     with pytest.raises(ModelError, match=message) as caught:
         look_up(name)  # type: ignore[operator]
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_that_does_not_boot_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    text = """
+        from kernelmodel import V5_11
+        from kernelmodel.ops import write_once
+
+        class Mine(V5_11):
+            def pageset_update(self, zone, cpu, high, batch):
+                yield write_once(batch, "pcp.batch", zone.index, cpu)
+    """
+    file.write_text(textwrap.dedent(text))
+    with pytest.raises(ModelError, match=r"mine.py:Mine does not boot: .* CPU 0 with high 0, batch 2"):
+        variant(str(file))
+
+
+@pytest.mark.parametrize("name", [*KERNELS, *MUTANTS])
+def test_every_kernel_boots(name: str) -> None:
+    check_boots(kernel(name) if name in KERNELS else mutant(name))

@@ -47,8 +47,8 @@ def found_by(how, transitions):
 
 
 CASES = [
-    *(("full", TWO_CPUS, n) for n in ("v5.11", "base", "no-mutex", "drain-before-high", "isolate-before-disable")),
-    *(("movers", ONE_CPU, n) for n in ("v5.11", "base", "no-flush")),
+    *(("full", TWO_CPUS, n) for n in ("v5.11", "isolate-before-disable")),
+    *(("movers", ONE_CPU, n) for n in ("v5.11", "no-flush")),
     *(("none", ONE_CPU, n) for n in ("v5.11",)),
 ]
 MORE = [

@@ -208,3 +208,9 @@ def test_what_does_not_fit_gets_one_line(words: list[str], says: str, capsys: py
 def test_a_record_can_be_kept_as_json() -> None:
     assert Record(**json.loads(json.dumps(record(KILLED).as_json()))) == record(KILLED)
     assert dataclasses.replace(record(KILLED), status=SURVIVES) == record(SURVIVES)
+
+
+def test_the_numbers_of_an_operation_with_two_halves_are_left_alone() -> None:
+    """Its abstract half says what its concrete half does, and is no line of the kernel."""
+    assert not [m for m in mutations(V5_11, ["offline_isolated_pages"]) if m.kind == "constant"]
+    assert [m for m in mutations(V5_11, ["pageset_init"]) if m.kind == "constant"]

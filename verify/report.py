@@ -34,6 +34,8 @@ def line(verdict: Verdict) -> str:
         notes.append(f"reachable: {'yes' if verdict.reachable else 'no'}")
     if verdict.result is Result.VIOLATED:
         notes.append(_CONFIRMED[verdict.replayed])
+    if verdict.runs and not verdict.contradicted:
+        notes.append(f"and {verdict.runs} random runs of the text itself")
     if verdict.reason:
         notes.append(verdict.reason)
     if verdict.expected is not None and verdict.result in (Result.HOLDS, Result.VIOLATED):

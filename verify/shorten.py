@@ -36,7 +36,7 @@ def _causes(found: Replay, accesses: Sequence[Access], prop: Property) -> list[i
     last = found.violations[0].step - 1
     check = found.violations[0].check
     cells = {a.args[0] for a in atoms(check.violation, "cell")} if check is not None and prop.state else set()
-    wanted = set() if prop.state else {last}
+    wanted = set() if prop.state and check is not None else {last}
     for cell in cells:
         wanted |= set(_last_writers(accesses, cell, last + 1))
     kept: set[int] = set()

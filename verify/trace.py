@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernelmodel.config import Config
-from kernelmodel.errors import ModelError, RefinementError
+from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.machine import Machine, Step, Task
 from kernelmodel.mmzone import MigrateType, Zone
 from kernelmodel.ops import Op
@@ -141,7 +141,10 @@ def _watched(
         recorder = _Recorder()
         machine.watchers.append(recorder)
         monitor = Monitor(machine, [prop])
-        run(machine, tasks, monitor)
+        try:
+            run(machine, tasks, monitor)
+        except BugError as bug:
+            monitor.stopped(machine, bug)
     except (ModelError, RefinementError) as error:
         raise MismatchError(str(error)) from error
     return Replay(machine, monitor.violations, recorder.accesses)

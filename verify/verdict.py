@@ -51,6 +51,8 @@ class Verdict:
     ``bound`` is in words; ``seconds`` is what this property took; ``trace`` holds the columns of a counterexample,
     ``schedule`` its steps and ``scenario`` the numbers of its tasks; ``replayed`` says that the concrete model violated
     the same property on that schedule; ``expected`` is what is recorded for a mutant or kernel (None: nothing recorded).
+    ``runs`` is how many random runs of a user's text were held against the verdict, and ``contradicted`` says that one of
+    them violates what holds by the engine.
     """
 
     property: str
@@ -68,6 +70,8 @@ class Verdict:
     scenario: Mapping[str, Any] = field(default_factory=dict)
     replayed: bool | None = None
     seconds: float = 0.0
+    runs: int = 0
+    contradicted: bool = False
     statistics: Mapping[str, Any] = field(default_factory=dict)
 
     @_property
@@ -78,8 +82,8 @@ class Verdict:
     @_property
     def exit_code(self) -> Exit:
         """The exit code that this verdict calls for on its own."""
-        if self.replayed is False:
-            # a trace that the concrete model does not confirm
+        if self.replayed is False or self.contradicted:
+            # a trace that the concrete model does not confirm, or one of the text itself that denies what holds
             return Exit.DISAGREE
         if self.result in (Result.HOLDS, Result.PROVED, Result.VIOLATED) and not self.as_expected:
             return Exit.DISAGREE

@@ -40,6 +40,7 @@ from verify.options import (
 )  # fmt: skip
 from verify.output import write_traces
 from verify.report import SAID, as_json, heading, line, write_json
+from verify.runs import Net, Values
 from verify.scenario import Scenario
 from verify.verdict import Exit, Result, Verdict, worst
 
@@ -76,6 +77,7 @@ class Run:
     verdicts: list[Verdict] = field(default_factory=list)
     demonstration: list[Verdict] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)
+    net: Net | None = None
 
     def engine(self, kernel: type[KernelText]) -> Engine:
         """An engine for a kernel within this run's bound."""
@@ -84,6 +86,7 @@ class Run:
     def one_by_one(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
         """Decide properties of one kernel until one is violated."""
         engine = self.engine(kernel)
+        self._spread_net(kernel, properties)
         for n, prop in enumerate(properties):
             verdict = self._take(engine, prop, engine.decide(prop), self.verdicts)
             if verdict.result is Result.VIOLATED:
@@ -95,6 +98,7 @@ class Run:
     def all_of(self, kernel: type[KernelText], properties: Sequence[Property], with_race: bool) -> None:
         """Decide all properties of one kernel, and show the race of `base` if asked."""
         engine = self.engine(kernel)
+        self._spread_net(kernel, properties)
         work = [(engine, p) for p in properties]
         if with_race:
             work.append((self.engine(Base), find(RACE["base"])))
@@ -104,9 +108,13 @@ class Run:
                 print("\nbefore the patch, the race that it closes:")
             self._take(asked, prop, verdict, self.verdicts if asked is engine else self.demonstration)
 
+    def _spread_net(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
+        self.net = Net(kernel, self.scenario, [p for p in properties if not p.rest], Values(rounds=True))
+
     def _take(self, engine: Engine, prop: Property, verdict: Verdict, into: list[Verdict]) -> Verdict:
         expected = expected_of(self.options, engine.kernel, prop, self.scenario)
         verdict = replace(verdict, expected=expected, scenario=asdict(self.scenario))
+        verdict = self.net.held_against(verdict) if self.net else verdict
         self._progress("")
         if not into and not self.options.quiet:
             print(heading(verdict))
@@ -117,7 +125,7 @@ class Run:
         return verdict
 
     def _print(self, verdict: Verdict) -> None:
-        if not self.options.quiet or verdict.result is Result.VIOLATED:
+        if not self.options.quiet or verdict.result is Result.VIOLATED or verdict.contradicted:
             print(line(verdict), flush=True)
         if verdict.trace:
             print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)

@@ -39,6 +39,7 @@ from verify.options import (
     writable,
 )  # fmt: skip
 from verify.report import SAID, as_json, heading, line, write_json
+from verify.runs import Net, Values
 from verify.verdict import Exit, Result, Verdict, worst
 
 
@@ -101,12 +102,16 @@ class Run:
     explorer: Explorer
     deadlock: bool
     verdicts: list[Verdict] = field(default_factory=list)
+    net: Net | None = None
 
     def go(self, properties: Sequence[Property], first_only: bool) -> None:
         """Decide; with ``first_only`` a violation of the first property ends it.
 
         What a small configuration violates is shown there, so that a large one is searched for the rest only.
         """
+        finite = self.explorer.finite
+        values = Values(finite.new_limits, finite.pages)
+        self.net = Net(self.explorer.kernel, finite.scenario, properties, values)
         rest = list(properties)
         expected = [p for p in rest if self._expected(p) is Result.VIOLATED]
         altered = bool(self.options.variant or self.options.mutant) or bool(expected)
@@ -133,11 +138,12 @@ class Run:
         prop = known.get(verdict.property)
         if prop is not None:
             verdict = replace(verdict, expected=self._expected(prop))
+        verdict = self.net.held_against(verdict) if self.net else verdict
         self._progress("")
         if not self.verdicts and not self.options.quiet:
             print(heading(verdict))
         self.verdicts.append(verdict)
-        if not self.options.quiet or verdict.result is Result.VIOLATED:
+        if not self.options.quiet or verdict.result is Result.VIOLATED or verdict.contradicted:
             print(line(verdict), flush=True)
         if verdict.trace:
             print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)

@@ -187,10 +187,11 @@ class Distance:
         far = _far(self.ways[task.number], wanted)
         flushes, queues = {}, {}
         for cpu in self.workers:
-            must = _must_pass(self.ways[task.number], wanted, _tagged("flush_work", cpu))
+            must = _must_pass(self.ways[task.number], wanted, _gate("flush_work", cpu))
             if must.any():
                 flushes[cpu] = must
-                queues[cpu] = _must_pass(self.ways[task.number], wanted, _tagged("queue_work", cpu))
+                # what is queued after the last flush is waited for by nobody
+                queues[cpu] = _must_pass(self.ways[task.number], wanted, _gate("queue_work", cpu, must))
         return _Walk(task, far, flushes, queues)
 
     def _to_end(self, worker: TaskModel) -> tuple[Steps, int]:
@@ -237,23 +238,33 @@ def _far(ways: Ways, wanted: Callable[[FoldedNode], bool]) -> Steps:
 
 
 def _must_pass(
-    ways: Ways, wanted: Callable[[FoldedNode], bool], gate: Callable[[FoldedNode], bool]
+    ways: Ways, wanted: Callable[[FoldedNode], bool], gate: Callable[[FoldedNode, list[int]], bool]
 ) -> npt.NDArray[np.bool_]:
-    """For each location whether every way to a wanted operation goes through a gate first."""
+    """For each location whether every way to a wanted operation goes through a gate first.
+
+    A gate is known by its operation and where that may lead.
+    """
     around = np.zeros(len(ways) + 1, bool)
     changed = True
     while changed:
         changed = False
         for location in range(len(ways) - 1, -1, -1):
             if not around[location] and any(
-                wanted(node) or (not gate(node) and any(around[t] for t in targets)) for node, targets in ways[location]
+                wanted(node) or (not gate(node, targets) and any(around[t] for t in targets))
+                for node, targets in ways[location]
             ):
                 around[location] = changed = True
     return ~around
 
 
-def _tagged(tag: str, cpu: int) -> Callable[[FoldedNode], bool]:
-    return lambda node: node.op.tag == tag and node.op.info["cpu"] == cpu
+def _gate(tag: str, cpu: int, leads_to: npt.NDArray[np.bool_] | None = None) -> Callable[[FoldedNode, list[int]], bool]:
+    """Operations of a kind on a CPU; with ``leads_to`` only those that lead to nothing but such locations."""
+
+    def gate(node: FoldedNode, targets: list[int]) -> bool:
+        there = leads_to is None or all(leads_to[t] for t in targets)
+        return node.op.tag == tag and node.op.info["cpu"] == cpu and there
+
+    return gate
 
 
 def _is(node: FoldedNode) -> Callable[[FoldedNode], bool]:

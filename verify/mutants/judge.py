@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from kernelmodel.booting import check_boots
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import FoldedGraph, matched, op_key
 from kernelmodel.systematic import Mutation, build
@@ -100,6 +101,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 def _judged(kernel: type[KernelText], mutation: Mutation, engines: Sequence[str], deadline: float) -> Record:
     changed = build(kernel, mutation)
+    check_boots(changed)
     reached: list[bool] = []
     routine = vars(changed)[mutation.routine]
 

@@ -46,6 +46,7 @@ from verify.prove.roles import ProjectionError
 from verify.prove.scope import NOT_PROVED
 from verify.prove.second import available, recheck
 from verify.report import as_json, line, write_json
+from verify.runs import Net, Values
 from verify.scenario import Scenario
 from verify.verdict import Exit, Result, Verdict, worst
 
@@ -170,10 +171,11 @@ class Run:
         properties, stop = self.properties()
         if not self.options.quiet:
             print(f"{self.kernel.name}, {ENGINE}, sequential consistency\n  bound: {BOUND}")
+        net = Net(self.kernel, Scenario(), properties, Values(any_size=True))
         for n, prop in enumerate(properties):
-            verdict = self._verdict(prop)
+            verdict = net.held_against(self._verdict(prop))
             self.verdicts.append(verdict)
-            if not self.options.quiet or verdict.result is Result.VIOLATED:
+            if not self.options.quiet or verdict.result is Result.VIOLATED or verdict.contradicted:
                 print(line(verdict), flush=True)
             if verdict.trace:
                 print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)

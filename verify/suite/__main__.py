@@ -142,7 +142,7 @@ def _words(options: argparse.Namespace, bounds: dict[str, int]) -> list[str]:
 def _tell(folder: Path, results: Results, gallery: Gallery) -> None:
     """What a reader of the terminal needs next: what is wrong, and where everything is."""
     for verdict in results.verdicts:
-        if verdict.result in (Result.HOLDS, Result.PROVED, Result.NOT_APPLICABLE):
+        if verdict.result in (Result.HOLDS, Result.PROVED, Result.NOT_APPLICABLE) and not verdict.contradicted:
             continue
         written = gallery.find(verdict)
         detail = str(folder / "traces" / f"{written.stem}.txt") if written and not written.problem else verdict.reason

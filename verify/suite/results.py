@@ -59,6 +59,8 @@ def contradictions(verdicts: Iterable[Verdict]) -> list[str]:
         who = f"{v.property} of {v.kernel}"
         if v.replayed is False:
             found.append(f"{who}: the concrete model does not confirm the counterexample of {v.engine}")
+        elif v.contradicted:
+            found.append(f"{who}: {v.engine} says {v.result.value}, and a run of the text itself violates it")
         elif v.result is Result.VIOLATED and (v.kernel, v.property) in proved:
             found.append(f"{who}: prove says proved, {v.engine} has a counterexample")
         elif v.exit_code is Exit.DISAGREE and v.expected is not None:

@@ -137,7 +137,8 @@ def _cell(verdict: Verdict | None, gallery: Gallery) -> str:
     word, kind = verdict.result.value, verdict.result.value
     if verdict.exit_code is Exit.DISAGREE:
         kind = "contradiction"
-        word = f"{word}, not confirmed" if verdict.replayed is False else f"{word}, and recorded otherwise"
+        doubt = "not confirmed" if verdict.replayed is False else "and recorded otherwise"
+        word = f"{word}, {'and a run of the text violates it' if verdict.contradicted else doubt}"
     if verdict.result is Result.NOT_APPLICABLE:
         kind = "none"
     took = f' <span class="t">{verdict.seconds:.1f} s</span>' if verdict.seconds else ""

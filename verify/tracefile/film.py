@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kernelmodel.errors import ModelError, RefinementError
+from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.machine import Machine, Step, Task
 from kernelmodel.ops import Op, Routine
 from kernelmodel.terms import Cell, Term, atoms
@@ -117,7 +117,13 @@ def play(trace: TraceFile, kernel: type[KernelText] | None = None, prop: Propert
     monitor = Monitor(machine, [prop])
     frames = [_frame(machine, eye, None)]
     for number, wanted in enumerate(trace.steps, 1):
-        frames.append(_frame(machine, eye, _take(machine, tasks, number, wanted)))
+        try:
+            step = _take(machine, tasks, number, wanted)
+        except BugError as bug:
+            monitor.stopped(machine, bug)
+            frames.append(_frame(machine, eye, machine.history[-1]))
+            break
+        frames.append(_frame(machine, eye, step))
     return Film(trace, kernel, prop, machine, frames, monitor.violations)
 
 
@@ -139,6 +145,8 @@ def _take(machine: Machine, tasks: Mapping[str, Task], number: int, wanted: Reco
         if wanted.cpu is not None and task.cpu != wanted.cpu:
             machine.migrate(task, wanted.cpu)
         step = machine.step(task, wanted.choices)
+    except BugError:
+        raise
     except (ModelError, RefinementError) as error:
         raise MismatchError(f"step {number}, {wanted.task}, {wanted.operation or 'next'}: {error}") from error
     if wanted.operation and step.text != wanted.operation:

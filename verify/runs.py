@@ -1,0 +1,281 @@
+"""A net under every "holds" and "proved" of a text that is not ours: runs of the Python text itself, under random schedules.
+
+Engines run what they extracted from a text; the concrete machine runs the text.  A run that violates what an engine said
+to hold is a contradiction: the text was misread.  Schedules are those of PCT (Burckhardt et al., ASPLOS 2010): tasks with
+random priorities, of which the highest that can go on does, and few places, at operations that others can see, where the
+running task falls behind all others; each run with few context switches has a known chance.
+"""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from kernelmodel.continuation import frame_parts
+from kernelmodel.errors import BugError, ModelError, RefinementError
+from kernelmodel.machine import Machine, Task
+from kernelmodel.ops import Kind, Op
+from kernelmodel.state import Place
+from kernelmodel.text import KernelText, from_a_file
+from properties.monitor import Monitor, Violation
+from properties.property import Property
+from verify.columns import columns
+from verify.scenario import Scenario
+from verify.trace import MismatchError, Start, TraceStep, as_json, boot, rerun
+from verify.verdict import Result, Verdict
+
+#: as many runs as are made where there is time
+MOST = 400
+#: seconds that they may take
+SECONDS = 1.0
+#: places at which the running task falls behind
+_SWITCHES = 3
+#: how often what the environment may do does happen, in one run or another
+_HAPPENS = (0.05, 0.5)
+#: the migratetype that most allocations ask for; in a bound that names one, the only one
+_MOVABLE = 1
+#: a task that makes so many steps on end lets the others go on
+_PATIENCE = 300
+#: a run is given up after so many steps
+_LONGEST = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a verdict's bound says of numbers: the (high, batch) of the start and of an update, and how many pages.
+
+    ``limits`` None: any; ``pages`` None: any number of pages, on the lists at the start too.  ``rounds``: no task comes to
+    the same place more often than the scenario's rounds; ``any_size``: what a scenario leaves out happens too.
+    """
+
+    limits: tuple[tuple[int, int], ...] | None = None
+    pages: int | None = None
+    rounds: bool = False
+    any_size: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A run that violates what was said to hold."""
+
+    property: str
+    found: str
+    text: str
+    schedule: tuple[Mapping[str, object], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """How many runs were made, and for each property the first that contradicts."""
+
+    number: int
+    contradictions: tuple[Contradiction, ...] = ()
+
+
+def check(
+    kernel: type[KernelText], scenario: Scenario, properties: Sequence[Property], values: Values,
+    most: int = MOST, seconds: float | None = None,
+) -> Runs:  # fmt: skip
+    """Run a kernel's text under random schedules, always the same ones, with ``properties`` watched."""
+    began = time.monotonic()
+    seconds = SECONDS if seconds is None else seconds
+    left = list(properties)
+    found: list[Contradiction] = []
+    length, number = 100, 0
+    while number < most and left and time.monotonic() - began < seconds:
+        run = _Run(kernel, scenario, values, Random(number), length)
+        run.go(left)
+        number += 1
+        length = max(20, run.shared)
+        for violation in run.violations():
+            prop = next((p for p in left if p.name == violation.name), None)
+            contradiction = prop and run.shown(prop)
+            if prop and contradiction:
+                found.append(contradiction)
+                left.remove(prop)
+    return Runs(number, tuple(found))
+
+
+class Net:
+    """The runs of one command's kernel, made when the first verdict that holds asks for them."""
+
+    def __init__(
+        self, kernel: type[KernelText], scenario: Scenario, properties: Sequence[Property], values: Values
+    ) -> None:
+        """``properties`` are those that may be asked about; a text that is not from a file needs no net."""
+        self._kernel, self._scenario, self._values = kernel, scenario, values
+        self._properties = [p for p in properties if p.applies_to(kernel)] if from_a_file(kernel) else []
+        self._runs: Runs | None = None
+
+    def held_against(self, verdict: Verdict) -> Verdict:
+        """A verdict with what the runs say of it; exit code 70 if one of them violates what holds."""
+        asked = verdict.property in [p.name for p in self._properties]
+        if not asked or verdict.result not in (Result.HOLDS, Result.PROVED):
+            return verdict
+        if self._runs is None:
+            self._runs = check(self._kernel, self._scenario, self._properties, self._values)
+        verdict = replace(verdict, runs=self._runs.number)
+        for c in self._runs.contradictions:
+            if c.property == verdict.property:
+                return replace(
+                    verdict, contradicted=True, found=c.found, trace=c.text, schedule=c.schedule,
+                    reason="CONTRADICTED by a run of the text itself: a bug of straypage, which has misread the text",
+                )  # fmt: skip
+        return verdict
+
+
+class _Run:
+    """One run: a start, a schedule, and what came of it."""
+
+    def __init__(
+        self, kernel: type[KernelText], scenario: Scenario, values: Values, random: Random, length: int
+    ) -> None:
+        self.kernel, self.scenario, self.values, self.random = kernel, scenario, values, random
+        self.start = self._start()
+        self.shared = 0
+        self.chance = random.choice(_HAPPENS)
+        self.switches = {random.randrange(length) for _ in range(random.randrange(_SWITCHES + 1))}
+        self.monitor: Monitor | None = None
+        self.machine: Machine | None = None
+
+    def _start(self) -> Start:
+        r, s = self.random, self.scenario
+        limits = self._limits()
+        blocks = s.config.nr_blocks
+        tasks = [t for t in s.tasks() if t.kind != "worker"]
+        return Start(
+            limits=limits,
+            block_types=tuple(int(t) for t in s.config.block_types),
+            lists=tuple(
+                (r.randrange(s.cpus), r.randrange(3) if r.random() < 0.3 else _MOVABLE, r.randrange(blocks), 1)
+                for _ in range(r.randrange(3) if self.values.pages is None else 0)
+            ),
+            cpu_of={t.name: t.number % s.cpus if s.spread else r.randrange(s.cpus) for t in tasks},
+            block_of={t.name: r.randrange(blocks) for t in tasks if t.kind == "free"},
+            type_of={
+                t.name: r.randrange(3) if self.values.pages is None and r.random() < 0.2 else _MOVABLE
+                for t in tasks
+                if t.kind == "alloc"
+            },
+        )
+
+    def _limits(self) -> tuple[int, int]:
+        if self.values.limits is not None:
+            return self.random.choice(self.values.limits)
+        high = self.random.randrange(7)
+        return high, self.random.randint(1, max(1, min(high, 4)))
+
+    def go(self, properties: Sequence[Property]) -> None:
+        """Boot, and step until nobody can."""
+        machine, _ = boot(self.kernel, self.scenario, self.start)
+        machine.check = False
+        self.machine, self.monitor = machine, Monitor(machine, properties, concrete=False)
+        for each in machine.tasks:
+            each.environment = dict(zip(("new_high", "new_batch"), self._limits(), strict=True))
+        order = list(machine.tasks)
+        self.random.shuffle(order)
+        running: Task | None = None
+        patience = 0
+        try:
+            while len(machine.history) < _LONGEST and not self.monitor.violations:
+                task = next((t for t in order if self._can(machine, t)), None)
+                if task is None:
+                    break
+                op = machine.operation(task)
+                machine.step(task, self._choices(op))
+                patience = patience + 1 if task is running else 0
+                running = task
+                behind = patience > _PATIENCE
+                if op.kind is not Kind.LOCAL:
+                    self.shared += 1
+                    behind = behind or self.shared in self.switches
+                if behind:
+                    patience = 0
+                    order.remove(task)
+                    order.append(task)
+                    self._elsewhere(machine, task)
+        except BugError as bug:
+            # the properties of the pages themselves say that this does not happen, the others do not
+            self.monitor.properties = [p for p in self.monitor.properties if p.concrete]
+            self.monitor.stopped(machine, bug)
+        except (ModelError, RefinementError):
+            return
+
+    def _can(self, machine: Machine, task: Task) -> bool:
+        if task.pending is None or machine.why_not(task):
+            return False
+        return self.values.any_size or self.scenario.visits(machine.operation(task)) > 0
+
+    def _choices(self, op: Op) -> dict[str, int]:
+        r = self.random
+        chance = self.chance if op.external else 0.5
+        return {c.args[0]: r.random() < chance for c in op.choices if c.sort == "bool"}
+
+    def _elsewhere(self, machine: Machine, task: Task) -> None:
+        """Now and then a preempted task goes on elsewhere."""
+        cpu = self.random.randrange(self.scenario.cpus)
+        if task not in machine.workers and not self.scenario.spread and self.random.random() < 0.5:
+            try:
+                machine.migrate(task, cpu)
+            except ModelError:
+                return
+
+    def violations(self) -> list[Violation]:
+        """What was found, if anything."""
+        return self.monitor.violations if self.monitor is not None else []
+
+    def shown(self, prop: Property) -> Contradiction | None:
+        """The same run once more, fully checked and recorded; None if it leaves the verdict's bound."""
+        assert self.machine is not None
+        steps = [TraceStep(s.task, "", dict(s.choices), s.cpu) for s in self.machine.history]
+        environment = {t.name: t.environment for t in self.machine.tasks}
+        steps = [replace(s, choices={**environment[s.task], **s.choices}) for s in steps]
+        try:
+            if not self._in_bound(steps):
+                return None
+            again = rerun(self.kernel, self.scenario, self.start, steps, prop)
+        except (ModelError, RefinementError, MismatchError):
+            return None
+        if not again.violations:
+            return None
+        v = again.violations[0]
+        text = columns(
+            self.start, again.steps[: v.step], again.accesses[: v.step], v.found, v.check.cpu if v.check else None
+        )
+        return Contradiction(prop.name, v.found, text, as_json(self.start, again))
+
+    def _in_bound(self, steps: Sequence[TraceStep]) -> bool:
+        machine, tasks = boot(self.kernel, self.scenario, self.start)
+        seen: dict[object, int] = {}
+        touched: set[int] = set()
+        for step in steps:
+            task = tasks[step.task]
+            if step.cpu is not None and task.cpu != step.cpu:
+                machine.migrate(task, step.cpu)
+            if self.values.rounds:
+                op = machine.operation(task)
+                place = (task.number, _loops(task.routine), op.text, tuple(c for c, _ in op.updates))
+                seen[place] = seen.get(place, 0) + 1
+                if seen[place] > self.scenario.visits(op):
+                    return False
+            machine.step(task, step.choices)
+            if self.values.pages is not None:
+                touched |= {pfn for pfn, place in enumerate(machine.state.place) if place is not Place.BUDDY}
+                if len(touched) > self.values.pages:
+                    return False
+        return True
+
+
+def _loops(routine: Any) -> tuple[Any, ...]:
+    """Where a routine stands, and how far each of its for loops has come: what rounds of one loop have in common."""
+    found: list[Any] = []
+    current = routine
+    while getattr(current, "gi_frame", None) is not None:
+        iterators = [x for x in frame_parts(current)[1] if hasattr(x, "__length_hint__")]
+        found.append((current.gi_frame.f_lasti, current.gi_frame.f_code, *(operator.length_hint(x) for x in iterators)))
+        current = current.gi_yieldfrom
+    return tuple(found)
