@@ -164,6 +164,16 @@ _ALL = [
         "limits_restored", {"offlines": 1},
     ),
     Mutant(
+        "no-cpus-read-lock", "offline_pages() takes mem_hotplug_lock alone, and lets CPUs come and go",
+        "offline_pages",
+        (("yield from self.mem_hotplug_begin()", 'yield from self.mutex_lock("mem_hotplug_lock")'),
+         ("yield from self.mem_hotplug_done()\n        return 0",
+          'yield from self.mutex_unlock("mem_hotplug_lock")\n        return 0'),
+         ('if label == "failed_removal":\n        yield from self.mem_hotplug_done()',
+          'if label == "failed_removal":\n        yield from self.mutex_unlock("mem_hotplug_lock")')),
+        "cpus_stay", {"offlines": 1},
+    ),
+    Mutant(
         "missed-done-on-failure", "offline_pages() forgets mem_hotplug_done() where it fails",
         "offline_pages",
         (('if label == "failed_removal":\n        yield from self.mem_hotplug_done()',

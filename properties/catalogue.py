@@ -173,6 +173,15 @@ def _pages_accounted(config: Config) -> Iterator[Check]:
         yield Check(TRUE, gone, f"block {b} is offline, and a page of it is in use or on a pcplist")
 
 
+def _cpus_stay(config: Config) -> Iterator[Check]:
+    for b in range(config.nr_blocks):
+        isolated = value("isolated", b)
+        yield Check(
+            isolated, land(isolated, value("cpu_hotplug_readers") == 0),
+            f"pageblock {b} is isolated, and nobody holds cpus_read_lock(): a CPU may come up or go down",
+        )  # fmt: skip
+
+
 def _audit(state: State) -> Sequence[str]:
     return state.audit()
 
@@ -256,6 +265,14 @@ _ALL = [
         "once every page of the range has been freed, offline_pages() finds it isolated without another drain",
         "mm/memory_hotplug.c: offline_pages(), its loop; mm/page_isolation.c: test_pages_isolated()",
         "at each test_pages_isolated()", "no-drain", step=lambda c, op: list(_offline_progress(c, op)),
+    ),
+    Property(
+        "cpus_stay",
+        "as long as a range is isolated no CPU comes up or goes down: cpus_read_lock() is held, without which the CPUs that"
+        " were drained are not those that are there",
+        "mm/memory_hotplug.c: mem_hotplug_begin()",
+        "from the return of start_isolate_page_range() until the isolation is undone or the range is offline",
+        "no-cpus-read-lock", state=lambda c: list(_cpus_stay(c)),
     ),
     Property(
         "exits_give_back",

@@ -2,15 +2,19 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import z3
 
+from kernelmodel import ops
 from kernelmodel.kernels import kernel, mutant
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
-from kernelmodel.terms import Cell
+from kernelmodel.terms import FALSE, Cell
+from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
+from verify.bmc import solve
 from verify.bmc.encode import Encoding
 from verify.bmc.slice import AGGREGATES, Model, signature
 from verify.bmc.solve import Engine
@@ -166,3 +170,44 @@ def test_smt2_file_decides_the_same_way(tmp_path):
 def test_every_property_has_a_twin_that_breaks_it(prop):
     verdict = Engine(mutant(prop.broken_by), SMALL if prop.broken_by != "no-mutex" else DEFAULT).decide(prop)
     assert (verdict.result, verdict.replayed) == (Result.VIOLATED, True)
+
+
+class DeadWorker(V5_11):
+    """The worker of the last CPU never runs its work item, so that flush_work() waits for ever."""
+
+    def drain_worker(self, cpu):
+        """mm/page_alloc.c: drain_local_pages_wq()."""
+        if cpu == self.config.nr_cpus - 1:
+            yield ops.never("this CPU's worker sleeps")
+        yield from super().drain_worker(cpu)
+
+
+def test_a_premise_counts_as_reached_only_by_a_run_of_all_tasks(monkeypatch):
+    """A slice follows one CPU, and does not see that another CPU's worker holds everybody up."""
+    prop = PROPERTIES["no_stray_page"]
+    verdict = Engine(DeadWorker, SMALL).decide(prop)
+    assert verdict.result is Result.UNDECIDED
+    assert "no run of all tasks is found" in verdict.reason and "offline0 waits at flush_work(cpu 1)" in verdict.reason
+    monkeypatch.setattr(Engine, "_witnessed", lambda *_: True)
+    assert Engine(DeadWorker, SMALL).decide(prop).result is Result.HOLDS
+
+
+def test_where_random_runs_miss_a_premise_the_solvers_own_run_is_replayed(monkeypatch):
+    prop = PROPERTIES["isolated_page_not_allocated"]
+    monkeypatch.setattr(solve, "_RUNS", 0)
+    assert Engine(kernel("v5.11"), SMALL).decide(prop).result is Result.HOLDS
+    monkeypatch.setattr(solve, "witnessed", lambda *_: False)
+    verdict = Engine(kernel("v5.11"), SMALL).decide(prop)
+    assert verdict.result is Result.UNDECIDED and "neither the solver's nor 0 random ones" in verdict.reason
+
+
+def test_a_check_whose_premise_is_never_reached_is_named():
+    stray = PROPERTIES["no_stray_page"]
+
+    def checks(config):
+        zero, one = stray.state_checks(config)
+        return [zero, replace(one, premise=FALSE, violation=FALSE)]
+
+    verdict = Engine(kernel("v5.11"), SMALL).decide(replace(stray, state=checks))
+    assert (verdict.result, verdict.reason) == (Result.HOLDS, "its premise is never reached for CPU 1")
+    assert Engine(kernel("v5.11"), SMALL).decide(stray).reason == ""

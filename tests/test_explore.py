@@ -65,7 +65,7 @@ REDUCED = (
     ("base", SMALL), ("v5.11", UPDATED), ("no-force-all-cpus", SMALL), ("isolate-before-disable", SMALL),
     ("no-migratetype-reread", SMALL), ("refill-not-counted", SMALL), ("no-mutex", UPDATED), ("no-count-clamp", SMALL),
     ("update-inside-window", UPDATED), ("missed-enable-on-isolation-failure", UPDATED), ("no-drain", UPDATED),
-    ("missed-done-on-failure", UPDATED), ("no-undo", UPDATED), ("page-never-freed", UPDATED),
+    ("missed-done-on-failure", UPDATED), ("no-cpus-read-lock", UPDATED), ("no-undo", UPDATED), ("page-never-freed", UPDATED),
     ("enable-without-restore", UPDATED), ("enable-before-unisolate", SMALL),
 )  # fmt: skip
 

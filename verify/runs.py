@@ -32,16 +32,16 @@ from verify.verdict import Result, Verdict
 MOST = 400
 #: seconds that they may take
 SECONDS = 1.0
-#: places at which the running task falls behind
-_SWITCHES = 3
-#: how often what the environment may do does happen, in one run or another
-_HAPPENS = (0.05, 0.5)
+#: most places at which the running task falls behind
+_SWITCHES = 5
+#: how often what may happen does happen (a signal, an unmovable page), in one run or another
+_HAPPENS = (0.03, 0.1, 0.4)
 #: the migratetype that most allocations ask for; in a bound that names one, the only one
 _MOVABLE = 1
 #: a task that makes so many steps on end lets the others go on
-_PATIENCE = 300
+_PATIENCE = 60
 #: a run is given up after so many steps
-_LONGEST = 3000
+_LONGEST = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,12 @@ def check(
     seconds = SECONDS if seconds is None else seconds
     left = list(properties)
     found: list[Contradiction] = []
-    length, number = 100, 0
+    length, number = 1, 0
     while number < most and left and time.monotonic() - began < seconds:
         run = _Run(kernel, scenario, values, Random(number), length)
         run.go(left)
         number += 1
-        length = max(20, run.shared)
+        length = max(length, run.shared)
         for violation in run.violations():
             prop = next((p for p in left if p.name == violation.name), None)
             contradiction = prop and run.shown(prop)
@@ -98,6 +98,30 @@ def check(
                 found.append(contradiction)
                 left.remove(prop)
     return Runs(number, tuple(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What runs of a whole scenario, in which every task finishes, have reached; else where the tasks wait."""
+
+    number: int
+    reached: bool
+    waiting: str = ""
+
+
+def whole_runs(
+    kernel: type[KernelText], scenario: Scenario, prop: Property, values: Values, most: int
+) -> Whole:  # fmt: skip
+    """Random runs of a whole scenario until one that reaches a property's premise is confirmed with every check."""
+    length, waiting = 1, ""
+    for number in range(most):
+        run = _Run(kernel, scenario, values, Random(number), length)
+        run.go([prop])
+        length = max(length, run.shared)
+        waiting = run.waiting() or waiting
+        if not run.waiting() and run.reaches(prop):
+            return Whole(number + 1, True)
+    return Whole(most, False, waiting)
 
 
 class Net:
@@ -138,7 +162,7 @@ class _Run:
         self.start = self._start()
         self.shared = 0
         self.chance = random.choice(_HAPPENS)
-        self.switches = {random.randrange(length) for _ in range(random.randrange(_SWITCHES + 1))}
+        self.switches = {random.randrange(length) for _ in range(random.randint(1, _SWITCHES))}
         self.monitor: Monitor | None = None
         self.machine: Machine | None = None
 
@@ -190,7 +214,7 @@ class _Run:
                 patience = patience + 1 if task is running else 0
                 running = task
                 behind = patience > _PATIENCE
-                if op.kind is not Kind.LOCAL:
+                if op.updates or op.kind is not Kind.LOCAL:
                     self.shared += 1
                     behind = behind or self.shared in self.switches
                 if behind:
@@ -212,8 +236,7 @@ class _Run:
 
     def _choices(self, op: Op) -> dict[str, int]:
         r = self.random
-        chance = self.chance if op.external else 0.5
-        return {c.args[0]: r.random() < chance for c in op.choices if c.sort == "bool"}
+        return {c.args[0]: r.random() < self.chance for c in op.choices if c.sort == "bool"}
 
     def _elsewhere(self, machine: Machine, task: Task) -> None:
         """Now and then a preempted task goes on elsewhere."""
@@ -228,12 +251,31 @@ class _Run:
         """What was found, if anything."""
         return self.monitor.violations if self.monitor is not None else []
 
+    def waiting(self) -> str:
+        """Who has not finished, and why; empty if every task has."""
+        assert self.machine is not None
+        machine = self.machine
+        tasks = [t for t in machine.tasks if t not in machine.workers and not t.done]
+        return "; ".join(machine.why_not(t) or f"{t.name} goes on" for t in tasks)
+
+    def reaches(self, prop: Property) -> bool:
+        """Whether the property's premise was reached, within the verdict's bound and confirmed with every check."""
+        if self.monitor is None or prop.name not in self.monitor.reached:
+            return False
+        try:
+            return self._in_bound(self._steps())
+        except (ModelError, RefinementError):
+            return False
+
+    def _steps(self) -> list[TraceStep]:
+        """The run's steps, one by one, with what the tasks' environments chose."""
+        assert self.machine is not None
+        environment = {t.name: t.environment for t in self.machine.tasks}
+        return [TraceStep(s.task, "", {**environment[s.task], **dict(s.choices)}, s.cpu) for s in self.machine.history]
+
     def shown(self, prop: Property) -> Contradiction | None:
         """The same run once more, fully checked and recorded; None if it leaves the verdict's bound."""
-        assert self.machine is not None
-        steps = [TraceStep(s.task, "", dict(s.choices), s.cpu) for s in self.machine.history]
-        environment = {t.name: t.environment for t in self.machine.tasks}
-        steps = [replace(s, choices={**environment[s.task], **s.choices}) for s in steps]
+        steps = self._steps()
         try:
             if not self._in_bound(steps):
                 return None

@@ -129,6 +129,21 @@ def replay(
     return _watched(kernel, scenario, start, prop, run)
 
 
+def reaches(
+    kernel: type[KernelText], scenario: Scenario, start: Start, steps: Sequence[TraceStep], prop: Property
+) -> bool:
+    """Whether a trace, after which every task goes on to its end, reaches the property's premise."""
+    try:
+        machine, tasks = boot(kernel, scenario, start)
+        monitor = Monitor(machine, [prop])
+        for step in steps:
+            _advance(machine, tasks[step.task], step, start.cpu_of.get(step.task))
+        machine.settle(*(t for t in tasks.values() if t not in machine.workers))
+    except (ModelError, RefinementError, MismatchError):
+        return False
+    return prop.name in monitor.reached
+
+
 def _watched(
     kernel: type[KernelText],
     scenario: Scenario,

@@ -19,7 +19,7 @@ from verify.columns import columns
 from verify.scenario import Scenario
 from verify.shorten import shorten
 from verify.smt import Expr
-from verify.trace import MismatchError, Start, TraceStep, as_json, replay
+from verify.trace import MismatchError, Start, TraceStep, as_json, reaches, replay
 
 #: asks the solver with further assumptions; returns its answer and, if satisfiable, a model
 Check = Callable[..., tuple[z3.CheckSatResult, Any]]
@@ -52,6 +52,15 @@ def counterexample(
     cpu = encoding.piece.cpu if encoding.piece.cpu >= 0 and prop.name != "lock_order" else None
     text = columns(start, found.steps[: violation.step], found.accesses[: violation.step], violation.found, cpu)
     return Found(violation.found, text, as_json(start, found), True)
+
+
+def witnessed(
+    kernel: type[KernelText], scenario: Scenario, encoding: Encoding, solver: z3.Solver, prop: Property, check: Check
+) -> bool:
+    """Whether a run in a satisfiable ``solver`` is one of the whole scenario that reaches the premise, when replayed."""
+    model = _simple_model(encoding, solver, check)
+    start, steps = _start(scenario, encoding, model), _steps(encoding, model)
+    return reaches(kernel, scenario, start, steps, prop)
 
 
 def _simple_model(encoding: Encoding, solver: z3.Solver, check: Check) -> Any:

@@ -12,9 +12,10 @@ from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
 from properties.catalogue import PROPERTIES
 from properties.property import Check, Property
-from verify.bmc.counterexample import Found, counterexample
+from verify.bmc.counterexample import Found, counterexample, witnessed
 from verify.bmc.encode import Encoding
 from verify.bmc.slice import AGGREGATES, Model, Slice
+from verify.runs import Values, whole_runs
 from verify.scenario import Scenario
 from verify.verdict import Result, Verdict
 
@@ -25,6 +26,8 @@ LEMMA_COUNTS, LEMMA_MISPLACED = "pages_conserved", "isolated_page_on_isolate_lis
 LEMMAS = (LEMMA_MISPLACED, LEMMA_COUNTS)
 #: how many of a slice's models are replayed before a property is called undecided
 _MODELS = 32
+#: how many random runs are made, before the solver's own is tried, to see a run of all tasks that reaches a premise
+_RUNS = 40
 
 
 class StoppedError(Exception):
@@ -69,6 +72,7 @@ class Engine:
         self.kernel, self.scenario, self.deadline = kernel, scenario, deadline
         self.keep_queries, self.progress = keep_queries, progress
         self._models: dict[bool, Model] = {}
+        self._no_witness = ""
         self._outcomes: dict[tuple[str, bool, bool], Outcome] = {}
 
     def decide(self, prop: Property) -> Verdict:
@@ -154,7 +158,8 @@ class Engine:
     def _decide_anew(self, prop: Property, counts: bool, misplaced: bool) -> Outcome:
         model = self.model(misplaced)
         outcome = Outcome(Result.HOLDS)
-        reached = False
+        reached: list[Slice] = []
+        missed: list[Slice] = []
         unreal: Found | None = None
         slices = model.slices(prop)
         for n, piece in enumerate(slices):
@@ -165,7 +170,8 @@ class Engine:
                 return Outcome(Result.UNDECIDED, reason)
             self.progress(f"{prop.name}: {piece.cpu_words} ({n + 1} of {len(slices)})")
             encoding, solver = self._encode(prop, model, piece, counts)
-            reached = reached or self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat
+            here = self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat
+            (reached if here else missed).append(piece)
             answer = z3.unknown
             if counts and prop.name in LEMMAS:
                 # it speaks of one section at a time; where that is not enough, the sections are chained after all
@@ -194,7 +200,29 @@ class Engine:
                 result=Result.VACUOUS,
                 reason="no run in which every task finishes reaches the property's premise",
             )
+        if not self._witnessed(prop, model, reached, counts):
+            return replace(outcome, result=Result.UNDECIDED, reason=self._no_witness)
+        if missed:
+            names = ", ".join(p.cpu_words for p in missed)
+            return replace(outcome, reason=f"its premise is never reached for {names}")
         return outcome
+
+    def _witnessed(self, prop: Property, model: Model, reached: list[Slice], counts: bool) -> bool:
+        """Whether there is a run of the whole scenario that reaches the premise: a slice follows one CPU only."""
+        whole = whole_runs(self.kernel, self.scenario, prop, Values(rounds=True), _RUNS)
+        if whole.reached:
+            return True
+        for piece in reached:
+            encoding, solver = self._encode(prop, model, piece, counts)
+            solver.add(encoding.reached, encoding.finished)
+            if witnessed(self.kernel, self.scenario, encoding, solver, prop, self._check):
+                return True
+        where = f", in which {whole.waiting}" if whole.waiting else ""
+        self._no_witness = (
+            f"no run of all tasks is found that reaches its premise: neither the solver's nor {whole.number} random"
+            f" ones{where}"
+        )
+        return False
 
     def _real(self, encoding: Encoding, solver: z3.Solver, prop: Property) -> Found:
         """A counterexample that replays; or what is wrong with the first, where other models do no better."""
