@@ -74,6 +74,14 @@ def test_what_no_task_comes_to_is_not_called_equivalent() -> None:
     assert found.status == UNREACHED
 
 
+def test_what_only_another_engine_comes_to_is_not_reached_by_those_that_are_asked() -> None:
+    """An allocation past the pcplists is a task of prove, and of neither explore nor bmc."""
+    mutation = by_diff("rmqueue", "-yield ops.local_irq_restore(cpu)")
+    found = judge(V5_11, mutation, ["explore"], PATIENCE)
+    assert (found.status, found.why) == (UNREACHED, "no task of explore comes to it")
+    assert judge(V5_11, mutation, ["prove"], PATIENCE).status != UNREACHED
+
+
 def test_a_change_that_no_graph_shows_is_the_same_graph() -> None:
     found = judge(V5_11, by_diff("offline_pages", "-self.check_range(page_range)"), ["explore"], PATIENCE)
     assert found.status == SAME

@@ -111,9 +111,9 @@ def _judged(kernel: type[KernelText], mutation: Mutation, engines: Sequence[str]
         return routine(*args, **named)
 
     setattr(changed, mutation.routine, watched)
-    same = unchanged(kernel, changed)
+    same = unchanged(kernel, changed, engines)
     if not reached:
-        return _record(mutation, UNREACHED, "no task of the engines comes to it")
+        return _record(mutation, UNREACHED, f"no task of {' and '.join(engines)} comes to it")
     if same:
         return _record(mutation, SAME, "the control graphs of all tasks are those of the original")
     doubts: list[str] = []
@@ -130,26 +130,28 @@ def _judged(kernel: type[KernelText], mutation: Mutation, engines: Sequence[str]
     return _record(mutation, SURVIVES, "; ".join(doubts))
 
 
-def unchanged(kernel: type[KernelText], changed: type[KernelText]) -> bool:
-    """Whether all tasks of explore and prove have the control graphs that they had: then no verdict can differ."""
-    return all(_equal(a, b) for a, b in zip(_original(kernel), _graphs(changed), strict=True))
+def unchanged(kernel: type[KernelText], changed: type[KernelText], engines: Sequence[str]) -> bool:
+    """Whether all tasks of the engines have the control graphs that they had: then no verdict can differ."""
+    proofs = "prove" in engines
+    return all(_equal(a, b) for a, b in zip(_original(kernel, proofs), _graphs(changed, proofs), strict=True))
 
 
 #: the last kernel asked for, and what was found of it
-_originals: dict[type, list[FoldedGraph]] = {}
+_originals: dict[tuple[type, bool], list[FoldedGraph]] = {}
 _proved: dict[type, frozenset[str]] = {}
 
 
-def _original(kernel: type[KernelText]) -> list[FoldedGraph]:
-    if kernel not in _originals:
+def _original(kernel: type[KernelText], proofs: bool) -> list[FoldedGraph]:
+    if (kernel, proofs) not in _originals:
         _originals.clear()
-        _originals[kernel] = _graphs(kernel)
-    return _originals[kernel]
+        _originals[kernel, proofs] = _graphs(kernel, proofs)
+    return _originals[kernel, proofs]
 
 
-def _graphs(kernel: type[KernelText]) -> list[FoldedGraph]:
+def _graphs(kernel: type[KernelText], proofs: bool) -> list[FoldedGraph]:
+    """The graphs of the tasks of explore and bmc, and with ``proofs`` of those that only prove has."""
     every = [t.graph for t in Model(kernel, DEFAULT, list(PROPERTIES.values())).tasks]
-    return [*every, *(t.graph for t in texts(kernel))]
+    return [*every, *(t.graph for t in texts(kernel))] if proofs else every
 
 
 def _equal(graph: FoldedGraph, other: FoldedGraph) -> bool:
