@@ -167,6 +167,14 @@ class Machine:
             return f"{task.name} waits at {op.text}"
         return ""
 
+    def holders(self, task: Task) -> list[str]:
+        """The tasks that hold the mutexes for which ``task`` waits."""
+        if task.pending is None:
+            return []
+        cells = {a.args[0] for a in atoms(self.operation(task).guard, "cell")}
+        owners = {self.state.load(c) for c in cells if c.name == "mutex"}
+        return [t.name for t in self.tasks if t.number in owners]
+
     def ready(self) -> list[Task]:
         """The tasks that can take a step now, in the order of their creation."""
         return [t for t in self.tasks if not self.why_not(t)]

@@ -299,9 +299,19 @@ _ALL = [
 
 PROPERTIES: dict[str, Property] = {p.name: p for p in _ALL}
 
+#: no property of cells: only who follows every task to its end can judge it, verify.explore and a replay
+NO_DEADLOCK = Property(
+    "no_deadlock",
+    "some task can always go on, until every task has returned",
+    "kernel/locking/lockdep.c; kernel/workqueue.c: flush_work()",
+    "always", "missed-enable-on-isolation-failure", stuck=True,
+)  # fmt: skip
+
 
 def find(name: str) -> Property:
     """The property of that name; an error that suggests the nearest one."""
+    if name == NO_DEADLOCK.name:
+        return NO_DEADLOCK
     if name not in PROPERTIES:
         raise nearest("property", name, PROPERTIES)
     return PROPERTIES[name]

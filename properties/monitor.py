@@ -55,6 +55,20 @@ def _plan(properties: tuple[Property, ...], config: Config) -> _Plan:
     return _Plan(states, [(p, c) for p in properties for c in p.rest_checks(config)], of_cell)
 
 
+def deadlocks(machine: Machine, prop: Property) -> list[Violation]:
+    """The violation of ``prop`` if nobody can go on, though not every task has returned."""
+    if machine.ready() or at_rest(machine):
+        return []
+    waiting = [_waits(machine, t) for t in machine.tasks if not t.done and t not in machine.workers]
+    return [Violation(prop.name, f"deadlock: {'; '.join(waiting)}", len(machine.history))]
+
+
+def _waits(machine: Machine, task: Task) -> str:
+    """Who waits for what, and who has it."""
+    holders = ["itself" if name == task.name else name for name in machine.holders(task)]
+    return machine.why_not(task) + (f", held by {' and '.join(holders)}" if holders else "")
+
+
 class Monitor:
     """A watcher of a machine that evaluates properties at every step and remembers which premises were reached."""
 
@@ -71,6 +85,7 @@ class Monitor:
         self._states, self._rests, self._of_cell = plan.states, plan.rests, plan.of_cell
         self._concrete = [p for p in self.properties if p.concrete and concrete]
         self._steps = [p for p in self.properties if p.step]
+        self._stuck = [p for p in self.properties if p.stuck]
         self._due: dict[str, tuple[Property, Check]] = {}
         machine.watchers.append(self)
         self._look(machine, range(len(self._states)), True)
@@ -96,6 +111,9 @@ class Monitor:
         if self._rests and (task.done or task in machine.workers) and at_rest(machine):
             for p, check in self._rests:
                 self._judge(machine, p, check)
+
+        for p in self._stuck:
+            self.violations += deadlocks(machine, p)
 
     def stopped(self, machine: Machine, bug: BugError) -> None:
         """The machine has come to what cannot be done, its last step, which breaks each property that is watched."""

@@ -38,8 +38,9 @@ class Property:
     ``statement`` is in kernel words, ``source`` the code or changelog that it is from, ``window`` the time at which it
     must hold.  ``broken_by`` names a mutant or kernel that breaks it.  ``needs`` are routines without which it says
     nothing, ``needs_tasks`` the tasks of a bounded run (``allocs``) of which it speaks.  Exactly one of ``state``,
-    ``step`` and ``rest`` is given; ``concrete`` is what only a run of the concrete model can judge beside it (sentences
-    for what is wrong).  ``quiet_cpu``: a check for a CPU speaks only of moments at which that CPU has interrupts on.
+    ``step``, ``rest`` and ``stuck`` (judged where nobody can go on, though not every task has returned) is given;
+    ``concrete`` is what only a run of the concrete model can judge beside it (sentences for what is wrong).
+    ``quiet_cpu``: a check for a CPU speaks only of moments at which that CPU has interrupts on.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Property:
     needs: tuple[str, ...] = ()
     needs_tasks: tuple[str, ...] = ()
     quiet_cpu: bool = False
+    stuck: bool = False
 
     def applies_to(self, kernel: type) -> bool:
         """Whether the kernel has the routines of which this property speaks."""

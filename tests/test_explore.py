@@ -19,6 +19,7 @@ from kernelmodel.ops import Routine, read, write, write_once
 from kernelmodel.terms import IntTerm
 from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
+from properties.catalogue import NO_DEADLOCK as NO_DEADLOCK_PROPERTY
 from properties.catalogue import PROPERTIES
 from verify.explore.__main__ import main
 from verify.explore.compiled import Compiler
@@ -235,7 +236,48 @@ def test_a_task_that_waits_for_itself_is_a_deadlock():
     explorer = Explorer(mutant("missed-enable-on-isolation-failure"), UPDATED)
     verdict = explorer.decide([PROPERTIES["limits_exclusive"]])[-1]
     assert (verdict.property, verdict.result) == (NO_DEADLOCK, Result.VIOLATED)
-    assert "update0 waits at mutex_lock(&pcp_batch_high_lock)" in verdict.reason
+    assert verdict.found == "deadlock: update0 waits at mutex_lock(&pcp_batch_high_lock), held by offline0"
+    assert verdict.replayed and verdict.trace.splitlines()[-1] == f"=> {verdict.found}"
+    film = play(from_verdicts({"verdicts": [verdict.as_json()]}), explorer.kernel)
+    assert [v.found for v in film.violations] == [verdict.found]
+
+
+def test_a_deadlock_is_where_nobody_can_go_on_and_not_where_all_have_returned():
+    model = Model(kernel("v5.11"), TINY, [NO_DEADLOCK_PROPERTY], rest_as_state=True)
+    assert Shortest(model, 0, Limits()).find() is None
+
+
+class WaitsForItself(V5_11):
+    """The lock that a drain takes is asked for again under it: two tasks are not needed."""
+
+    def drain_cpus_with_pcps(self, zone):
+        yield from self.mutex_lock("pcpu_drain_mutex")
+        yield from super().drain_cpus_with_pcps(zone)
+
+
+class LocksInEitherOrder(V5_11):
+    """A free takes pcp_batch_high_lock and then wants mem_hotplug_lock, which offline_pages() takes first."""
+
+    def free_unref_page(self, page):
+        yield from self.mutex_lock("pcp_batch_high_lock")
+        yield from self.mutex_lock("mem_hotplug_lock")
+        yield from self.mutex_unlock("mem_hotplug_lock")
+        yield from self.mutex_unlock("pcp_batch_high_lock")
+        yield from super().free_unref_page(page)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "waits"),
+    [
+        (WaitsForItself, ["offline0 waits at mutex_lock(&pcpu_drain_mutex), held by itself"]),
+        (LocksInEitherOrder, ["offline0 waits at mutex_lock(&pcp_batch_high_lock), held by free0",
+                              "free0 waits at mutex_lock(&mem_hotplug_lock), held by offline0"]),
+    ],
+)  # fmt: skip
+def test_a_deadlock_says_who_waits_for_whom(chosen, waits):
+    verdict = Explorer(chosen, UPDATED).decide([PROPERTIES["limits_exclusive"]])[-1]
+    assert (verdict.property, verdict.result, verdict.replayed) == (NO_DEADLOCK, Result.VIOLATED, True)
+    assert all(w in verdict.found for w in waits)
 
 
 @pytest.mark.parametrize("name", ["no_isolated_page_left", "offline_progress"])

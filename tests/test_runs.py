@@ -10,7 +10,7 @@ import pytest
 
 from kernelmodel import automaton, continuation, folded, kernels
 from kernelmodel.v5_11 import V5_11
-from properties.catalogue import PROPERTIES
+from properties.catalogue import NO_DEADLOCK, PROPERTIES
 from tests.test_reading import MISREAD, TWINS, disable, load, refill, write_variant
 from verify import runs
 from verify.bmc import __main__ as bmc
@@ -138,6 +138,13 @@ def test_a_violation_after_more_rounds_than_the_bound_has_is_none(tmp_path: Path
     scenarios = (SMALL, Scenario(cpus=2, frees=1, allocs=1, updates=0, rounds=4))
     found = [len(check(made, s, [order], Values(rounds=True), 100, 60.0).contradictions) for s in scenarios]
     assert found == [0, 1]
+
+
+def test_a_run_in_which_everybody_waits_is_a_deadlock(tmp_path: Path) -> None:
+    made = load(tmp_path, disable('yield from self.mutex_lock("pcp_batch_high_lock")\n'))
+    (found,) = check(made, SMALL, [NO_DEADLOCK], Values(rounds=True), 50, 60.0).contradictions
+    assert found.found.startswith("deadlock: offline0 waits at mutex_lock(&pcp_batch_high_lock), held by itself")
+    assert not check(load(tmp_path, HARMLESS), SMALL, [NO_DEADLOCK], Values(rounds=True), 50, 60.0).contradictions
 
 
 # --- the record ---

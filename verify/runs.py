@@ -21,7 +21,7 @@ from kernelmodel.machine import Machine, Task
 from kernelmodel.ops import Kind, Op
 from kernelmodel.state import Place
 from kernelmodel.text import KernelText, from_a_file
-from properties.monitor import Monitor, Violation
+from properties.monitor import Monitor, Violation, deadlocks
 from properties.property import Property
 from verify.columns import columns
 from verify.scenario import Scenario
@@ -197,7 +197,7 @@ class _Run:
         """Boot, and step until nobody can."""
         machine, _ = boot(self.kernel, self.scenario, self.start)
         machine.check = False
-        self.machine, self.monitor = machine, Monitor(machine, properties, concrete=False)
+        self.machine, self.monitor = machine, Monitor(machine, [p for p in properties if not p.stuck], concrete=False)
         for each in machine.tasks:
             each.environment = dict(zip(("new_high", "new_batch"), self._limits(), strict=True))
         order = list(machine.tasks)
@@ -208,6 +208,8 @@ class _Run:
             while len(machine.history) < _LONGEST and not self.monitor.violations:
                 task = next((t for t in order if self._can(machine, t)), None)
                 if task is None:
+                    # asked at the end of a run only, for it takes a look at every task
+                    self.monitor.violations += [v for p in properties if p.stuck for v in deadlocks(machine, p)]
                     break
                 op = machine.operation(task)
                 machine.step(task, self._choices(op))

@@ -135,7 +135,7 @@ def _doubtful(verdict: Verdict) -> bool:
 
 
 def confirmed(verdict: Verdict | None) -> bool:
-    """Whether there is a violation that is one; a deadlock has no trace to confirm."""
+    """Whether there is a violation that is one; a deadlock may have no trace to confirm."""
     return verdict is not None and verdict.result is Result.VIOLATED and not _doubtful(verdict)
 
 

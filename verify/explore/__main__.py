@@ -14,6 +14,7 @@ from kernelmodel.errors import ModelError
 from kernelmodel.overrides import check_reached
 from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
+from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.property import Property
 from verify.command import command
 from verify.explore.finite import DEFAULT, Finite
@@ -111,7 +112,8 @@ class Run:
         """
         finite = self.explorer.finite
         values = Values(finite.new_limits, finite.pages)
-        self.net = Net(self.explorer.kernel, finite.scenario, properties, values)
+        judged = [*properties, DEADLOCK] if self.deadlock else properties
+        self.net = Net(self.explorer.kernel, finite.scenario, judged, values)
         rest = list(properties)
         expected = [p for p in rest if self._expected(p) is Result.VIOLATED]
         altered = bool(self.options.variant or self.options.mutant) or bool(expected)

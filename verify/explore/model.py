@@ -15,7 +15,7 @@ from kernelmodel.cells import CELLS, initial, layout
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import RETURNED, FoldedGraph, FoldedNode, fold, registers_of
 from kernelmodel.ops import Op, Routine
-from kernelmodel.terms import Cell, Term, atoms, land, lnot, load, lor
+from kernelmodel.terms import TRUE, Cell, Term, atoms, const, land, lnot, load, lor, substitute
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
 from verify.explore.finite import ALLOC_TYPE, Finite
@@ -119,6 +119,21 @@ class Model:
                 StateCheck(s.prop, replace(s.check, violation=land(ended, s.check.violation))) if s.rest else s
                 for s in self.state_checks
             ]
+            for i, p in enumerate(properties):
+                if p.stuck:
+                    stuck = land(lnot(ended), *map(self._waits, self.tasks))
+                    self.state_checks.append(StateCheck(i, Check(TRUE, stuck, "deadlock")))
+
+    def _waits(self, task: TaskModel) -> Term:
+        """That a task has returned, or is where all that it could do has to wait."""
+        at = load(Cell(LOCATION, (task.spec.name,)), "int")
+        parts = [at == RETURNED]
+        for location in range(len(task.graph.locations)):
+            nodes = task.at(location)
+            guards = [substitute(n.op.guard, {"me": const(task.number)}) for n in nodes]
+            if nodes and not any(n.op.must for n in nodes):
+                parts.append(land(at == location, *(lnot(g) for g in guards)))
+        return lor(*parts)
 
     def _ended(self) -> Term:
         """That a run has ended: no task is anywhere but at its end, and no daemon can begin."""

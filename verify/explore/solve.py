@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from kernelmodel.text import KernelText
+from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.catalogue import find
 from properties.property import Property
 from verify.explore.finite import Finite, count, tasks_in_words
@@ -24,8 +25,8 @@ ENGINE = "explore"
 REDUCTIONS = ("none", "movers", "full")
 #: what the search's inner loop may be made of
 COMPILERS = ("auto", "none")
-#: the verdict on deadlocks, which is no property of cells
-NO_DEADLOCK = "no_deadlock"
+#: the name of the verdict on deadlocks
+NO_DEADLOCK = DEADLOCK.name
 #: properties that read cells which every section with interrupts off writes, so that little moves: searched apart
 _APART = ("offline_progress", "isolated_page_not_allocated")
 #: watched in each search with movers, for they take its cell to be 0
@@ -249,6 +250,9 @@ class Explorer:
         deadlocks = sum(g.found.deadlocks for g in groups)
         stuck = [g for g in groups if g.found.stuck]
         if deadlocks or stuck:
+            shown = self._deadlock_shown()
+            if shown is not None:
+                return replace(shown, seconds=seconds)
             who = stuck[0].found.stuck if stuck else ""
             verdict = self._verdict(NO_DEADLOCK, Result.VIOLATED, groups[0], reason=who, reachable=True)
             return replace(verdict, replayed=None, seconds=seconds)
@@ -256,6 +260,22 @@ class Explorer:
         if stopped:
             return self._verdict(NO_DEADLOCK, Result.UNDECIDED, groups[0], reason=stopped)
         return self._verdict(NO_DEADLOCK, Result.HOLDS, groups[0], reachable=True)
+
+    def _deadlock_shown(self) -> Verdict | None:
+        """A shortest trace into a deadlock, in the smallest configuration that has one; None if none is found."""
+        from verify.explore.counterexample import smaller
+
+        if self.reduce != "full":
+            return None
+        for finite in smaller(self.finite):
+            group = self.search([], (), finite)
+            if group.found.stopped:
+                return None
+            if group.found.deadlocks or group.found.stuck:
+                verdict = self._violated(DEADLOCK, group, finite)
+                if verdict.result is Result.VIOLATED:
+                    return verdict
+        return None
 
     def _verdict(
         self, name: str, result: Result, group: Group | None = None, reachable: bool | None = None, reason: str = ""
