@@ -250,6 +250,13 @@ class Machine:
             watcher.stepped(self, task, op, values)
         return step
 
+    def insist(self, task: Task) -> None:
+        """BugError if the next operation of ``task`` cannot be done, such as the unlock of what it does not hold."""
+        if not task.done and not self.why_not(task):
+            op = self.operation(task)
+            if op.must and not self._evaluate(op.guard, task):
+                self.step(task)
+
     def run(self, task: Task) -> Any:
         """Step ``task`` until it has finished; returns its result.  An error if it has to wait."""
         while not task.done:

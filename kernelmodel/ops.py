@@ -246,12 +246,13 @@ def trylock(mutex: str) -> Op:
 
 def unlock(mutex: str) -> Op:
     """kernel/locking/mutex.c: mutex_unlock(); an error for a task that does not hold it."""
+    hint = " (an enable without a disable?)" if mutex == "pcp_batch_high_lock" else ""
     return Op(
         f"mutex_unlock(&{mutex})",
         Kind.UNLOCK,
         guard=value("mutex", mutex) == ME,
         updates=((Cell("mutex", (mutex,)), const(0)),),
-        must=f"{mutex} is unlocked by a task that does not hold it (an enable without a disable?)",
+        must=f"{mutex} is unlocked by a task that does not hold it{hint}",
         tag="unlock",
     )
 

@@ -302,8 +302,8 @@ PROPERTIES: dict[str, Property] = {p.name: p for p in _ALL}
 #: no property of cells: only who follows every task to its end can judge it, verify.explore and a replay
 NO_DEADLOCK = Property(
     "no_deadlock",
-    "some task can always go on, until every task has returned",
-    "kernel/locking/lockdep.c; kernel/workqueue.c: flush_work()",
+    "some task can always go on, until every task has returned, and none unlocks what it does not hold",
+    "kernel/locking/lockdep.c; kernel/locking/mutex.c: mutex_unlock(); kernel/workqueue.c: flush_work()",
     "always", "missed-enable-on-isolation-failure", stuck=True,
 )  # fmt: skip
 

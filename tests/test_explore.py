@@ -266,6 +266,22 @@ class LocksInEitherOrder(V5_11):
         yield from super().free_unref_page(page)
 
 
+class UnlocksTwice(V5_11):
+    """mutex_unlock() by a task that does not hold the mutex: nothing that the cells of a property show."""
+
+    def zone_pcp_enable(self, zone):
+        yield from super().zone_pcp_enable(zone)
+        yield from self.mutex_unlock("pcp_batch_high_lock")
+
+
+def test_an_unlock_of_what_is_not_held_is_found():
+    verdict = Explorer(UnlocksTwice, UPDATED).decide([PROPERTIES["limits_exclusive"]])[-1]
+    assert (verdict.property, verdict.result, verdict.replayed) == (NO_DEADLOCK, Result.VIOLATED, True)
+    assert verdict.found.startswith("mutex_unlock(&pcp_batch_high_lock) cannot be done: ")
+    film = play(from_verdicts({"verdicts": [verdict.as_json()]}), UnlocksTwice)
+    assert [v.found for v in film.violations] == [verdict.found]
+
+
 @pytest.mark.parametrize(
     ("chosen", "waits"),
     [

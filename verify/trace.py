@@ -213,6 +213,9 @@ def rerun(
             machine.step(task, step.choices)
             if monitor.violations:
                 break
+        if prop.stuck and not monitor.violations:
+            for task in tasks.values():
+                machine.insist(task)
 
     return _watched(kernel, scenario, start, prop, run)
 

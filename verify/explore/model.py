@@ -121,8 +121,17 @@ class Model:
             ]
             for i, p in enumerate(properties):
                 if p.stuck:
-                    stuck = land(lnot(ended), *map(self._waits, self.tasks))
+                    stuck = lor(land(lnot(ended), *map(self._waits, self.tasks)), *map(self._may_not, self.tasks))
                     self.state_checks.append(StateCheck(i, Check(TRUE, stuck, "deadlock")))
+
+    def _may_not(self, task: TaskModel) -> Term:
+        """That a task is at an operation that cannot be done there, such as the unlock of what it does not hold."""
+        at = load(Cell(LOCATION, (task.spec.name,)), "int")
+        found = []
+        for location in range(len(task.graph.locations)):
+            guards = [substitute(n.op.guard, {"me": const(task.number)}) for n in task.at(location) if n.op.must]
+            found += [land(at == location, lnot(g)) for g in guards]
+        return lor(*found)
 
     def _waits(self, task: TaskModel) -> Term:
         """That a task has returned, or is where all that it could do has to wait."""

@@ -12,6 +12,7 @@ from kernelmodel.text import KernelText
 from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.catalogue import find
 from properties.property import Property
+from verify.explore.compiled import MUST
 from verify.explore.finite import Finite, count, tasks_in_words
 from verify.explore.model import Model
 from verify.explore.movers import ASSUMED_ZERO, Movers
@@ -42,6 +43,11 @@ class Group:
     how: str
     watched: bool
     peak: float = 0.0
+
+    @property
+    def dead_end(self) -> bool:
+        """Whether nobody can go on somewhere, or a task comes to an unlock of what it does not hold."""
+        return bool(self.found.deadlocks or self.found.stuck or self.found.violated & MUST)
 
     def verdict(self, prop: Property) -> tuple[Result, bool]:
         """The result for one property, and whether its premise was reached."""
@@ -247,13 +253,11 @@ class Explorer:
         )  # fmt: skip
 
     def _deadlock(self, groups: Sequence[Group], seconds: float) -> Verdict:
-        deadlocks = sum(g.found.deadlocks for g in groups)
-        stuck = [g for g in groups if g.found.stuck]
-        if deadlocks or stuck:
+        if any(g.dead_end for g in groups):
             shown = self._deadlock_shown()
             if shown is not None:
                 return replace(shown, seconds=seconds)
-            who = stuck[0].found.stuck if stuck else ""
+            who = next((g.found.stuck for g in groups if g.found.stuck), "a task unlocks what it does not hold")
             verdict = self._verdict(NO_DEADLOCK, Result.VIOLATED, groups[0], reason=who, reachable=True)
             return replace(verdict, replayed=None, seconds=seconds)
         stopped = next((g.found.stopped for g in groups if g.found.stopped), "")
@@ -271,7 +275,7 @@ class Explorer:
             group = self.search([], (), finite)
             if group.found.stopped:
                 return None
-            if group.found.deadlocks or group.found.stuck:
+            if group.dead_end:
                 verdict = self._violated(DEADLOCK, group, finite)
                 if verdict.result is Result.VIOLATED:
                     return verdict

@@ -180,8 +180,8 @@ def _by_explore(
             if against:
                 return _record(mutation, DISAGREE, against, "explore", name)
             return _record(mutation, KILLED, verdict.found, "explore", name, verdict.statistics.get("steps"))
-    if any(g.found.deadlocks for g in groups):
-        stuck = next((g.found.stuck for g in groups if g.found.stuck), "")
+    if any(g.dead_end for g in groups):
+        stuck = next((g.found.stuck for g in groups if g.found.stuck), "a task unlocks what it does not hold")
         return _record(mutation, KILLED, stuck, "explore", NO_DEADLOCK)
     vacuous = [n for n, r in results.items() if r is Result.VACUOUS]
     if vacuous:

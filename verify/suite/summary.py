@@ -25,7 +25,7 @@ _PILLS = {
     Exit.DISAGREE: ("contradiction", "bad"),
     Exit.CRASHED: ("crashed", "bad"),
 }
-_NO_DEADLOCK = "some task can always go on, until all have finished"
+_NO_DEADLOCK = "some task can always go on, until all have finished, and none unlocks what it does not hold"
 
 
 def page(results: Results, gallery: Gallery, commands: Sequence[str], versions: Mapping[str, Any], when: str) -> str:
