@@ -13,7 +13,7 @@ from kernelmodel import ops, page_ops
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import RETURNED, fold
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
-from kernelmodel.mmzone import MigrateType, Zone
+from kernelmodel.mmzone import EBUSY, MigrateType, Zone
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.ops import Routine, read, write, write_once
 from kernelmodel.terms import IntTerm
@@ -220,6 +220,36 @@ def test_what_cannot_be_done_ends_the_run_and_is_the_violation(says):
     assert verdict.found.startswith(verdict.schedule[-1]["operation"])
     film = play(from_verdicts({"verdicts": [verdict.as_json()], "scenario": asdict(TINY.scenario)}), chosen)
     assert film.violations[0].found == verdict.found
+
+
+class ForgetsFirstBlocks(V5_11):
+    """start_isolate_page_range() that fails at a later pageblock leaves the first ones isolated."""
+
+    def start_isolate_page_range(self, page_range, migratetype):  # noqa: ARG002
+        for block in page_range.blocks:
+            if not (yield from self.set_migratetype_isolate(page_range.zone, block)):
+                return -EBUSY
+        return 0
+
+
+def test_a_range_of_several_pageblocks_shows_what_is_not_undone():
+    one, two = (Finite(replace(TINY.scenario, cpus=2, blocks=n), 1) for n in (1, 2))
+    (alone,) = Explorer(ForgetsFirstBlocks, one).decide([PROPERTIES["isolation_undone"]], deadlock=False)
+    (found,) = Explorer(ForgetsFirstBlocks, two).decide([PROPERTIES["isolation_undone"]], deadlock=False)
+    assert (alone.result, found.result, found.replayed) == (Result.HOLDS, Result.VIOLATED, True)
+    assert found.found == "every task has returned, and pageblock 1 is isolated and not offline"
+    assert "offline_pages() of 2 pageblocks" in found.bound
+
+
+def test_blocks_is_an_option(capsys):
+    assert (
+        main(["--blocks", "2", "--frees", "0", "--allocs", "0", "--updates", "0", "--property", "isolation_undone"])
+        == 0
+    )
+    assert "offline_pages() of 2 pageblocks" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as refusal:
+        main(["--blocks", "0"])
+    assert refusal.value.code == 2 and "--blocks 0 is out of range" in capsys.readouterr().err
 
 
 def test_patch_holds_and_every_premise_is_reached():

@@ -72,6 +72,7 @@ def add_scenario(
         "allocs": "tasks that allocate a page (rmqueue_pcplist)",
         "updates": "callers of zone_pcp_update()",
         "offlines": "callers of offline_pages(), each with a range of its own",
+        "blocks": "pageblocks in the range of each offline_pages()",
         "rounds": "bound on the rounds of offline_pages()'s loop",
     }
     if not rounds:
@@ -94,7 +95,8 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
     """The scenario that the options describe."""
     rounds = getattr(options, "rounds", 1)
     return Scenario(
-        options.cpus, options.frees, options.allocs, options.updates, options.offlines, rounds, options.spread
+        options.cpus, options.frees, options.allocs, options.updates, options.offlines, rounds, options.spread,
+        blocks=options.blocks,
     )  # fmt: skip
 
 

@@ -63,13 +63,6 @@ class Finite:
     def bound(self) -> str:
         """The bound in words."""
         s = self.scenario
-        tasks = [
-            f"{s.frees} frees",
-            f"{s.allocs} allocs",
-            f"{s.offlines} offline_pages()",
-            f"{s.updates} zone_pcp_update()",
-        ]
-        tasks = [t.replace("1 frees", "1 free").replace("1 allocs", "1 alloc") for t in tasks]
         where = "the i-th free and alloc on CPU i" if s.spread else "each free and alloc on any CPU"
         return (
             f"{count(s.cpus, 'CPU')}, {count(self.pages, 'page')} in every assignment to pageblocks, {tasks_in_words(s)}, a"
@@ -86,8 +79,9 @@ def count(n: int, what: str) -> str:
 
 def tasks_in_words(s: Scenario) -> str:
     """The tasks of a scenario, but for the workers."""
-    every = [(s.frees, "free"), (s.allocs, "alloc"), (s.offlines, "offline_pages()"), (s.updates, "zone_pcp_update()")]
-    return ", ".join(count(n, what) for n, what in every if n) or "no tasks"
+    ranges = "offline_pages()" + (f" of {s.blocks} pageblocks" if s.blocks > 1 else "")
+    every = [(s.frees, "free"), (s.allocs, "alloc"), (s.offlines, ranges), (s.updates, "zone_pcp_update()")]
+    return ", ".join(f"{n} {what}" if what == ranges else count(n, what) for n, what in every if n) or "no tasks"
 
 
 #: the migratetype that every alloc asks for

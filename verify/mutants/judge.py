@@ -68,6 +68,9 @@ def judge(kernel: type[KernelText], mutation: Mutation, engines: Sequence[str], 
         found = _record(mutation, UNDECIDED, f"out of time after {seconds:g} s")
     except ModelError as error:
         found = _record(mutation, REFUSED, str(error))
+        if time.monotonic() - began >= seconds:
+            # whoever runs a text turns whatever goes wrong there into a ModelError, the alarm too
+            found = _record(mutation, UNDECIDED, f"out of time after {seconds:g} s")
     except KeyboardInterrupt:
         raise
     except Exception as error:

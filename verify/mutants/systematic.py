@@ -19,7 +19,7 @@ from kernelmodel.systematic import Mutation, mutations
 from kernelmodel.text import KernelText
 from verify.command import write_text
 from verify.mutants.judge import CRASHED, DISAGREE, ENGINES, UNDECIDED, Record, judge
-from verify.mutants.reviewed import Reason, reasons
+from verify.mutants.reviewed import Reason, reason_of, reasons
 from verify.mutants.survey import heading, line, markdown, open_, summary
 from verify.report import write_json
 from verify.verdict import Exit
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     say(summary(records, known))
     code = exit_code(records, known, interrupted)
     if options.json:
-        rows = [{**r.as_json(), "reviewed": _reason(known.get(r.digest))} for r in records]
+        rows = [{**r.as_json(), "reviewed": _reason(reason_of(r, known))} for r in records]
         write_json(options.json, {"schema": SCHEMA, "kernel": kernel.name, "engines": list(engines),
                                   "interrupted": interrupted, "exit": int(code), "mutants": rows})  # fmt: skip
     if options.markdown and not interrupted:
