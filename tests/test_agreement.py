@@ -23,7 +23,7 @@ DIFFERENCES = {
     # no run of this mutant that gets past its self-deadlock comes to an end, which bmc's reachability asks for
     ("update-inside-window", "offline_progress"): ("holds", "vacuous"),
 }
-SOME = ("v5.11", "no-force-all-cpus")
+SOME = ("v5.11",)
 
 
 def differences(name, bound=BOUND):

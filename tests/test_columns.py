@@ -213,7 +213,7 @@ def test_the_last_step_is_never_folded(films):
     assert body(as_columns(film))[-2].strip() == "/* asked for */"
 
 
-@pytest.mark.parametrize("engine", [bmc, explore, prove])
+@pytest.mark.parametrize("engine", [bmc, explore, pytest.param(prove, marks=pytest.mark.deep)])
 def test_every_engine_takes_full(engine, tmp_path, capsys):
     command = ["--mutant", "no-drain", "--property", "no_stray_page"]
     made = tmp_path / "trace.json"

@@ -63,7 +63,7 @@ def findings(name, finite, reduce):
 
 #: a kernel or mutant for each property that the reductions must not lose; the rest is left to `make deep`
 REDUCED = (
-    ("base", SMALL), ("v5.11", UPDATED), ("no-force-all-cpus", SMALL), ("isolate-before-disable", SMALL),
+    ("v5.11", UPDATED), ("no-force-all-cpus", SMALL), ("isolate-before-disable", SMALL),
     ("no-migratetype-reread", SMALL), ("refill-not-counted", SMALL), ("no-mutex", UPDATED), ("no-count-clamp", SMALL),
     ("update-inside-window", UPDATED), ("missed-enable-on-isolation-failure", UPDATED), ("no-drain", UPDATED),
     ("missed-done-on-failure", UPDATED), ("no-cpus-read-lock", UPDATED), ("no-undo", UPDATED), ("page-never-freed", UPDATED),
@@ -92,6 +92,7 @@ def test_reductions_change_no_verdict(name, finite):
     assert movers[2] < none[2] / 3
 
 
+@pytest.mark.deep
 def test_reductions_agree_on_two_frees_of_one_cpu():
     finite = Finite(Scenario(cpus=1, frees=2, allocs=1, updates=0), 3)
     for name in ("v5.11", "no-migratetype-reread"):

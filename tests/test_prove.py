@@ -174,7 +174,7 @@ GUILTY = {
 }
 
 
-@pytest.mark.parametrize("name", quick(GUILTY))
+@pytest.mark.parametrize("name", quick(GUILTY, ("no-force-all-cpus",)))
 def test_a_failed_proof_names_the_operation(name: str) -> None:
     text, goal = GUILTY[name]
     assert any(text in a.where for a in proof_of(name).failed(goal))
@@ -405,6 +405,7 @@ def test_smt2_that_cannot_be_written_is_refused_before_any_work(
     assert not said.out and said.err.count("\n") == 1
 
 
+@pytest.mark.deep
 def test_the_examples_of_the_docs() -> None:
     root = Path(__file__).parent.parent / "docs" / "examples"
     harmless = prove(prover_of(variant(str(root / "last_cpu_first.py"))), TOGETHER)
@@ -434,6 +435,7 @@ def test_explain_says_what_it_rests_on() -> None:
         assert words in said
 
 
+@pytest.mark.deep
 def test_smt2_files_are_unsat(tmp_path: Path) -> None:
     number = write_all(v5_11(), thorough(), tmp_path)
     files = sorted(tmp_path.glob("*.smt2"))

@@ -62,6 +62,7 @@ def test_what_was_dropped_is_lengthened_and_what_was_kept_is_not() -> None:
     assert candidates(ATOMS, seen, 2, kept=[(1,)]) == [c for c in candidates(ATOMS, seen, 2) if c != (1,)]
 
 
+@pytest.mark.deep
 def test_houdini_drops_what_is_not_inductive_and_all_that_needs_it() -> None:
     """Interrupts exclude; that the section's owner is known needs it; that nobody ever has them off is false."""
     off, section, owner, one = (number(n) for n in (

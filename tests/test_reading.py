@@ -184,7 +184,7 @@ def test_a_broken_kernel_that_was_misread_is_violated_in_explore(tmp_path: Path,
 
 @pytest.mark.parametrize(
     "name",
-    telling(["two operations at one place", "a loop over zip", "which of two lambdas"], "two operations at one place"),
+    telling(["two operations at one place", "a loop over zip", "which of two lambdas"]),
 )
 def test_a_broken_kernel_that_was_misread_is_not_proved(tmp_path: Path, name: str) -> None:
     proof = prove(Prover(load(tmp_path, MISREAD[name]), [STRAY]), TOGETHER)
