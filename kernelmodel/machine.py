@@ -206,7 +206,7 @@ class Machine:
         wanted = {**task.environment, **(choices or {})}
         registers = {"me": task.number}
         try:
-            if op.must and not self._evaluate(op.guard, task):
+            if self._forbidden(op, task):
                 raise BugError(op.must)
             effect = self._perform(op, wanted)
         except BugError as bug:
@@ -252,10 +252,8 @@ class Machine:
 
     def insist(self, task: Task) -> None:
         """BugError if the next operation of ``task`` cannot be done, such as the unlock of what it does not hold."""
-        if not task.done and not self.why_not(task):
-            op = self.operation(task)
-            if op.must and not self._evaluate(op.guard, task):
-                self.step(task)
+        if not self.why_not(task) and self._forbidden(self.operation(task), task):
+            self.step(task)
 
     def run(self, task: Task) -> Any:
         """Step ``task`` until it has finished; returns its result.  An error if it has to wait."""
@@ -271,6 +269,9 @@ class Machine:
                 waiting = "; ".join(self.why_not(t) for t in tasks if not t.done)
                 raise ModelError(f"nobody can step: {waiting}")
             self.step(ready[0])
+
+    def _forbidden(self, op: Op, task: Task) -> bool:
+        return bool(op.must) and not self._evaluate(op.guard, task)
 
     def _evaluate(self, term: Term, task: Task) -> int:
         return evaluate(term, self.state.load, {"me": task.number})

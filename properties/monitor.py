@@ -115,12 +115,14 @@ class Monitor:
         for p in self._stuck:
             self.violations += deadlocks(machine, p)
 
-    def stopped(self, machine: Machine, bug: BugError) -> None:
-        """The machine has come to what cannot be done, its last step, which breaks each property that is watched."""
+    def stopped(self, machine: Machine, bug: BugError, broken: Iterable[Property] | None = None) -> None:
+        """The machine has come to what cannot be done, its last step, which breaks what is watched, or ``broken`` of it."""
         last: Step = bug.step
         machine.history.append(last)
         found = f"{last.text} cannot be done: {bug}"
-        self.violations += [Violation(p.name, found, last.number) for p in self.properties]
+        self.violations += [
+            Violation(p.name, found, last.number) for p in (self.properties if broken is None else broken)
+        ]
 
     def _look(self, machine: Machine, checks: Iterable[int], pages_moved: bool) -> None:
         for i in checks:

@@ -52,7 +52,7 @@ def hunt(text: type[KernelText], broken: str, phases: tuple[Phase, ...] = FINDIN
 def test_the_patch_survives_random_histories_which_reach_every_property() -> None:
     race, allocator = [machine_for(kernel("v5.11"), m) for m in (DrainRace, PageAllocator)]
     run(allocator, EXAMPLES[PROFILE])
-    run(race, EXAMPLES[PROFILE])
+    run(race, 3 * EXAMPLES[PROFILE])
     assert race.properties == tuple(PROPERTIES)
     for number in range(SEEDS * 3):
         if race.reached | allocator.reached == set(PROPERTIES):

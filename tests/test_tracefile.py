@@ -99,7 +99,7 @@ def test_record_makes_a_trace_of_an_engines_run(traces):
     trace = traces["base"]
     steps = [s.exact for s in trace.steps]
     found = rerun(kernel("base"), trace.scenario, trace.start, steps, find(trace.property))
-    again = record(trace.kernel, trace.scenario, find(trace.property), "bmc", trace.start, exact_steps(found))
+    again = record(trace.kernel, trace.scenario, find(trace.property), "bmc", trace.start, exact_steps(found.steps))
     assert again == trace
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from kernelmodel.continuation import frame_parts
 from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.machine import Machine, Task
+from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Kind, Op
 from kernelmodel.state import Place
 from kernelmodel.text import KernelText, from_a_file
@@ -25,7 +26,7 @@ from properties.monitor import Monitor, Violation, deadlocks
 from properties.property import Property
 from verify.columns import columns
 from verify.scenario import Scenario
-from verify.trace import MismatchError, Start, TraceStep, as_json, boot, rerun
+from verify.trace import MismatchError, Start, TraceStep, as_json, boot, exact_steps, make_exactly, rerun
 from verify.verdict import Result, Verdict
 
 #: as many runs as are made where there is time
@@ -37,7 +38,7 @@ _SWITCHES = 5
 #: how often what may happen does happen (a signal, an unmovable page), in one run or another
 _HAPPENS = (0.03, 0.1, 0.4)
 #: the migratetype that most allocations ask for; in a bound that names one, the only one
-_MOVABLE = 1
+_MOVABLE = int(MigrateType.MOVABLE)
 #: a task that makes so many steps on end lets the others go on
 _PATIENCE = 60
 #: a run is given up after so many steps
@@ -226,8 +227,7 @@ class _Run:
                     self._elsewhere(machine, task)
         except BugError as bug:
             # the properties of the pages themselves say that this does not happen, the others do not
-            self.monitor.properties = [p for p in self.monitor.properties if p.concrete]
-            self.monitor.stopped(machine, bug)
+            self.monitor.stopped(machine, bug, [p for p in properties if p.concrete])
         except (ModelError, RefinementError):
             return
 
@@ -270,10 +270,8 @@ class _Run:
             return False
 
     def _steps(self) -> list[TraceStep]:
-        """The run's steps, one by one, with what the tasks' environments chose."""
         assert self.machine is not None
-        environment = {t.name: t.environment for t in self.machine.tasks}
-        return [TraceStep(s.task, "", {**environment[s.task], **dict(s.choices)}, s.cpu) for s in self.machine.history]
+        return exact_steps(self.machine.history)
 
     def shown(self, prop: Property) -> Contradiction | None:
         """The same run once more, fully checked and recorded; None if it leaves the verdict's bound."""
@@ -298,15 +296,13 @@ class _Run:
         touched: set[int] = set()
         for step in steps:
             task = tasks[step.task]
-            if step.cpu is not None and task.cpu != step.cpu:
-                machine.migrate(task, step.cpu)
             if self.values.rounds:
                 op = machine.operation(task)
                 place = (task.number, _loops(task.routine), op.text, tuple(c for c, _ in op.updates))
                 seen[place] = seen.get(place, 0) + 1
                 if seen[place] > self.scenario.visits(op):
                     return False
-            machine.step(task, step.choices)
+            make_exactly(machine, task, step.cpu, step.choices)
             if self.values.pages is not None:
                 touched |= {pfn for pfn, place in enumerate(machine.state.place) if place is not Place.BUDDY}
                 if len(touched) > self.values.pages:

@@ -69,25 +69,26 @@ class Scenario:
     def bound(self) -> str:
         """The bound in words."""
         where = "the i-th free and alloc on CPU i" if self.spread else "each free and alloc on any CPU"
-        rounds = f"{_count(self.rounds, 'round')} of offline_pages()'s loop, with no migration of its own"
+        rounds = f"{count(self.rounds, 'round')} of offline_pages()'s loop, with no migration of its own"
         return (
-            f"{_count(self.cpus, 'CPU')}, {self.tasks_in_words()}, a drain worker on each CPU; {where}; "
+            f"{count(self.cpus, 'CPU')}, {self.tasks_in_words()}, a drain worker on each CPU; {where}; "
             f"{rounds}; all values of high, batch and initial list lengths; all interleavings"
         )
 
-    def tasks_in_words(self) -> str:
-        """The tasks, but for the workers."""
-        tasks = [
-            _count(self.frees, "free"), _count(self.allocs, "alloc"), _count(self.offlines, "offline_pages()"),
-            _count(self.updates, "zone_pcp_update()"),
+    def tasks_in_words(self, absent: bool = True) -> str:
+        """The tasks, but for the workers; without ``absent`` only those of which there are some."""
+        ranges = f" of {self.blocks} pageblocks" if self.blocks > 1 else ""
+        numbers = [
+            (self.frees, count(self.frees, "free")), (self.allocs, count(self.allocs, "alloc")),
+            (self.offlines, count(self.offlines, "offline_pages()") + ranges),
+            (self.updates, count(self.updates, "zone_pcp_update()")),
         ]  # fmt: skip
-        if self.blocks > 1:
-            tasks[2] += f" of {self.blocks} pageblocks"
+        tasks = [words for n, words in numbers if n or absent]
         if self.hotplugs:
             tasks.append(
                 f"CPU {self.cpus - 1} goes down and comes up" + (f" {self.hotplugs} times" if self.hotplugs > 1 else "")
             )
-        return ", ".join(tasks)
+        return ", ".join(tasks) or "no tasks"
 
     def visits(self, op: Op) -> int:
         """How often a path may come to the same operation of a loop."""
@@ -144,6 +145,7 @@ def _alloc(zone: Zone, migratetype: Term) -> Callable[[Any], Routine]:
     return lambda kernel: kernel.rmqueue_pcplist(zone, migratetype)
 
 
-def _count(n: int, what: str) -> str:
+def count(n: int, what: str) -> str:
+    """``n`` of something in words."""
     plural = "" if n == 1 or what.endswith(")") else "s"
     return f"{n} {what}{plural}"

@@ -15,7 +15,7 @@ def shorten(
     kernel: type[KernelText], scenario: Scenario, start: Start, found: Replay, prop: Property
 ) -> tuple[Start, Replay]:
     """A shorter replay that violates the same property, or ``found`` itself where none was found."""
-    steps = exact_steps(found)[: found.violations[0].step]
+    steps = exact_steps(found.steps)[: found.violations[0].step]
     accesses = found.accesses[: len(steps)]
     needed = _causes(found, accesses, prop)
     best = found
@@ -84,7 +84,7 @@ def _smaller_start(
     kernel: type[KernelText], scenario: Scenario, start: Start, found: Replay, prop: Property
 ) -> tuple[Start, Replay]:
     """Leave out of the start whatever the violation does not need."""
-    steps = exact_steps(found)
+    steps = exact_steps(found.steps)
     current = start
     for i in reversed(range(len(start.lists))):
         cpu, migratetype, block, n = start.lists[i]

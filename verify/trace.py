@@ -195,9 +195,16 @@ def _find_cpu(machine: Machine, task: Task, home: int | None) -> None:
             machine.migrate(task, free[0])
 
 
-def exact_steps(found: Replay) -> list[TraceStep]:
-    """Every step of a replay, one by one."""
-    return [TraceStep(s.task, "", dict(s.choices), s.cpu) for s in found.steps]
+def exact_steps(steps: Sequence[Step]) -> list[TraceStep]:
+    """Every step of a history, one by one."""
+    return [TraceStep(s.task, "", dict(s.choices), s.cpu) for s in steps]
+
+
+def make_exactly(machine: Machine, task: Task, cpu: int | None, choices: Mapping[str, int]) -> Step:
+    """Let a task make its next step on the CPU on which it was made before."""
+    if cpu is not None and task.cpu != cpu:
+        machine.migrate(task, cpu)
+    return machine.step(task, choices)
 
 
 def rerun(
@@ -207,10 +214,7 @@ def rerun(
 
     def run(machine: Machine, tasks: Mapping[str, Task], monitor: Monitor) -> None:
         for step in steps:
-            task = tasks[step.task]
-            if step.cpu is not None and task.cpu != step.cpu:
-                machine.migrate(task, step.cpu)
-            machine.step(task, step.choices)
+            make_exactly(machine, tasks[step.task], step.cpu, step.choices)
             if monitor.violations:
                 break
         if prop.stuck and not monitor.violations:

@@ -80,6 +80,11 @@ class Verdict:
         return self.expected is None or self.expected is self.result
 
     @_property
+    def told(self) -> bool:
+        """Whether it is printed by a command that is asked to be quiet, too."""
+        return self.result is Result.VIOLATED or self.contradicted
+
+    @_property
     def exit_code(self) -> Exit:
         """The exit code that this verdict calls for on its own."""
         if self.replayed is False or self.contradicted:

@@ -125,7 +125,7 @@ class Run:
         return verdict
 
     def _print(self, verdict: Verdict) -> None:
-        if not self.options.quiet or verdict.result is Result.VIOLATED or verdict.contradicted:
+        if not self.options.quiet or verdict.told:
             print(line(verdict), flush=True)
         if verdict.trace:
             print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)

@@ -145,7 +145,7 @@ class Run:
         if not self.verdicts and not self.options.quiet:
             print(heading(verdict))
         self.verdicts.append(verdict)
-        if not self.options.quiet or verdict.result is Result.VIOLATED or verdict.contradicted:
+        if not self.options.quiet or verdict.told:
             print(line(verdict), flush=True)
         if verdict.trace:
             print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)

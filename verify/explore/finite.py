@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import MigrateType
-from verify.scenario import LARGEST, Scenario
+from verify.scenario import LARGEST, Scenario, count
 
 #: pages and limits beyond this are refused: states would be counted in billions
 MOST = 16
@@ -65,23 +65,12 @@ class Finite:
         s = self.scenario
         where = "the i-th free and alloc on CPU i" if s.spread else "each free and alloc on any CPU"
         return (
-            f"{count(s.cpus, 'CPU')}, {count(self.pages, 'page')} in every assignment to pageblocks, {tasks_in_words(s)}, a"
-            f" drain worker on each CPU; {where}; high {self.high}, batch {self.batch}, or both one larger after an update;"
+            f"{count(s.cpus, 'CPU')}, {count(self.pages, 'page')} in every assignment to pageblocks, "
+            f"{s.tasks_in_words(absent=False)}, a drain worker on each CPU; {where}; "
+            f"high {self.high}, batch {self.batch}, or both one larger after an update;"
             " pcplists empty at the start; any number of rounds of offline_pages()'s loop, with no migration of its own;"
             " all interleavings"
         )
-
-
-def count(n: int, what: str) -> str:
-    """``n`` of something in words."""
-    return f"{n} {what}{'' if n == 1 or what.endswith(')') else 's'}"
-
-
-def tasks_in_words(s: Scenario) -> str:
-    """The tasks of a scenario, but for the workers."""
-    ranges = "offline_pages()" + (f" of {s.blocks} pageblocks" if s.blocks > 1 else "")
-    every = [(s.frees, "free"), (s.allocs, "alloc"), (s.offlines, ranges), (s.updates, "zone_pcp_update()")]
-    return ", ".join(f"{n} {what}" if what == ranges else count(n, what) for n, what in every if n) or "no tasks"
 
 
 #: the migratetype that every alloc asks for

@@ -13,13 +13,14 @@ from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.catalogue import find
 from properties.property import Property
 from verify.explore.compiled import MUST
-from verify.explore.finite import Finite, count, tasks_in_words
+from verify.explore.finite import Finite
 from verify.explore.model import Model
 from verify.explore.movers import ASSUMED_ZERO, Movers
 from verify.explore.native import search_by
 from verify.explore.search import Found, Limits, initial_rows, peak_mb
 from verify.explore.symmetry import AsymmetryError, Symmetric
 from verify.explore.table import Transitions
+from verify.scenario import count
 from verify.verdict import Result, Verdict
 
 ENGINE = "explore"
@@ -48,6 +49,10 @@ class Group:
     def dead_end(self) -> bool:
         """Whether nobody can go on somewhere, or a task comes to an unlock of what it does not hold."""
         return bool(self.found.deadlocks or self.found.stuck or self.found.violated & MUST)
+
+    def broken(self, prop: Property) -> bool:
+        """Whether the search found the property violated, or the deadlock that it speaks of."""
+        return self.dead_end if prop.stuck else self.verdict(prop)[0] is Result.VIOLATED
 
     def verdict(self, prop: Property) -> tuple[Result, bool]:
         """The result for one property, and whether its premise was reached."""
@@ -183,7 +188,7 @@ class Explorer:
         return [p for p in applicable for g in groups if p.name in g.names and g.verdict(p)[0] is Result.VIOLATED]
 
     def demonstrate(self, prop: Property) -> Verdict | None:
-        """A violation in the smallest configuration within this one that has it; None if no smaller one has it."""
+        """A violation, or a deadlock, in the smallest configuration within this one; None if no smaller one has it."""
         if self.why_not(prop) or self.reduce != "full":
             return None
         from verify.explore.counterexample import smaller
@@ -195,7 +200,7 @@ class Explorer:
             group = self.search([prop], [prop.name], finite)
             if group.found.stopped:
                 break
-            if group.verdict(prop)[0] is Result.VIOLATED:
+            if group.broken(prop):
                 verdict = self._violated(prop, group, finite)
                 if verdict.result is not Result.HOLDS:
                     return replace(verdict, seconds=time.monotonic() - began)
@@ -241,7 +246,7 @@ class Explorer:
             return self._verdict(prop.name, Result.HOLDS, group, reachable=True, reason=why)
         trace = shown(self.kernel, model, path, prop)
         s = finite.scenario
-        words = "" if finite == self.finite else f" ({count(s.cpus, 'CPU')}, {tasks_in_words(s)} suffice)"
+        words = "" if finite == self.finite else f" ({count(s.cpus, 'CPU')}, {s.tasks_in_words(absent=False)} suffice)"
         statistics = {"steps": len(path.moves), "context_switches": path.switches, "pages_of_trace": finite.pages}
         verdict = self._verdict(prop.name, Result.VIOLATED, group, reachable=True)
         return replace(
@@ -254,9 +259,11 @@ class Explorer:
 
     def _deadlock(self, groups: Sequence[Group], seconds: float) -> Verdict:
         if any(g.dead_end for g in groups):
-            shown = self._deadlock_shown()
-            if shown is not None:
-                return replace(shown, seconds=seconds)
+            if self.reduce == "full":
+                group = next(g for g in groups if g.dead_end)
+                shown = self.demonstrate(DEADLOCK) or self._violated(DEADLOCK, group, self.finite)
+                if shown.result is Result.VIOLATED:
+                    return replace(shown, seconds=seconds)
             who = next((g.found.stuck for g in groups if g.found.stuck), "a task unlocks what it does not hold")
             verdict = self._verdict(NO_DEADLOCK, Result.VIOLATED, groups[0], reason=who, reachable=True)
             return replace(verdict, replayed=None, seconds=seconds)
@@ -264,22 +271,6 @@ class Explorer:
         if stopped:
             return self._verdict(NO_DEADLOCK, Result.UNDECIDED, groups[0], reason=stopped)
         return self._verdict(NO_DEADLOCK, Result.HOLDS, groups[0], reachable=True)
-
-    def _deadlock_shown(self) -> Verdict | None:
-        """A shortest trace into a deadlock, in the smallest configuration that has one; None if none is found."""
-        from verify.explore.counterexample import smaller
-
-        if self.reduce != "full":
-            return None
-        for finite in smaller(self.finite):
-            group = self.search([], (), finite)
-            if group.found.stopped:
-                return None
-            if group.dead_end:
-                verdict = self._violated(DEADLOCK, group, finite)
-                if verdict.result is Result.VIOLATED:
-                    return verdict
-        return None
 
     def _verdict(
         self, name: str, result: Result, group: Group | None = None, reachable: bool | None = None, reason: str = ""

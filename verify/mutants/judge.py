@@ -68,9 +68,6 @@ def judge(kernel: type[KernelText], mutation: Mutation, engines: Sequence[str], 
         found = _record(mutation, UNDECIDED, f"out of time after {seconds:g} s")
     except ModelError as error:
         found = _record(mutation, REFUSED, str(error))
-        if time.monotonic() - began >= seconds:
-            # whoever runs a text turns whatever goes wrong there into a ModelError, the alarm too
-            found = _record(mutation, UNDECIDED, f"out of time after {seconds:g} s")
     except KeyboardInterrupt:
         raise
     except Exception as error:
@@ -84,8 +81,8 @@ def _record(
     return Record(mutation.name, mutation.digest, mutation.diff, status, why, by, breaks, steps)
 
 
-class _TimeUpError(BaseException):
-    """Not an Exception, so that no engine takes it for something of its own."""
+class _TimeUpError(KeyboardInterrupt):
+    """An interrupt, for who runs a text takes whatever else goes wrong there for an error of the text."""
 
 
 @contextmanager

@@ -55,9 +55,10 @@ def summary(records: Sequence[Record], known: Mapping[str, Reason]) -> str:
 
 def markdown(kernel: str, engines: Sequence[str], records: Sequence[Record], known: Mapping[str, Reason]) -> str:
     """The run as a page: the score, what kills how many, and each that is not killed.  It has no times."""
+    asked = " ".join(f"--engine {e}" for e in engines)
     lines = [
         f"# One-line mutants of {kernel}", "",
-        f"Written by `python -m verify.mutants --systematic --kernel {kernel} --markdown FILE`; engines: {', '.join(engines)}.",
+        f"Written by `python -m verify.mutants --systematic --kernel {kernel} {asked} --markdown FILE`.",
         "A mutant is one change in one routine of the kernel's whole text. *Same graph*: every task's control graph is that",
         "of the original, so no verdict can differ. *Not reached*: no task of the engines comes to the routine. *Refused*:",
         "the changed text is none (a name without a value, an operation that cannot be). A survivor has a reason that",

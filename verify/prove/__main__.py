@@ -135,7 +135,7 @@ class Run:
         if verdict.result is not Result.PROVED:
             verdict = termination.traced(self.kernel, parts, self.deadline)
         self.verdicts.append(verdict)
-        if not self.options.quiet or verdict.result is Result.VIOLATED:
+        if not self.options.quiet or verdict.told:
             print(line(verdict), flush=True)
         if verdict.trace:
             print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)
@@ -175,7 +175,7 @@ class Run:
         for n, prop in enumerate(properties):
             verdict = net.held_against(self._verdict(prop))
             self.verdicts.append(verdict)
-            if not self.options.quiet or verdict.result is Result.VIOLATED or verdict.contradicted:
+            if not self.options.quiet or verdict.told:
                 print(line(verdict), flush=True)
             if verdict.trace:
                 print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)

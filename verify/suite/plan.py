@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from properties import catalogue
 from properties.catalogue import PROPERTIES
 from verify.options import RACE
 from verify.scenario import Scenario
@@ -24,7 +25,7 @@ PROVABLE = (
     "enable_on_every_exit", "offline_progress",
 )  # fmt: skip
 #: the verdict of verify.explore that is no property of the catalogue
-NO_DEADLOCK = "no_deadlock"
+NO_DEADLOCK = catalogue.NO_DEADLOCK.name
 #: the bound of --quick, where no other is given
 QUICK = {"cpus": 2, "frees": 1, "allocs": 1}
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from kernelmodel.mutants import EQUIVALENT
-from properties.catalogue import PROPERTIES
+from properties.catalogue import PROPERTIES, find
 from verify.suite.results import ENGINES, Results, title, told
 from verify.suite.traces import Gallery, Written, length
 from verify.verdict import Exit, Result, Verdict
@@ -25,7 +25,6 @@ _PILLS = {
     Exit.DISAGREE: ("contradiction", "bad"),
     Exit.CRASHED: ("crashed", "bad"),
 }
-_NO_DEADLOCK = "some task can always go on, until all have finished, and none unlocks what it does not hold"
 
 
 def page(results: Results, gallery: Gallery, commands: Sequence[str], versions: Mapping[str, Any], when: str) -> str:
@@ -109,7 +108,7 @@ def _properties(results: Results, gallery: Gallery) -> str:
     for name in names:
         if not any((e, name) in table for e in engines):
             continue
-        says = PROPERTIES[name].statement if name in PROPERTIES else _NO_DEADLOCK
+        says = find(name).statement
         cells = "".join(f'<td data-of="{e}">{_cell(table.get((e, name)), gallery)}</td>' for e in engines)
         rows.append(
             f'<tr><th scope="row"><code>{escape(name)}</code><span class="say">{_prose(says)}.</span></th>{cells}</tr>'

@@ -15,7 +15,7 @@ from properties.catalogue import find
 from properties.monitor import Monitor, Violation
 from properties.property import Property
 from verify.scenario import Scenario
-from verify.trace import Access, MismatchError, Start, TraceStep, boot
+from verify.trace import Access, MismatchError, Start, TraceStep, boot, make_exactly
 from verify.tracefile.picture import Picture, take
 from verify.tracefile.record import KernelSpec, RecordedStep, TraceFile, TraceViolation
 
@@ -142,9 +142,7 @@ def _take(machine: Machine, tasks: Mapping[str, Task], number: int, wanted: Reco
     if task.done:
         raise MismatchError(f"step {number}: {wanted.task} has finished, and the trace has {wanted.operation}")
     try:
-        if wanted.cpu is not None and task.cpu != wanted.cpu:
-            machine.migrate(task, wanted.cpu)
-        step = machine.step(task, wanted.choices)
+        step = make_exactly(machine, task, wanted.cpu, wanted.choices)
     except BugError:
         raise
     except (ModelError, RefinementError) as error:
