@@ -8,7 +8,7 @@ interrupts or preemption are off stays on its CPU; any other may be on any CPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernelmodel.automaton import Decider, abandon, with_constants
@@ -17,7 +17,7 @@ from kernelmodel.errors import ModelError
 from kernelmodel.futures import futures
 from kernelmodel.machine import call_stack, packed
 from kernelmodel.ops import CpuOp, Op, Routine, advance, bound_to
-from kernelmodel.terms import Cell, Term, atoms, const, deciding, reg
+from kernelmodel.terms import TRUE, Cell, Term, atoms, const, deciding, land, reg
 from kernelmodel.text import KernelText, from_a_file
 from kernelmodel.twice import DIFFERS
 
@@ -104,17 +104,19 @@ def fold(
     constants: Mapping[Cell, int],
     any_order: bool = False,
     without: Callable[[Op], bool] = lambda _: False,
+    present: Callable[[int], Term] = lambda _: TRUE,
 ) -> FoldedGraph:
     """The control graph of the routine that ``make`` starts with ``kernel``, as run by a task that may be on ``cpus``.
 
     With ``any_order`` loops over ``kernel.for_each_cpu()`` visit the CPUs in every order.  Operations for which
     ``without`` is true are not performed: the path ends before them.  ``constants`` are cells that keep one value.
+    ``present(cpu)`` says when a task that is free to move may be on that CPU.
     ModelError where a routine cannot be folded: a value from an earlier round of a loop is used in a later one.  A text
     that is not ours is run through twice, in different orders: ModelError if that makes a difference.
     """
-    graph = _Folding(kernel, make, tuple(cpus), constants, any_order, without).run()
+    graph = _Folding(kernel, make, tuple(cpus), constants, any_order, without, present).run()
     if from_a_file(type(kernel)):
-        again = _Folding(kernel, make, tuple(cpus), constants, any_order, without, other_way=True).run()
+        again = _Folding(kernel, make, tuple(cpus), constants, any_order, without, present, other_way=True).run()
         if not _same(graph, again):
             raise ModelError(DIFFERS)
     return graph
@@ -134,9 +136,10 @@ class _Folding:
         constants: Mapping[Cell, int],
         any_order: bool,
         without: Callable[[Op], bool],
+        present: Callable[[int], Term],
         other_way: bool = False,
     ) -> None:
-        self.kernel, self.make, self.cpus, self.without = kernel, make, cpus, without
+        self.kernel, self.make, self.cpus, self.without, self.present = kernel, make, cpus, without, present
         self.other_way, self.confirm = other_way, from_a_file(type(kernel))
         self.constants = {c: const(v) for c, v in constants.items()}
         self.any_order = any_order
@@ -240,8 +243,14 @@ class _Folding:
         """The operation on each CPU on which it may be performed."""
         pinned, _ = self._pinned(path)
         if isinstance(yielded, CpuOp):
-            return [(bound_to(yielded, cpu), cpu) for cpu in (self.cpus if pinned < 0 else (pinned,))]
+            if pinned >= 0:
+                return [(bound_to(yielded, pinned), pinned)]
+            return [(self._there(bound_to(yielded, cpu), cpu), cpu) for cpu in self.cpus]
         return [(yielded, pinned)]
+
+    def _there(self, op: Op, cpu: int) -> Op:
+        present = self.present(cpu)
+        return op if present is TRUE else replace(op, guard=land(present, op.guard))
 
     def _place(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Any, Continuation]:
         here = continuation(generator)

@@ -140,15 +140,18 @@ class Machine:
         if self._pinned(task):
             what = "interrupts" if self.state.stored[Cell("irqs_off", (task.cpu,))] == task.number else "preemption"
             raise ModelError(f"{task.name} has {what} off on CPU {task.cpu} and cannot migrate to CPU {cpu}")
-        if task in self.workers and cpu != self.workers.index(task):
+        if task in self.workers and cpu != self.workers.index(task) and self._online(self.workers.index(task)):
             raise ModelError(f"{task.name} is bound to its CPU: the machine moves it when that goes down")
         task.cpu = cpu
 
     def _check_cpu(self, cpu: int) -> None:
         if cpu not in self.config.cpus:
             raise ModelError(f"unknown CPU {cpu}: this machine has CPUs 0 to {self.config.nr_cpus - 1}")
-        if not self.state.stored[Cell("cpu_online", (cpu,))]:
+        if not self._online(cpu):
             raise ModelError(f"CPU {cpu} is offline: bring it up first, or choose another")
+
+    def _online(self, cpu: int) -> bool:
+        return bool(self.state.stored[Cell("cpu_online", (cpu,))])
 
     def _pinned(self, task: Task) -> bool:
         return not task.preemptible or self.state.stored[Cell("irqs_off", (task.cpu,))] == task.number
@@ -244,8 +247,8 @@ class Machine:
         if op.tag in ("preempt_disable", "preempt_enable"):
             task.preemptible = op.tag == "preempt_enable"
         self._advance(task, op, returned, effect.extra)
-        if op.tag in ("cpu_up", "work_end"):
-            self._rebind_idle_workers()
+        if op.tag in ("cpu_up", "preempt_enable", "irq_restore"):
+            self._rebind_workers()
         for watcher, values in zip(self.watchers, seen, strict=True):
             watcher.stepped(self, task, op, values)
         return step
@@ -295,14 +298,12 @@ class Machine:
     def _move_tasks_off(self, cpu: int) -> None:
         for task in self.tasks:
             if task.cpu == cpu:
-                task.cpu = next(c for c in self.config.cpus if self.state.stored[Cell("cpu_online", (c,))])
+                task.cpu = next(c for c in self.config.cpus if self._online(c))
 
-    def _rebind_idle_workers(self) -> None:
-        """A worker that had to leave its CPU returns when that is online and its work item is done."""
+    def _rebind_workers(self) -> None:
+        """A worker that had to leave its CPU returns when that is online and the worker may move (rebind_workers())."""
         for home, worker in enumerate(self.workers):
-            online = self.state.stored[Cell("cpu_online", (home,))]
-            idle = isinstance(worker.pending, Op) and worker.pending.tag == "work_begin"
-            if online and idle:
+            if worker.cpu != home and self._online(home) and not self._pinned(worker):
                 worker.cpu = home
 
     def _stack(self, task: Task) -> tuple[str, ...]:

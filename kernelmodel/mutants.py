@@ -193,6 +193,12 @@ _ALL = [
         "pages_accounted", {"offlines": 1, "frees": 1},
     ),
     Mutant(
+        "dead-cpu-not-drained", "page_alloc_cpu_dead() drains the CPU that it runs on, not the one that has gone",
+        "page_alloc_cpu_dead",
+        (("yield from self.drain_pages(cpu)", "del cpu\n    yield from self.drain_local_pages(-1)"),),
+        "dead_cpu_drained", {"frees": 1, "hotplugs": 1},
+    ),
+    Mutant(
         "swapped-limit-stores", "control: pageset_update() writes high before batch",
         "pageset_update",
         (('yield write_once(batch, "pcp.batch", zone.index, cpu)\n    yield write_once(high, "pcp.high", zone.index, cpu)',

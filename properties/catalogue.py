@@ -182,6 +182,14 @@ def _cpus_stay(config: Config) -> Iterator[Check]:
         )  # fmt: skip
 
 
+def _dead_cpu_drained(config: Config) -> Iterator[Check]:
+    for c in config.cpus:
+        gone = land(lnot(value("cpu_online", c)), value("mutex", "cpu_hotplug_lock") == 0)
+        for z in range(config.nr_zones):
+            left = pcp_list_length(config, z, c)
+            yield Check(gone, land(gone, left > 0), f"{{n}} left on the pcplist of CPU{c}, which has gone", c, left)
+
+
 def _audit(state: State) -> Sequence[str]:
     return state.audit()
 
@@ -294,6 +302,13 @@ _ALL = [
         " pcplist or offline, and in one of these places only",
         "mm/page_alloc.c: free_unref_page(), free_one_page(), free_pcppages_bulk()",
         "when every task has returned", "page-never-freed", rest=lambda c: list(_pages_accounted(c)),
+    ),
+    Property(
+        "dead_cpu_drained",
+        "a CPU that has gone, and that nobody takes up or down, has empty pcplists: page_alloc_cpu_dead() has drained them",
+        "mm/page_alloc.c: page_alloc_cpu_dead()",
+        "while the CPU is not online and cpus_write_lock() is not held", "dead-cpu-not-drained",
+        state=lambda c: list(_dead_cpu_drained(c)), needs=("page_alloc_cpu_dead",), needs_tasks=("hotplugs",),
     ),
 ]  # fmt: skip
 

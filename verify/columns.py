@@ -23,7 +23,9 @@ _DULL_CELLS = (
     "zone.present_pages",
     "cpu_hotplug_readers",
 )
-_DULL_MUTEXES = ("cpu_hotplug_lock", "mem_hotplug_lock", "pcpu_drain_mutex")
+_DULL_MUTEXES = ("mem_hotplug_lock", "pcpu_drain_mutex")
+#: never bookkeeping
+_TELLING = ("cpu_down", "cpu_up")
 #: calls whose only line is the operation of the same name
 _PRIMITIVE = ("mutex_lock", "mutex_unlock", "mutex_trylock", "cpus_read_lock", "cpus_read_unlock", "queue_work_on",
               "flush_work", "rmqueue_bulk", "memory_notify", "worker_thread", "cpus_write_lock", "cpus_write_unlock")  # fmt: skip
@@ -119,6 +121,8 @@ def dull(step: Step, access: Access, cpu: int | None) -> bool:
     """Whether a step is bookkeeping that a reader can do without; ``cpu`` is the one that the property speaks of."""
     if step.tag in _DULL or (step.tag in ("irq_save", "irq_restore") and not _of_interest(access, cpu)):
         return True
+    if step.tag in _TELLING:
+        return False
     # waiting for a work item is a look at it, though nothing comes back
     looks = step.returned or step.tag == "flush_work"
     looked_at = access.writes | (access.reads if looks else frozenset())

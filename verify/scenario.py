@@ -66,6 +66,11 @@ class Scenario:
         """The abstract machine."""
         return Config(nr_cpus=self.cpus, block_types=(MigrateType.MOVABLE,) * (1 + self.offlines * self.blocks))
 
+    @property
+    def comes_and_goes(self) -> tuple[int, ...]:
+        """The CPUs that some task takes down and up."""
+        return (self.cpus - 1,) if self.hotplugs else ()
+
     def bound(self) -> str:
         """The bound in words."""
         where = "the i-th free and alloc on CPU i" if self.spread else "each free and alloc on any CPU"

@@ -17,6 +17,7 @@ from kernelmodel.v5_11 import V5_11
 from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.property import Property
 from verify.command import command
+from verify.explore.beside import with_hotplug
 from verify.explore.finite import DEFAULT, Finite
 from verify.explore.model import Model
 from verify.explore.search import Limits, room_mb
@@ -55,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add_kernel(p)
     add_scenario(p, DEFAULT.scenario, rounds=False)
+    p.add_argument(
+        "--hotplugs", type=int, metavar="N",
+        help="tasks that take the last CPU down and up again (default: one, in a second, small configuration)",
+    )  # fmt: skip
     p.add_argument("--pages", type=int, metavar="N", help="pages in all (default: one for each free and two more)")
     p.add_argument(
         "--high", type=int, default=DEFAULT.high, metavar="N", help="pcp->high at the start (default %(default)s)"
@@ -133,7 +138,10 @@ class Run:
             self._take(verdict)
 
     def _expected(self, prop: Property) -> Result | None:
-        return expected_of(self.options, self.explorer.kernel, prop, self.explorer.finite.scenario)
+        scenario, beside = self.explorer.finite.scenario, self.explorer.beside
+        if beside is not None:
+            scenario = replace(scenario, hotplugs=beside.scenario.hotplugs)
+        return expected_of(self.options, self.explorer.kernel, prop, scenario)
 
     def _take(self, verdict: Verdict) -> None:
         known = {p.name: p for p in properties_of(argparse.Namespace(property=["all"], kernel=None, mutant=None))[0]}
@@ -178,7 +186,7 @@ class Run:
 
 def finite_of(options: argparse.Namespace) -> Finite:
     """The configuration that the options describe."""
-    scenario = scenario_of(options)
+    scenario = replace(scenario_of(options), hotplugs=options.hotplugs or 0)
     pages = scenario.frees + 2 if options.pages is None else options.pages
     return Finite(scenario, pages, options.high, options.batch)
 
@@ -212,13 +220,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.disable()
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     limits = Limits(deadline, options.memory_limit or room_mb())
-    explorer = Explorer(kernel, finite, options.reduce, limits, options.jobs, compiler=options.compiler)
+    beside = with_hotplug(kernel, finite) if options.hotplugs is None else None
+    explorer = Explorer(kernel, finite, options.reduce, limits, options.jobs, compiler=options.compiler, beside=beside)
     run = Run(options, explorer, deadlock)
     explorer.progress = run._progress if sys.stderr.isatty() else None
     interrupted = False
     try:
         if options.variant:
-            Model(kernel, finite, [])
+            for one in filter(None, (finite, beside)):
+                Model(kernel, one, [])
             check_reached(kernel, finite.scenario.tasks_in_words())
         named = options.kernel or options.mutant or options.variant
         run.go(properties, first_only=bool(named) and stop)

@@ -79,6 +79,7 @@ def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
         type_of={t.spec.name: ALLOC_TYPE for t in model.tasks if t.spec.kind == "alloc"},
     )
     owner: dict[int, int] = {}
+    down: set[int] = set()
     where = dict(homes)
     steps = []
     for move in path.moves:
@@ -87,9 +88,14 @@ def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
         cpu = node.cpu
         if cpu < 0:
             # whoever has interrupts on leaves a CPU that somebody else has for himself
-            free = [c for c in model.config.cpus if owner.get(c, number) == number]
+            mine = [c for c in model.cpus_of(move.task.spec) if c not in down]
+            if move.task.spec.cpu in mine:
+                mine = [move.task.spec.cpu]
+            free = [c for c in mine if owner.get(c, number) == number]
             cpu = where[number] if where[number] in free else free[0]
         where[number] = cpu
+        if node.op.tag in ("cpu_down", "cpu_up"):
+            down ^= {node.op.info["cpu"]}
         if node.op.tag == "irq_save":
             owner[cpu] = number
         elif node.op.tag == "irq_restore":
@@ -106,6 +112,9 @@ def _value(sort: str, x: int) -> int:
 def _homes(model: Model, path: Path) -> dict[int, int]:
     """A CPU for each task: where it first has to be; the others keep away from those, if there are enough CPUs."""
     homes: dict[int, int] = {}
+    for task in model.tasks:
+        if task.spec.cpu is not None:
+            homes[task.number] = task.spec.cpu
     for move in path.moves:
         cpu = move.task.at(move.location)[move.which].cpu
         if cpu >= 0:
@@ -115,7 +124,7 @@ def _homes(model: Model, path: Path) -> dict[int, int]:
     spare = [c for c in model.config.cpus if c not in taken] or list(model.config.cpus)
     for task in model.tasks:
         if task.number not in homes:
-            homes[task.number] = int(task.spec.cpu or 0) if task.spec.kind == "worker" else spare[0]
+            homes[task.number] = spare[0]
             if task.number in acting and len(spare) > 1:
                 spare = spare[1:]
     return homes

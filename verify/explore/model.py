@@ -7,11 +7,12 @@ its location and some for its live registers.  Pages are counted per pageblock a
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernelmodel.cells import CELLS, initial, layout
+from kernelmodel.cells import CELLS, initial, layout, value
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import RETURNED, FoldedGraph, FoldedNode, fold, registers_of
 from kernelmodel.ops import Op, Routine
@@ -28,8 +29,8 @@ COUNTS = ("pcp.nr", "held", "free")
 BUDDY = 0
 #: only compared with 0, and never 0 here, for pageblock 0 stays online: what is read may be the first value
 NEVER_ZERO = ("zone.present_pages",)
-#: no task of a scenario takes a CPU up or down
-NEVER_WRITTEN = ("cpu_online",)
+#: written by tasks that take a CPU down and up, and by no other
+ONLINE = "cpu_online"
 #: operations whose choices are fixed, for a page to migrate is never found
 FINDS_NOTHING = ("scan_movable_pages",)
 #: the name of what stands for a task's location where a term speaks of it; no cell of the kernel's
@@ -92,15 +93,20 @@ class Model:
         self.any_order = any_order
         instance = kernel(self.config)
         specs = finite.scenario.tasks()
-        cpus = list(self.config.cpus)
-        fixed = {c: initial(self.config, c) for c in layout(self.config) if c.name in (*NEVER_ZERO, *NEVER_WRITTEN)}
+        steady = NEVER_ZERO if finite.scenario.hotplugs else (*NEVER_ZERO, ONLINE)
+        fixed = {c: initial(self.config, c) for c in layout(self.config) if c.name in steady}
         graphs = [
-            fold(instance, _maker(s, instance), cpus if s.cpu is None else [s.cpu], fixed, any_order, _left_out)
+            fold(
+                instance, _maker(s, instance), self.cpus_of(s), fixed, any_order, _left_out,
+                functools.partial(self.present, s),
+            )
             for s in specs
-        ]
+        ]  # fmt: skip
         for node in (n for g in graphs for n in g.kept):
-            if any(c.name in NEVER_WRITTEN for c, _ in node.op.updates):
-                raise ModelError(f"{node.stack[0]}() changes {node.op.text}: CPUs do not come and go in verify.explore")
+            if any(c in fixed and c.name == ONLINE for c, _ in node.op.updates):
+                raise ModelError(
+                    f"{node.stack[0]}() changes {node.op.text}: CPUs come and go with --hotplugs only, so give that"
+                )
         self._forget_when_irqs_come_on(graphs)
         self.state_checks = [StateCheck(i, c) for i, p in enumerate(properties) for c in p.state_checks(self.config)]
         self.state_checks += [
@@ -123,6 +129,21 @@ class Model:
                 if p.stuck:
                     stuck = lor(land(lnot(ended), *map(self._waits, self.tasks)), *map(self._may_not, self.tasks))
                     self.state_checks.append(StateCheck(i, Check(TRUE, stuck, "deadlock")))
+
+    # --- where tasks may be ---
+
+    def cpus_of(self, spec: TaskSpec) -> list[int]:
+        """The CPUs that a task may ever be on."""
+        bound = spec.cpu is not None and spec.cpu not in self.finite.scenario.comes_and_goes
+        return [spec.cpu] if bound and spec.cpu is not None else list(self.config.cpus)
+
+    def present(self, spec: TaskSpec, cpu: int) -> Term:
+        """When a task that is free to move may be on a CPU: an online one, and its own if that is online."""
+        comes_and_goes = self.finite.scenario.comes_and_goes
+        there = value(ONLINE, cpu) if cpu in comes_and_goes else TRUE
+        if spec.cpu is None or spec.cpu == cpu or spec.cpu not in comes_and_goes:
+            return there
+        return land(there, lnot(value(ONLINE, spec.cpu)))
 
     def _may_not(self, task: TaskModel) -> Term:
         """That a task is at an operation that cannot be done there, such as the unlock of what it does not hold."""
@@ -299,9 +320,11 @@ class Model:
         """When the task may perform the operation; ``exact``: also, a CPU with interrupts on must be there for it."""
         if not exact or node.op.tag in ("irq_save", "irq_restore"):
             return node.op.guard
-        cpus = list(self.config.cpus) if node.cpu < 0 else [node.cpu]
-        off = [load(Cell("irqs_off", (c,))) for c in cpus]
-        return land(node.op.guard, lor(*(o == 0 for o in off), *(o == task.number for o in off if node.cpu >= 0)))
+        if node.cpu >= 0:
+            off = load(Cell("irqs_off", (node.cpu,)))
+            return land(node.op.guard, lor(off == 0, off == task.number))
+        free = [land(self.present(task.spec, c), load(Cell("irqs_off", (c,))) == 0) for c in self.cpus_of(task.spec)]
+        return land(node.op.guard, lor(*free))
 
     # --- initial states ---
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from kernelmodel.text import KernelText
 from properties.catalogue import NO_DEADLOCK as DEADLOCK
-from properties.catalogue import find
+from properties.catalogue import PROPERTIES, find
 from properties.property import Property
+from verify.explore.beside import in_words, together
 from verify.explore.compiled import MUST
 from verify.explore.finite import Finite
 from verify.explore.model import Model
@@ -43,6 +44,7 @@ class Group:
     found: Found
     how: str
     watched: bool
+    finite: Finite
     peak: float = 0.0
 
     @property
@@ -77,8 +79,14 @@ class Explorer:
     progress: Callable[[str], None] | None = None
     #: "auto": the inner loop is compiled where there is a compiler; "none": NumPy alone
     compiler: str = "auto"
+    #: a second configuration, searched too (see beside.py)
+    beside: Finite | None = None
 
     # --- searches ---
+
+    def within(self, finite: Finite) -> Explorer:
+        """The same search of another configuration, and of that alone."""
+        return replace(self, finite=finite, beside=None)
 
     def groups_of(self, properties: Sequence[Property]) -> list[list[Property]]:
         """The properties of each search."""
@@ -111,7 +119,7 @@ class Explorer:
         search = search_by(self.compiler, self.jobs, transitions, self.limits, bits, self.progress)
         found = search.run(initial_rows(transitions.model, self.reduce == "full"))
         broken = bool(assumed) and bool(found.violated >> names.index(_WATCHED) & 1)
-        return Group(names, found, how, broken, peak_mb())
+        return Group(names, found, how, broken, finite, peak_mb())
 
     def _transitions(
         self, finite: Finite, properties: list[Property], assumed: Sequence[str]
@@ -121,9 +129,10 @@ class Explorer:
         if self.reduce == "movers":
             model = Model(self.kernel, finite, properties, identities=True)
             return Transitions(model, Movers(model, assumed), False), "movers"
-        if finite.scenario.spread:
+        apart = "--spread" if finite.scenario.spread else "--hotplugs" if finite.scenario.hotplugs else ""
+        if apart:
             model = Model(self.kernel, finite, properties)
-            return Transitions(model, Movers(model, assumed), False), "movers, equal pages (--spread tells CPUs apart)"
+            return Transitions(model, Movers(model, assumed), False), f"movers, equal pages ({apart} tells CPUs apart)"
         try:
             model = Model(self.kernel, finite, properties, any_order=True)
             return Symmetric(model, Movers(model, assumed)), "movers, equal pages, tasks and CPUs"
@@ -132,48 +141,63 @@ class Explorer:
             return Transitions(model, Movers(model, assumed), False), f"movers, equal pages ({error})"
 
     def search_all(self, properties: Sequence[Property]) -> list[Group]:
-        """All searches for some properties, on several cores if there are."""
-        groups = self.groups_of(properties)
-        if self.jobs < 2 or len(groups) < 2:
-            return [self.search(g) for g in groups]
+        """All searches for some properties, that of the second configuration last; on several cores if there are."""
+        plan = [
+            (self.finite, [p.name for p in g]) for g in self.groups_of([p for p in properties if not self.why_not(p)])
+        ]
+        if self.beside is not None:
+            there = self.within(self.beside)
+            plan.append(
+                (self.beside, [p.name for p in PROPERTIES.values() if not there.why_not(p) and p in properties])
+            )
+        if self.jobs < 2 or len(plan) < 2:
+            return [self._search_one(*one) for one in plan]
         # takes a while to import, and is not always needed; so below
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor
 
         forks = "fork" in multiprocessing.get_all_start_methods()
         if not forks:
-            return [self.search(g) for g in groups]
+            return [self._search_one(*one) for one in plan]
         _forked[:] = [self]
         context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(
-            min(self.jobs, len(groups)), mp_context=context, initializer=_ignore_interrupts
-        ) as pool:
+        with ProcessPoolExecutor(min(self.jobs, len(plan)), mp_context=context, initializer=_ignore_interrupts) as pool:
             try:
-                futures = [pool.submit(_search_group, [p.name for p in g]) for g in groups]
+                futures = [pool.submit(_search_one, *one) for one in plan]
                 return [f.result() for f in futures]
             except BaseException:
                 for process in list(getattr(pool, "_processes", {}).values()):
                     process.terminate()
                 raise
 
+    def _search_one(self, finite: Finite, names: Sequence[str]) -> Group:
+        return self.search([find(n) for n in names], finite=finite)
+
     # --- verdicts ---
 
     def decide(self, properties: Sequence[Property], deadlock: bool = True) -> list[Verdict]:
         """The verdict on each property, and on deadlocks, from complete searches."""
-        applicable = [p for p in properties if self.why_not(p) == ""]
         began = time.monotonic()
-        groups = self.search_all(applicable) if applicable or deadlock else []
+        there = None if self.beside is None else self.within(self.beside)
+        wanted = [p for p in properties if not self.why_not(p) or (there and not there.why_not(p))]
+        groups = self.search_all(wanted) if wanted or deadlock else []
+        mine = [g for g in groups if g.finite == self.finite]
         found = []
         for prop in properties:
-            reason = self.why_not(prop)
-            if reason:
-                found.append(self._verdict(prop.name, Result.NOT_APPLICABLE, reason=reason))
-                continue
-            group = next(g for g in groups if prop.name in g.names)
-            found.append(self._conclude(prop, group))
+            verdict = self._of(prop, mine)
+            if there is not None and self.beside is not None:
+                verdict = together(verdict, there._of(prop, groups[len(mine) :]), in_words(self.beside))
+            found.append(verdict)
         if deadlock and groups:
             found.append(self._deadlock(groups, time.monotonic() - began))
         return found
+
+    def _of(self, prop: Property, groups: Sequence[Group]) -> Verdict:
+        """The verdict on a property from the searches of this configuration."""
+        reason = self.why_not(prop)
+        if reason:
+            return self._verdict(prop.name, Result.NOT_APPLICABLE, reason=reason)
+        return self._conclude(prop, next(g for g in groups if prop.name in g.names))
 
     def probe(self, properties: Sequence[Property]) -> list[Property]:
         """Those of some properties that a search of a small configuration within this one finds violated."""
@@ -258,14 +282,15 @@ class Explorer:
         )  # fmt: skip
 
     def _deadlock(self, groups: Sequence[Group], seconds: float) -> Verdict:
-        if any(g.dead_end for g in groups):
+        dead = next((g for g in groups if g.dead_end), None)
+        if dead is not None:
             if self.reduce == "full":
-                group = next(g for g in groups if g.dead_end)
-                shown = self.demonstrate(DEADLOCK) or self._violated(DEADLOCK, group, self.finite)
+                there = self.within(dead.finite)
+                shown = there.demonstrate(DEADLOCK) or there._violated(DEADLOCK, dead, dead.finite)
                 if shown.result is Result.VIOLATED:
                     return replace(shown, seconds=seconds)
-            who = next((g.found.stuck for g in groups if g.found.stuck), "a task unlocks what it does not hold")
-            verdict = self._verdict(NO_DEADLOCK, Result.VIOLATED, groups[0], reason=who, reachable=True)
+            who = dead.found.stuck or "a task unlocks what it does not hold"
+            verdict = self._verdict(NO_DEADLOCK, Result.VIOLATED, dead, reason=who, reachable=True)
             return replace(verdict, replayed=None, seconds=seconds)
         stopped = next((g.found.stopped for g in groups if g.found.stopped), "")
         if stopped:
@@ -297,5 +322,5 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _search_group(names: list[str]) -> Group:
-    return _forked[0].search([find(n) for n in names])
+def _search_one(finite: Finite, names: Sequence[str]) -> Group:
+    return _forked[0]._search_one(finite, names)

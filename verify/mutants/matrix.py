@@ -21,6 +21,7 @@ from properties.catalogue import PROPERTIES
 from properties.profiles import FINDING, HUNTS, RACE_RULES
 from properties.stateful import DrainRace, machine_for
 from verify.bmc.solve import Engine
+from verify.explore.beside import with_hotplug
 from verify.explore.finite import Finite
 from verify.explore.solve import Explorer
 from verify.scenario import Scenario
@@ -120,7 +121,7 @@ def _ignore_interrupts() -> None:
 def row_of(name: str, engines: Sequence[str]) -> Row:
     """One mutant against the engines."""
     m = MUTANTS[name]
-    explorer = Explorer(mutant(name), FINITE)
+    explorer = _explorer(name)
     breaks, deadlock, undecided = _broken(explorer)
     kills = []
     for engine in engines:
@@ -129,6 +130,11 @@ def row_of(name: str, engines: Sequence[str]) -> Row:
         kills.append(dataclasses.replace(kill, seconds=round(time.monotonic() - began, 2)))
     evidence = _evidence(name, breaks, undecided)
     return Row(name, m.summary, m.function, m.breaks, breaks, deadlock, tuple(kills), evidence, undecided)
+
+
+def _explorer(name: str) -> Explorer:
+    kernel = mutant(name)
+    return Explorer(kernel, FINITE, beside=with_hotplug(kernel, FINITE))
 
 
 def _broken(explorer: Explorer) -> tuple[tuple[str, ...], bool, str]:
@@ -165,9 +171,9 @@ def _health_checks() -> Any:
 def _explore(name: str, breaks: str, broken: Sequence[str]) -> Kill:
     if breaks == EQUIVALENT:
         return Kill("explore", bool(broken), 0.0, note="every property, every interleaving")
-    verdict = Explorer(mutant(name), FINITE).demonstrate(PROPERTIES[breaks])
+    verdict = _explorer(name).demonstrate(PROPERTIES[breaks])
     if verdict is None:
-        (verdict,) = Explorer(mutant(name), FINITE).decide([PROPERTIES[breaks]], deadlock=False)
+        (verdict,) = _explorer(name).decide([PROPERTIES[breaks]], deadlock=False)
     return _kill("explore", verdict)
 
 

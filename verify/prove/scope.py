@@ -19,6 +19,7 @@ NOT_PROVED: Mapping[str, str] = {
         ("exits_give_back", "isolation_undone", "pages_accounted"),
         "judged where every task has returned, and the proof follows what goes on, not how it ends",
     ),
+    "dead_cpu_drained": "CPUs do not come or go in the proof",
     "cpus_stay": "counts the readers of cpu_hotplug_lock, which the lemmas do not follow",
     "lock_order": "speaks of the locks that tasks have ever nested, which no state of the proof keeps",
 }
