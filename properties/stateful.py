@@ -22,7 +22,7 @@ from kernelmodel.kernels import KERNELS
 from kernelmodel.machine import Machine, Task
 from kernelmodel.memory_failure import get_hwpoison_page
 from kernelmodel.mmzone import PCPTYPES, MigrateType, PageRange
-from kernelmodel.mutants import MUTANTS
+from kernelmodel.mutants import MUTANTS, Mutant
 from kernelmodel.ops import Op, Routine
 from kernelmodel.state import Place
 from kernelmodel.terms import Cell
@@ -391,6 +391,11 @@ class PageAllocator(History):
             self.spawn("cpu_up", self.machine.kernel.cpu_up(cpu), 0)
 
 
+def history_of(mutant: Mutant) -> type[History]:
+    """The state machine to hunt a mutant with: the one with every task where CPUs have to come and go."""
+    return PageAllocator if mutant.needs.get("hotplugs") else DrainRace
+
+
 def expected_to_hold(kernel: type[KernelText]) -> tuple[str, ...]:
     """The properties that a kernel should have: all, except that before the patch there is the race."""
     before = issubclass(kernel, Base) and not issubclass(kernel, V5_11)
@@ -426,4 +431,4 @@ def _found_by(kernel: type[KernelText]) -> tuple[str, str]:
     return f"from {kernel.__module__} import {kernel.__name__}", kernel.__name__
 
 
-__all__ = ["FAULTS", "RACE", "DrainRace", "History", "PageAllocator", "expected_to_hold", "machine_for"]
+__all__ = ["FAULTS", "RACE", "DrainRace", "History", "PageAllocator", "expected_to_hold", "history_of", "machine_for"]

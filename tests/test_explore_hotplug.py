@@ -117,7 +117,7 @@ def test_random_runs_of_the_text_find_what_the_search_finds():
 
 def test_a_default_run_has_a_cpu_that_comes_and_goes(capsys):
     with pytest.raises(SystemExit) as end:
-        raise SystemExit(main(["--property", "dead_cpu_drained", "--property", "cpus_stay"]))
+        raise SystemExit(main(["--property", "cpus_stay", "--property", "dead_cpu_drained"]))
     out = capsys.readouterr().out
     assert end.value.code == 0
     assert "and 2 CPUs, 1 page, 1 free, 1 offline_pages(), CPU 1 goes down and comes up" in out.replace("\n", " ")

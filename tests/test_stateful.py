@@ -14,7 +14,7 @@ from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.text import KernelText
 from properties.catalogue import PROPERTIES
 from properties.profiles import EXAMPLES, FINDING, HUNTS, RACE_RULES, RULES, register
-from properties.stateful import RACE, DrainRace, History, PageAllocator, expected_to_hold, machine_for
+from properties.stateful import RACE, DrainRace, History, PageAllocator, expected_to_hold, history_of, machine_for
 
 PROFILE = register()
 SEEDS = 4
@@ -39,9 +39,11 @@ def run(machine: type[History], examples: int, phases: tuple[Phase, ...] = FINDI
     run_state_machine_as_test(machine, settings=chosen)
 
 
-def hunt(text: type[KernelText], broken: str, phases: tuple[Phase, ...] = FINDING) -> AssertionError:
+def hunt(
+    text: type[KernelText], broken: str, phases: tuple[Phase, ...] = FINDING, history: type[History] = DrainRace
+) -> AssertionError:
     """What is raised when random histories of this kernel break the property; an error if none does."""
-    machine = machine_for(text, DrainRace, [broken])
+    machine = machine_for(text, history, [broken])
     with pytest.raises(AssertionError, match=f"^{broken}: ") as failure:
         # the same seeds in every profile; more than one, for what Hypothesis draws also depends on the modules loaded
         for number in range(SEEDS):
@@ -84,7 +86,7 @@ FIRST = {MUTANTS[n].breaks: n for n in reversed(KILLED) if n not in (*NOT_BY_RAN
     [pytest.param(n, marks=() if n in FIRST.values() else pytest.mark.deep) for n in KILLED if n not in NOT_BY_RANDOM],
 )
 def test_mutant_is_found(name: str) -> None:
-    hunt(mutant(name), MUTANTS[name].breaks)
+    hunt(mutant(name), MUTANTS[name].breaks, history=history_of(MUTANTS[name]))
 
 
 @pytest.mark.parametrize(

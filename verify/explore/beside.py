@@ -29,13 +29,14 @@ def in_words(finite: Finite) -> str:
     return f"; and {count(s.cpus, 'CPU')}, {count(finite.pages, 'page')}, {s.tasks_in_words(absent=False)}"
 
 
-def together(verdict: Verdict, other: Verdict, words: str) -> Verdict:
-    """One verdict of that in a configuration, and of the one in that beside it, which ``words`` describe."""
+def together(verdict: Verdict, other: Verdict) -> Verdict:
+    """One verdict of that in a configuration, and of the one in that beside it; the bound is of both."""
     if verdict.result is Result.VIOLATED or other.result is Result.NOT_APPLICABLE:
         return verdict
+    other = replace(other, bound=verdict.bound)
     if verdict.result is Result.NOT_APPLICABLE or other.result in (Result.VIOLATED, Result.UNDECIDED):
         return other
     if verdict.result is Result.VACUOUS and other.result is Result.HOLDS:
         return other
     beside = {f"{name}_beside": other.statistics[name] for name in ("states", "transitions")}
-    return replace(verdict, bound=verdict.bound + words, statistics={**verdict.statistics, **beside})
+    return replace(verdict, statistics={**verdict.statistics, **beside})

@@ -82,6 +82,10 @@ class Explorer:
     #: a second configuration, searched too (see beside.py)
     beside: Finite | None = None
 
+    def bound(self) -> str:
+        """What is searched, in words."""
+        return self.finite.bound() + ("" if self.beside is None else in_words(self.beside))
+
     # --- searches ---
 
     def within(self, finite: Finite) -> Explorer:
@@ -185,8 +189,8 @@ class Explorer:
         found = []
         for prop in properties:
             verdict = self._of(prop, mine)
-            if there is not None and self.beside is not None:
-                verdict = together(verdict, there._of(prop, groups[len(mine) :]), in_words(self.beside))
+            if there is not None:
+                verdict = together(verdict, there._of(prop, groups[len(mine) :]))
             found.append(verdict)
         if deadlock and groups:
             found.append(self._deadlock(groups, time.monotonic() - began))
@@ -206,7 +210,7 @@ class Explorer:
         small = replace(self.finite, scenario=few, pages=min(self.finite.pages, 3))
         if small == self.finite or self.reduce != "full":
             return []
-        explorer = replace(self, finite=small)
+        explorer = self.within(small)
         applicable = [p for p in properties if not explorer.why_not(p)]
         groups = explorer.search_all(applicable) if applicable else []
         return [p for p in applicable for g in groups if p.name in g.names and g.verdict(p)[0] is Result.VIOLATED]
@@ -309,7 +313,7 @@ class Explorer:
                 "inner_loop": f.loop, "collision_probability": f"{f.states * f.states / 2**65:.1e}",
             }  # fmt: skip
         return Verdict(
-            name, self.kernel.name, ENGINE, self.finite.bound(), result, reachable=reachable, reason=reason,
+            name, self.kernel.name, ENGINE, self.bound(), result, reachable=reachable, reason=reason,
             seconds=group.found.seconds if group else 0.0, statistics=statistics,
         )  # fmt: skip
 

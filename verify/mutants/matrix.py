@@ -19,7 +19,7 @@ from kernelmodel.kernels import mutant
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from properties.catalogue import PROPERTIES
 from properties.profiles import FINDING, HUNTS, RACE_RULES
-from properties.stateful import DrainRace, PageAllocator, machine_for
+from properties.stateful import history_of, machine_for
 from verify.bmc.solve import Engine
 from verify.explore.beside import with_hotplug
 from verify.explore.finite import Finite
@@ -150,9 +150,7 @@ def _broken(explorer: Explorer) -> tuple[tuple[str, ...], bool, str]:
 
 def _random(name: str, breaks: str, _: Sequence[str]) -> Kill:
     watched = None if breaks == EQUIVALENT else [breaks]
-    # CPUs come and go in the one that has every task
-    history = PageAllocator if MUTANTS[name].needs.get("hotplugs") else DrainRace
-    machine = machine_for(mutant(name), history, watched)
+    machine = machine_for(mutant(name), history_of(MUTANTS[name]), watched)
     chosen = settings(
         max_examples=HUNTS["ci"] if watched else HUNTS["ci"] // 10, stateful_step_count=RACE_RULES, phases=FINDING,
         derandomize=True, database=None, deadline=None, suppress_health_check=list(_health_checks()),
