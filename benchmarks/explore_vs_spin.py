@@ -64,7 +64,8 @@ class Config:
     def options(self) -> list[str]:
         """The options of verify.explore."""
         names = (("cpus", self.cpus), ("pages", self.pages), ("frees", self.frees), ("allocs", self.allocs))
-        return [x for name, n in names for x in (f"--{name}", str(n))]
+        # the hand-written model has neither CPUs that come and go nor pages to migrate
+        return [*(x for name, n in names for x in (f"--{name}", str(n))), "--migrations", "0", "--hotplugs", "0"]
 
     def defines(self) -> list[str]:
         """The same for the hand-written model."""

@@ -11,7 +11,7 @@ from kernelmodel.mmzone import EBUSY, EINTR, EINVAL, MigrateType, Page, PageRang
 from kernelmodel.ops import Effect, Kind, Op, Routine, read
 from kernelmodel.page_isolation import PageIsolation
 from kernelmodel.state import Place, State
-from kernelmodel.terms import Cell, choice, const, implies, ite, land, lift, lor, total
+from kernelmodel.terms import Cell, Term, choice, const, implies, ite, land, lift, lor
 
 
 class MemoryHotplug(PageIsolation):
@@ -107,10 +107,11 @@ class MemoryHotplug(PageIsolation):
         """
         found, block = choice("found", "bool"), choice("block")
         inside = lor(*(block == b for b in page_range.blocks))
-        held = land(*(implies(block == b, value("held", b) > 0) for b in page_range.blocks))
+        used = land(*(implies(block == b, value("in_use", b) > 0) for b in page_range.blocks))
 
         def effect(state: State, wanted: Mapping[str, int]) -> Effect:
-            for b in page_range.blocks:
+            first = [b for b in page_range.blocks if b == wanted.get("block")]
+            for b in (*first, *(b for b in page_range.blocks if b not in first)):
                 for pfn in state.pfns(b):
                     movable = state.place[pfn] is Place.IN_USE and pfn not in state.order_in_use
                     if movable and wanted.get("found", True) and not _inside_compound(state, pfn):
@@ -122,7 +123,7 @@ class MemoryHotplug(PageIsolation):
             Kind.LOCAL,
             returns=(found, block),
             choices=(found, block),
-            where=land(inside, implies(found, held)),
+            where=land(inside, implies(found, used)),
             effect=effect,
             pack=lambda values, pfn: (
                 values[0],
@@ -132,48 +133,89 @@ class MemoryHotplug(PageIsolation):
         )
 
     def do_migrate_range(self, page: Page) -> Routine:
-        """mm/memory_hotplug.c: do_migrate_range(): the content moves to a page elsewhere, the old page is freed."""
-        moved = yield self.migrate_page(page)
-        if moved:
-            yield from self.free_unref_page(page)
+        """mm/memory_hotplug.c: do_migrate_range(), of one page: isolated from its LRU list, migrated or put back."""
+        if not (yield self.isolate_lru_page(page)):
+            return
+        target = yield from self.alloc_migration_target(page)
+        if target is None:
+            yield self.putback_movable_pages(page)
+        else:
+            yield from self.migrate_pages(page, target)
 
-    def migrate_page(self, page: Page) -> Op:
-        """mm/migrate.c: migrate_pages() of one page: a new page outside, the old one loses its last reference."""
-        blocks = list(self.config.blocks_of(page.zone))
-        moved = choice("moved", "bool")
-        to = {b: choice(f"to{b}") for b in blocks}
-        isolated = {b: value("pageblock.migratetype", b) == MigrateType.ISOLATE for b in blocks}
-        where = land(
-            *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in to.items()),
-            total(to.values()) == ite(moved, 1, 0),
-        )
+    def isolate_lru_page(self, page: Page) -> Op:
+        """mm/vmscan.c: isolate_lru_page(): takes a reference; returns whether the page was still in use, on its list."""
+        isolated = choice("isolated", "bool")
+        used = land(*(implies(lift(page.block) == b, value("in_use", b) > 0) for b in self.config.blocks_of(page.zone)))
 
-        def effect(state: State, _: Mapping[str, int]) -> Effect:
-            new = state.take_from_buddy(page.zone, 0, MigrateType.MOVABLE)
-            made = {f"to{b}": 0 for b in blocks} | {"moved": new is not None}
-            if new is not None:
-                state.place[new] = Place.IN_USE
+        def effect(state: State, wanted: Mapping[str, int]) -> Effect:
+            done = state.place[page.pfn] is Place.IN_USE and bool(wanted.get("isolated", True))
+            if done:
                 state.place[page.pfn] = Place.FREEING
-                made[f"to{state.block_of(new)}"] = 1
-            return Effect(made)
+            return Effect({"isolated": done})
 
         return Op(
-            "migrate_pages()",
-            Kind.CRITICAL,
-            returns=(moved,),
-            choices=(moved, *to.values()),
-            where=where,
-            updates=(
-                *((Cell("held", (b,)), value("held", b) + n) for b, n in to.items()),
-                *(
-                    (Cell("in_use", (b,)), value("in_use", b) + n - ite(land(moved, lift(page.block) == b), 1, 0))
-                    for b, n in to.items()
-                ),
-                *((Cell("free", (b,)), value("free", b) - n) for b, n in to.items()),
-                *((Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in to.items()),
-            ),
+            "isolate_lru_page(page)",
+            Kind.RMW,
+            returns=(isolated,),
+            choices=(isolated,),
+            where=implies(isolated, used),
+            updates=self._less_in_use(page, ite(isolated, 1, 0)),
             effect=effect,
             tag="migrate",
+        )
+
+    def _less_in_use(self, page: Page, pages: Term) -> tuple[tuple[Cell, Term], ...]:
+        blocks = self.config.blocks_of(page.zone)
+        return tuple((Cell("in_use", (b,)), value("in_use", b) - ite(lift(page.block) == b, pages, 0)) for b in blocks)
+
+    def alloc_migration_target(self, page: Page) -> Routine:
+        """mm/migrate.c: alloc_migration_target(): another page, from the pcplist of the CPU it runs on, or None."""
+        return (yield from self.rmqueue_pcplist(page.zone, int(MigrateType.MOVABLE)))
+
+    def putback_movable_pages(self, page: Page) -> Op:
+        """mm/migrate.c: putback_movable_pages(): an isolated page goes back to its LRU list, in use as before."""
+
+        def effect(state: State, _: Mapping[str, int]) -> Effect:
+            state.place[page.pfn] = Place.IN_USE
+            return Effect()
+
+        return Op(
+            "putback_movable_pages()", Kind.RMW, updates=self._less_in_use(page, const(-1)), effect=effect, tag="putback",
+        )  # fmt: skip
+
+    def migrate_pages(self, page: Page, target: Page) -> Routine:
+        """mm/migrate.c: migrate_pages() of an isolated page: it is freed, or the new one where the content stays."""
+        unused = yield self.unmap_and_move(page, target)
+        yield from self.free_unref_page(unused)
+
+    def unmap_and_move(self, page: Page, target: Page) -> Op:
+        """mm/migrate.c: unmap_and_move(); returns the page to which nobody else refers any more: it is to be freed.
+
+        That is the old one if the content has moved; if not (-EAGAIN, -EBUSY), that is put back, and it is the new one.
+        """
+        moved = choice("moved", "bool")
+
+        def change(b: int) -> Term:
+            back = ite(lift(page.block) == b, 1, 0) - ite(lift(target.block) == b, 1, 0)
+            return ite(moved, 0, back)
+
+        def effect(state: State, wanted: Mapping[str, int]) -> Effect:
+            done = bool(wanted.get("moved", True))
+            if not done:
+                state.place[page.pfn], state.place[target.pfn] = Place.IN_USE, Place.FREEING
+            return Effect({"moved": done}, page.pfn if done else target.pfn)
+
+        return Op(
+            "unmap_and_move()",
+            Kind.RMW,
+            returns=(ite(moved, page.block, target.block),),
+            choices=(moved,),
+            pack=lambda values, pfn: Page(-1 if pfn is None else pfn, values[0], page.zone),
+            updates=tuple(
+                (Cell("in_use", (b,)), value("in_use", b) + change(b)) for b in self.config.blocks_of(page.zone)
+            ),
+            effect=effect,
+            tag="unmap_and_move",
         )
 
     def offline_isolated_pages(self, page_range: PageRange) -> Routine:

@@ -84,7 +84,8 @@ def _start_lines(start: Start, acting: set[str]) -> list[str]:
     ]  # fmt: skip
     where = f"at the start: high {start.limits[0]}, batch {start.limits[1]}; {'; '.join(lists) or 'pcplists empty'}"
     blocks = [f"{name} frees a page of block {b}" for name, b in start.block_of.items() if name in acting]
-    return textwrap.wrap("; ".join([where, *blocks]), 2 * WIDTH)
+    used = [f"{_pages(start.in_use.count(b))} of block {b} in use" for b in sorted(set(start.in_use))]
+    return textwrap.wrap("; ".join([where, *used, *blocks]), 2 * WIDTH)
 
 
 def _pages(n: int) -> str:

@@ -81,6 +81,10 @@ def add_scenario(
         otherwise = None if own else getattr(default, name)
         told = "each engine's own" if own else "%(default)s"
         parser.add_argument(f"--{name}", type=int, default=otherwise, metavar="N", help=f"{what} (default {told})")
+    parser.add_argument(
+        "--migrations", type=int, metavar="N",
+        help="pages in use that offline_pages() may have to migrate (default: 1 if nobody allocates, else 0)",
+    )  # fmt: skip
     parser.add_argument("--spread", action="store_true", help="the i-th free and alloc run on CPU i, not on any CPU")
 
 
@@ -96,8 +100,15 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
     rounds = getattr(options, "rounds", 1)
     return Scenario(
         options.cpus, options.frees, options.allocs, options.updates, options.offlines, rounds, options.spread,
-        blocks=options.blocks,
+        blocks=options.blocks, migrations=migrations_of(options),
     )  # fmt: skip
+
+
+def migrations_of(options: argparse.Namespace) -> int:
+    """How many pages there are to migrate: where no other task allocates, offline_pages() does, for a page of its own."""
+    if options.migrations is not None:
+        return int(options.migrations)
+    return int(options.allocs == 0 and options.offlines > 0)
 
 
 def kernel_of(options: argparse.Namespace) -> type[KernelText] | None:

@@ -186,6 +186,7 @@ class _Run:
                 for t in tasks
                 if t.kind == "alloc"
             },
+            in_use=tuple(r.randrange(blocks) for _ in range(s.migrations)),
         )
 
     def _limits(self) -> tuple[int, int]:

@@ -38,6 +38,8 @@ class Scenario:
     ``rounds`` bounds the loop of offline_pages().  With ``spread`` the i-th free and the i-th alloc run on CPU
     i mod cpus, else each may be on any CPU.  Pageblock 0 stands for all memory that is not offlined; each offliner has
     a range of ``blocks`` pageblocks of its own.  Each of ``hotplugs`` takes the last CPU down and brings it up again.
+    So many pages as ``migrations`` are in use at the start by nobody who frees them, for offline_pages() to migrate;
+    with none it finds no page to migrate, whatever there is.
     """
 
     cpus: int = 3
@@ -49,10 +51,12 @@ class Scenario:
     spread: bool = False
     hotplugs: int = 0
     blocks: int = 1
+    migrations: int = 0
 
     def __post_init__(self) -> None:
         least_of = {
             "cpus": 1, "frees": 0, "allocs": 0, "updates": 0, "offlines": 0, "rounds": 1, "hotplugs": 0, "blocks": 1,
+            "migrations": 0,
         }  # fmt: skip
         for name, least in least_of.items():
             n = getattr(self, name)
@@ -74,11 +78,17 @@ class Scenario:
     def bound(self) -> str:
         """The bound in words."""
         where = "the i-th free and alloc on CPU i" if self.spread else "each free and alloc on any CPU"
-        rounds = f"{count(self.rounds, 'round')} of offline_pages()'s loop, with no migration of its own"
+        rounds = f"{count(self.rounds, 'round')} of offline_pages()'s loop, with {self.migrations_in_words()}"
         return (
             f"{count(self.cpus, 'CPU')}, {self.tasks_in_words()}, a drain worker on each CPU; {where}; "
             f"{rounds}; all values of high, batch and initial list lengths; all interleavings"
         )
+
+    def migrations_in_words(self) -> str:
+        """How many pages offline_pages() may find to migrate."""
+        if not self.migrations:
+            return "no migration of its own"
+        return f"{count(self.migrations, 'page')} in use that it may have to migrate"
 
     def tasks_in_words(self, absent: bool = True) -> str:
         """The tasks, but for the workers; without ``absent`` only those of which there are some."""
@@ -98,10 +108,10 @@ class Scenario:
     def visits(self, op: Op) -> int:
         """How often a path may come to the same operation of a loop."""
         if op.tag == "migrate":
-            return 0
+            return self.migrations
         if op.tag in ("work_begin", "work_end"):
             return LARGEST
-        return self.rounds
+        return self.rounds + self.migrations
 
     def tasks(self) -> list[TaskSpec]:
         """The tasks, numbered as a machine numbers them: workers, offliners, updates, hotplug, frees, allocs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kernelmodel.terms import Cell, atoms
 from kernelmodel.text import KernelText
@@ -103,6 +104,4 @@ def _smaller_start(
 
 
 def _with_lists(start: Start, lists: tuple[tuple[int, int, int, int], ...]) -> Start:
-    return Start(
-        start.limits, start.block_types, lists, start.cpu_of, start.block_of, start.type_of
-    )  # fmt: skip
+    return replace(start, lists=lists)

@@ -22,7 +22,7 @@ from verify.scenario import Scenario
 class Start:
     """The state in which a trace begins: limits, pages on pcplists, and where and on what the tasks work.
 
-    ``lists`` are (cpu, migratetype, block, how many).
+    ``lists`` are (cpu, migratetype, block, how many); ``in_use`` are the blocks of the pages that nobody frees.
     """
 
     limits: tuple[int, int]
@@ -31,6 +31,7 @@ class Start:
     cpu_of: Mapping[str, int] = field(default_factory=dict)
     block_of: Mapping[str, int] = field(default_factory=dict)
     type_of: Mapping[str, int] = field(default_factory=dict)
+    in_use: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,9 @@ def boot(kernel: type[KernelText], scenario: Scenario, start: Start) -> tuple[Ma
     pages = [0] * scenario.config.nr_blocks
     for _, _, block, n in start.lists:
         pages[block] += n
-    for block in start.block_of.values():
+    for block in (*start.block_of.values(), *start.in_use):
         pages[block] += 1
-    spare = scenario.allocs * max(1, start.limits[1], 8)
+    spare = (scenario.allocs + scenario.migrations) * max(1, start.limits[1], 8)
     order = max(2, (max(pages) + spare).bit_length())
     types = tuple(MigrateType(t) for t in start.block_types)
     config = Config(nr_cpus=scenario.cpus, block_types=types, pageblock_order=order, max_order=order + 2)
@@ -104,6 +105,8 @@ def boot(kernel: type[KernelText], scenario: Scenario, start: Start) -> tuple[Ma
         for _ in range(n):
             machine.put_on_pcplist(cpu, block, migratetype)
     freed = {name: machine.allocate(block) for name, block in start.block_of.items()}
+    for block in start.in_use:
+        machine.allocate(block)
     tasks = {t.name: t for t in machine.workers}
     for spec in scenario.tasks():
         cpu = start.cpu_of.get(spec.name, 0)
@@ -229,7 +232,7 @@ def as_json(start: Start, found: Replay) -> tuple[dict[str, Any], ...]:
     first = {
         "limits": list(start.limits), "block_types": list(start.block_types), "lists": [list(x) for x in start.lists],
         "cpu_of": dict(start.cpu_of), "block_of": dict(start.block_of),
-        "type_of": dict(start.type_of),
+        "type_of": dict(start.type_of), "in_use": list(start.in_use),
     }  # fmt: skip
     steps = [
         {

@@ -117,6 +117,9 @@ def _plain_wishes(encoding: Encoding) -> Iterator[Expr]:
             yield z3.Implies(e.happened, e.returned[0] == encoding.shown(e))
         if e.node.op.tag == "new_limits" and e.choices:
             yield z3.And(e.choices["new_batch"] <= e.choices["new_high"], e.choices["new_high"] <= 8)
+    for e in encoding.events:
+        if e.section is not None and e.section.cpu != encoding.piece.cpu and e.node.op.text.startswith("list_empty"):
+            yield z3.Implies(e.happened, e.returned[0])
     lists = {c: v for c, v in encoding.start.items() if c.name == "pcp.nr"}
     yield z3.And([v <= 2 for v in lists.values()])
     yield z3.And([v == 0 for c, v in lists.items() if c.index[2] != MigrateType.MOVABLE])
@@ -148,6 +151,8 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
         if s.kind == "alloc"
     }
     where = {"free": cpu, "alloc": cpu, "offline": (cpu + 1) % config.nr_cpus, "update": (cpu + 2) % config.nr_cpus}
+    placed = {t.spec.name: t.cpu for t in encoding.piece.tasks if t.spec.kind == "offline" and scenario.migrations}
+    in_use = [int(c.index[0]) for c, n in sorted(start.items()) if c.name == "in_use" for _ in range(n)]
     if config.nr_cpus == 2:
         where["update"] = where["offline"]
     return Start(
@@ -157,9 +162,10 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
             for b in range(config.nr_blocks)
         ),
         lists=tuple(lists),
-        cpu_of={s.name: where[s.kind] for s in scenario.tasks() if s.kind in where},
+        cpu_of={s.name: placed.get(s.name, where[s.kind]) for s in scenario.tasks() if s.kind in where},
         block_of=block_of,
         type_of=type_of,
+        in_use=(*in_use, *[0] * (scenario.migrations - len(in_use))),
     )
 
 

@@ -18,7 +18,7 @@ from kernelmodel.mmzone import PCPTYPES, MigrateType
 from kernelmodel.terms import Cell, Term, atoms
 from properties.property import Check
 from verify.bmc.events import Event, Events, Section, no_atom, quiet_cells, topological
-from verify.bmc.slice import AGGREGATES, OPEN_AT_START, Slice, TaskGraph, finishes
+from verify.bmc.slice import AGGREGATES, CPU_TASKS, OPEN_AT_START, Slice, TaskGraph, finishes
 from verify.smt import Expr, literal, translate, variable
 
 
@@ -280,7 +280,8 @@ class Encoding:
             self._private_before(e)
         for c in e.node.op.choices:
             e.choices[c.args[0]] = variable(f"{e.name}.{c.args[0]}", c.sort)
-        if e.node.op.choices and (e.section is None or e.section.cpu == self.piece.cpu):
+        here = e.section is None or e.section.cpu == self.piece.cpu
+        if e.node.op.choices and (here or e.task.spec.kind not in CPU_TASKS):
             self.constraints.append(z3.Implies(e.happened, self._term(e.node.op.where, e, e)))
         for i, t in enumerate(e.node.op.returns):
             term = self._term(t, e, e)
@@ -367,7 +368,7 @@ class Encoding:
             e.reads[cell] = value
             if cell in self.piece.cells:
                 self.constraints.append(z3.Implies(e.happened, self._latest_write(cell, e.clock, value, e)))
-                if cell.name == "held":
+                if cell.name == "held" or (cell.name == "in_use" and self.piece.scenario.allocs):
                     # what tasks on other CPUs hold just now
                     others = self.elsewhere[e.name, cell] = z3.Int(f"{e.name}.elsewhere.{cell}")
                     self.constraints.append(others >= 0)
@@ -461,7 +462,14 @@ class Encoding:
             self.constraints.append(z3.And(v >= 0, v <= int(MigrateType.HIGHATOMIC)))
         elif cell.name == "held":
             mine = [z3.If(self.parameters[p] == cell.index[0], 1, 0) for p in self._free_blocks()]
+            if self.piece.scenario.migrations:
+                mine.append(self._initially(Cell("in_use", cell.index)))
             self.constraints.append(v == z3.Sum([z3.IntVal(0), *mine]))
+        elif cell.name == "in_use":
+            self.constraints.append(v >= 0)
+            every = [self._initially(Cell("in_use", (b,))) for b in range(self.config.nr_blocks)]
+            if cell.index[0] == self.config.nr_blocks - 1:
+                self.constraints.append(z3.Sum(every) == self.piece.scenario.migrations)
         else:
             self.constraints.append(v >= (1 if "batch" in cell.name else 0))
         return v

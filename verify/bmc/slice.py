@@ -10,7 +10,8 @@ the slices of most CPUs the same but for the CPU's number; ``signature`` shows i
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
+from verify.bmc.sections import apart, in_sections
 from verify.scenario import Scenario, TaskSpec
 
 #: cells that belong to one CPU, and the place of that CPU in their index
@@ -43,6 +45,7 @@ OPEN_AT_START = frozenset(
         "zone.pageset_high",
         "zone.pageset_batch",
         "held",
+        "in_use",
         "pageblock.migratetype",
     )
 )
@@ -97,6 +100,9 @@ class Model:
         writers = {c for s in self.specs for n in self.graph(s, s.cpu or 0).nodes for c, _ in n.op.updates}
         self._known = {c: 0 for c in layout(self.config) if c.name in zeros}
         self._known |= {c: initial(self.config, c) for c in layout(self.config) if c.name in NEVER_ZERO}
+        if not scenario.migrations:
+            # then offline_pages() finds no page in use
+            self._known |= {c: 0 for c in layout(self.config) if c.name == "in_use"}
         self._known |= {
             c: initial(self.config, c)
             for c in layout(self.config)
@@ -111,7 +117,7 @@ class Model:
         if spec.kind == "worker":
             # a worker runs as often as its work can be queued
             visits = functools.partial(_constant, self._runs_of_worker(cpu))
-        return extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits)
+        return apart(extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits))
 
     def _runs_of_worker(self, cpu: int) -> int:
         graphs = [self.graph(s, s.cpu or 0) for s in self.specs if s.kind != "worker"]
@@ -124,6 +130,13 @@ class Model:
         """Cells that keep one value throughout."""
         return self._known
 
+    def placements(self, cpu: int) -> Iterator[Mapping[str, int]]:
+        """Where the offliners may be, as far as a slice of ``cpu`` can tell: there or elsewhere, if they migrate pages."""
+        movers = [s.name for s in self.specs if s.kind == "offline"] if self.scenario.migrations else []
+        elsewhere = [c for c in self.config.cpus if c != cpu][:1]
+        for places in itertools.product([cpu, *elsewhere], repeat=len(movers)):
+            yield dict(zip(movers, places, strict=True))
+
     def slices(self, prop: Property) -> list[Slice]:
         """The slices that together decide ``prop``, without those that differ from another one in the CPU's number only."""
         nobody = self._slice(prop, -1)
@@ -131,38 +144,49 @@ class Model:
             return [nobody]
         found: dict[Any, Slice] = {}
         for cpu in self.config.cpus:
-            piece = self._slice(prop, cpu)
-            if piece is not None:
-                found.setdefault(signature(piece), piece)
+            for places in self.placements(cpu):
+                piece = self._slice(prop, cpu, places)
+                if piece is not None:
+                    found.setdefault(signature(piece), piece)
         return list(found.values())
 
-    def _slice(self, prop: Property, cpu: int) -> Slice | None:
+    def _slice(self, prop: Property, cpu: int, places: Mapping[str, int] | None = None) -> Slice | None:
         """The slice of a CPU; that of no CPU (-1) only if the pcplists' tasks have no part in the property."""
-        tasks = self._tasks(cpu)
+        tasks = self._tasks(cpu, places or {})
         states = tuple(c for c in prop.state_checks(self.config) if c.cpu in (None, cpu) or cpu < 0)
         steps = tuple(
             StepCheck(t, n, c)
             for t in tasks
             for n in t.graph.nodes
+            if t.cpu == cpu or n.number not in in_sections(t.graph)
             for c in prop.step_checks(self.config, n.op)
             if c.cpu in (None, cpu) or cpu < 0
         )
         if cpu < 0:
             cells = {a.args[0] for c in states for t in (c.premise, c.violation) for a in atoms(t, "cell")}
             cells |= {a.args[0] for s in steps for t in (s.check.premise, s.check.violation) for a in atoms(t, "cell")}
-            lists = [self.graph(s, s.cpu or 0) for s in self.specs if s.kind in CPU_TASKS]
-            written = {c.name for g in lists for n in g.nodes for c, _ in n.op.updates}
-            judged = any(prop.step_checks(self.config, n.op) for g in lists for n in g.nodes)
+            lists = [n for s in self.specs for n in self._on_lists(s)]
+            written = {c.name for n in lists for c, _ in n.op.updates}
+            judged = any(prop.step_checks(self.config, n.op) for n in lists)
             if judged or any(c.name in written for c in cells):
                 return None
         return self._cone(cpu, tasks, states, steps)
 
-    def _tasks(self, cpu: int) -> list[TaskGraph]:
+    def _on_lists(self, spec: TaskSpec) -> list[Node]:
+        """What a task does to the pcplists of the CPU on which it is."""
+        graph = self.graph(spec, spec.cpu or 0)
+        if spec.kind in CPU_TASKS:
+            return graph.nodes
+        inside = in_sections(graph)
+        return [n for n in graph.nodes if n.number in inside]
+
+    def _tasks(self, cpu: int, places: Mapping[str, int]) -> list[TaskGraph]:
         found = []
         for spec in self.specs:
             if spec.kind in CPU_TASKS and (cpu < 0 or spec.cpu not in (None, cpu)):
                 continue
-            found.append(TaskGraph(spec, max(cpu, 0), self.graph(spec, max(cpu, 0))))
+            here = places.get(spec.name, max(cpu, 0))
+            found.append(TaskGraph(spec, here, self.graph(spec, here)))
         return found
 
     def _cone(

@@ -60,7 +60,12 @@ def parser() -> argparse.ArgumentParser:
         "--hotplugs", type=int, metavar="N",
         help="tasks that take the last CPU down and up again (default: one, in a second, small configuration)",
     )  # fmt: skip
-    p.add_argument("--pages", type=int, metavar="N", help="pages in all (default: one for each free and two more)")
+    p.add_argument(
+        "--pages",
+        type=int,
+        metavar="N",
+        help="pages in all (default: those freed and in use, and two more)",
+    )
     p.add_argument(
         "--high", type=int, default=DEFAULT.high, metavar="N", help="pcp->high at the start (default %(default)s)"
     )
@@ -187,7 +192,7 @@ class Run:
 def finite_of(options: argparse.Namespace) -> Finite:
     """The configuration that the options describe."""
     scenario = replace(scenario_of(options), hotplugs=options.hotplugs or 0)
-    pages = scenario.frees + 2 if options.pages is None else options.pages
+    pages = scenario.frees + scenario.migrations + 2 if options.pages is None else options.pages
     return Finite(scenario, pages, options.high, options.batch)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from kernelmodel.folded import RETURNED, FoldedNode
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term
-from verify.explore.model import FINDS_NOTHING, Model, TaskModel, returns_of
+from verify.explore.model import Model, TaskModel, returns_of
 from verify.explore.values import choice_values
 
 #: bit of a step that is an error of the task itself (a lock released that it does not hold)
@@ -117,7 +117,7 @@ class Compiler:
                 own[c.args[0]] = name
             lines.append(f"{indent}for k0, k1 in {self.model.finite.new_limits!r}:")
             indent += "    "
-        elif op.tag in FINDS_NOTHING:
+        elif self.model.finds_nothing(op):
             # with no page to migrate it does not matter which block it would have been in
             found, block = (c.args[0] for c in op.choices)
             own[found], own[block] = "0", str(values[block][0])

@@ -77,6 +77,7 @@ def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
             if t.spec.kind == "free" and f"{t.spec.name}.block" in t.slots
         },
         type_of={t.spec.name: ALLOC_TYPE for t in model.tasks if t.spec.kind == "alloc"},
+        in_use=_in_use(model, path),
     )
     owner: dict[int, int] = {}
     down: set[int] = set()
@@ -103,6 +104,13 @@ def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
         choices = {c.args[0]: _value(c.sort, x) for c, x in zip(node.op.choices, move.choices, strict=True)}
         steps.append(TraceStep(move.task.spec.name, "", choices, cpu))
     return start, steps
+
+
+def _in_use(model: Model, path: Path) -> tuple[int, ...]:
+    """The blocks of the pages in use at the start; where nobody looks at them, all of them are outside any range."""
+    columns = sorted((c, x) for c, x in model.address.items() if c.name == "in_use" and x < model.width)
+    found = [int(c.index[0]) for c, x in columns for _ in range(path.first[x])]
+    return (*found, *[0] * (model.finite.scenario.migrations - len(found)))
 
 
 def _value(sort: str, x: int) -> int:

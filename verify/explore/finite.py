@@ -33,10 +33,14 @@ class Finite:
             raise ModelError(
                 f"--frees {frees} is too many here: give at most {MOST}, for each holds one of {MOST} pages"
             )
-        for name, least, most in (("pages", max(1, frees), MOST), ("high", 0, MOST), ("batch", 1, MOST)):
+        taken = frees + self.scenario.migrations
+        for name, least, most in (("pages", max(1, taken), MOST), ("high", 0, MOST), ("batch", 1, MOST)):
             n = getattr(self, name)
             if not least <= n <= most:
-                why = f" (each of the {frees} frees holds one)" if name == "pages" and n < frees else ""
+                held = f"each of the {frees} frees holds one"
+                n_used = self.scenario.migrations
+                used = f", and {n_used} in use for offline_pages() to migrate (--migrations)" if n_used else ""
+                why = f" ({held}{used})" if name == "pages" and n < taken else ""
                 raise ModelError(f"--{name} {n} is out of range: give {least} to {most}{why}")
         if self.scenario.cpus > LARGEST:
             raise ModelError(f"--cpus {self.scenario.cpus} is out of range")
@@ -47,18 +51,19 @@ class Finite:
         return ((self.high, self.batch), (self.high + 1, self.batch + 1))
 
     def page_blocks(self, symmetric: bool) -> Iterator[tuple[int, ...]]:
-        """Each assignment of pages to pageblocks: page i < frees is held by the i-th freeing task, the others are free.
+        """Each assignment of pages to pageblocks: the first are held by the freeing tasks, then come those in use.
 
-        ``symmetric``: those that differ in the order of equal pages only are given once.
+        The others are free.  ``symmetric``: those that differ in the order of equal pages only are given once.
         """
         blocks = range(self.scenario.config.nr_blocks)
         choose = itertools.combinations_with_replacement if symmetric else None
-        frees, rest = self.scenario.frees, self.pages - self.scenario.frees
-        held = choose(blocks, frees) if choose else itertools.product(blocks, repeat=frees)
-        spare = list(choose(blocks, rest) if choose else itertools.product(blocks, repeat=rest))
-        for first in held:
-            for others in spare:
-                yield (*first, *others)
+        frees, used = self.scenario.frees, self.scenario.migrations
+        parts = [
+            list(choose(blocks, n) if choose else itertools.product(blocks, repeat=n))
+            for n in (frees, used, self.pages - frees - used)
+        ]
+        for held, in_use, spare in itertools.product(*parts):
+            yield (*held, *in_use, *spare)
 
     def bound(self) -> str:
         """The bound in words."""
@@ -68,7 +73,8 @@ class Finite:
             f"{count(s.cpus, 'CPU')}, {count(self.pages, 'page')} in every assignment to pageblocks, "
             f"{s.tasks_in_words(absent=False)}, a drain worker on each CPU; {where}; "
             f"high {self.high}, batch {self.batch}, or both one larger after an update;"
-            " pcplists empty at the start; any number of rounds of offline_pages()'s loop, with no migration of its own;"
+            " pcplists empty at the start; any number of rounds of offline_pages()'s loop, with"
+            f" {s.migrations_in_words()};"
             " all interleavings"
         )
 

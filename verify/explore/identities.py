@@ -39,6 +39,7 @@ class Identities:
 
     def moves(self, v: list[int], w: list[int], task: int) -> Iterator[list[int]]:
         """Each way in which pages may move so that the counts of ``v`` become those of ``w``."""
+        task = self.model.holder(task)
         per_block: list[list[list[tuple[int, int]]]] = []
         for block in range(self.model.config.nr_blocks):
             change: dict[int, int] = {}

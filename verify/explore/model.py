@@ -31,14 +31,12 @@ BUDDY = 0
 NEVER_ZERO = ("zone.present_pages",)
 #: written by tasks that take a CPU down and up, and by no other
 ONLINE = "cpu_online"
-#: operations whose choices are fixed, for a page to migrate is never found
+#: operations whose choices are fixed where no page is in use at the start: a page to migrate is never found
 FINDS_NOTHING = ("scan_movable_pages",)
 #: the name of what stands for a task's location where a term speaks of it; no cell of the kernel's
 LOCATION = "location"
 #: the kinds of tasks that wait for work when nothing is left to do
 DAEMONS = ("worker",)
-#: operations with which a bounded search goes no further
-_LEFT_OUT = ("migrate",)
 
 
 @dataclass(slots=True, eq=False)
@@ -97,7 +95,7 @@ class Model:
         fixed = {c: initial(self.config, c) for c in layout(self.config) if c.name in steady}
         graphs = [
             fold(
-                instance, _maker(s, instance), self.cpus_of(s), fixed, any_order, _left_out,
+                instance, _maker(s, instance), self.cpus_of(s), fixed, any_order, self._left_out,
                 functools.partial(self.present, s),
             )
             for s in specs
@@ -129,6 +127,13 @@ class Model:
                 if p.stuck:
                     stuck = lor(land(lnot(ended), *map(self._waits, self.tasks)), *map(self._may_not, self.tasks))
                     self.state_checks.append(StateCheck(i, Check(TRUE, stuck, "deadlock")))
+
+    def finds_nothing(self, op: Op) -> bool:
+        """Whether the operation looks for pages to migrate, of which there are none."""
+        return op.tag in FINDS_NOTHING and not self.finite.scenario.migrations
+
+    def _left_out(self, op: Op) -> bool:
+        return op.tag == "migrate" and not self.finite.scenario.migrations
 
     # --- where tasks may be ---
 
@@ -212,7 +217,9 @@ class Model:
     def _looked_at(self, node: FoldedNode) -> set[Cell]:
         """The cells that an operation, or a property that judges it, reads."""
         checks = [c for p in self.properties for c in p.step_checks(self.config, node.op)]
-        return cells_in((*_read(node.op), *(t for c in checks for t in (c.premise, c.violation))))
+        return cells_in(
+            (*_read(node.op, self.finds_nothing(node.op)), *(t for c in checks for t in (c.premise, c.violation)))
+        )
 
     def _analyse(self, specs: list[TaskSpec], graphs: list[FoldedGraph]) -> None:
         self.initial_values = {c: frozenset(self._initial(c)) for c in layout(self.config)}
@@ -248,7 +255,9 @@ class Model:
             return {f.batch}
         if cell.name in ("free", "held", "pages"):
             return set(range(f.pages + 1))
-        if cell.name in ("pcp.nr", "misplaced", "in_use"):
+        if cell.name == "in_use":
+            return set(range(f.scenario.migrations + 1))
+        if cell.name in ("pcp.nr", "misplaced"):
             return {0}
         return {int(initial(self.config, cell))}
 
@@ -331,11 +340,13 @@ class Model:
     def initial_rows(self, symmetric: bool) -> Iterator[tuple[list[int], tuple[int, ...]]]:
         """Each initial state as a row, with the pageblock of each page."""
         frees = [t for t in self.tasks if t.spec.kind == "free"]
+        used = self.finite.scenario.migrations
         for blocks in self.finite.page_blocks(symmetric):
             cells = {c: min(v) for c, v in self.initial_values.items()}
             for b in range(self.config.nr_blocks):
-                held = sum(x == b for x in blocks[: len(frees)])
+                held = sum(x == b for x in blocks[: len(frees) + used])
                 cells[Cell("held", (b,))] = held
+                cells[Cell("in_use", (b,))] = sum(x == b for x in blocks[len(frees) : len(frees) + used])
                 cells[Cell("free", (b,))] = sum(x == b for x in blocks) - held
                 cells[Cell("pages", (b,))] = sum(x == b for x in blocks)
             row = [0] * self.width
@@ -345,13 +356,25 @@ class Model:
             for page, column in enumerate(self.block):
                 row[column] = blocks[page]
             for page, column in enumerate(self.where):
-                row[column] = frees[page].number if page < len(frees) else BUDDY
+                row[column] = (
+                    frees[page].number if page < len(frees) else self.pool if page < len(frees) + used else BUDDY
+                )
             for task in self.tasks:
                 row[task.location] = _only(task.graph.entry)
                 for name, values in task.parameters.items():
                     if name in task.slots:
                         row[task.slots[name]] = blocks[frees.index(task)] if task.spec.kind == "free" else values[0]
             yield row, blocks
+
+    @property
+    def pool(self) -> int:
+        """The number of the task that stands for whoever has pages in use, where pages have identities."""
+        return next((t.number for t in self.tasks if t.spec.kind == "offline"), len(self.tasks))
+
+    def holder(self, task: int) -> int:
+        """Who is said to hold the pages that a task takes or gives: what is in use may be migrated by another."""
+        shared = self.finite.scenario.migrations and self.tasks[task - 1].spec.kind in ("alloc", "offline")
+        return self.pool if shared else task
 
     def on_list(self, cell: Cell) -> int:
         """The code of "on the pcplist of ``cell``" (a cell pcp.nr) in the column of a page."""
@@ -363,17 +386,13 @@ def _maker(spec: TaskSpec, kernel: KernelText) -> Callable[[], Routine]:
     return lambda: spec.make(kernel)
 
 
-def _left_out(op: Op) -> bool:
-    return op.tag in _LEFT_OUT
-
-
 def _only(entry: tuple[tuple[tuple[Term, ...], int], ...]) -> int:
     return entry[0][1]
 
 
-def _read(op: Op) -> list[Term]:
+def _read(op: Op, finds_nothing: bool) -> list[Term]:
     """What an operation reads; what it adds to, or joins with, is not read by that."""
-    constraint = (op.where, op.counted) if op.tag not in FINDS_NOTHING else ()
+    constraint = () if finds_nothing else (op.where, op.counted)
     return [op.guard, *constraint, *returns_of(op), *(_without_self(c, t) for c, t in op.updates)]
 
 

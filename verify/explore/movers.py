@@ -27,7 +27,7 @@ from typing import Any
 from kernelmodel.cells import CELLS
 from kernelmodel.folded import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, Term, atoms, const, evaluate, lnot, lor, substitute, substitute_cells
-from verify.explore.model import COUNTS, FINDS_NOTHING, Model, TaskModel, cells_in, returns_of
+from verify.explore.model import COUNTS, Model, TaskModel, cells_in, returns_of
 from verify.explore.values import Values, conjuncts, possible
 
 #: cells taken to be 0 always; a search that finds one that is not has to be done again without (see solve.py)
@@ -179,7 +179,7 @@ class Movers:
         joins: dict[Cell, Term] = {}
         sets: dict[Cell, Term] = {}
         seen = [guard, *(self._closed(t, task) for t in (op.where, op.counted, *returns_of(op)))]
-        if op.tag in FINDS_NOTHING:
+        if self.model.finds_nothing(op):
             # it finds nothing here, whatever is there (see compiled.py)
             seen = [guard]
         for cell, term in op.updates:

@@ -16,7 +16,7 @@ from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.command import write_text
 from verify.explore.finite import Finite
-from verify.explore.model import DAEMONS, FINDS_NOTHING, Model, TaskModel, cells_in, returns_of
+from verify.explore.model import DAEMONS, Model, TaskModel, cells_in, returns_of
 from verify.explore.search import Limits, Search, initial_rows
 from verify.explore.table import Transitions
 from verify.explore.values import choice_values
@@ -82,7 +82,7 @@ class _Printer:
         op = node.op
         for picked in self._choices(op):
             parts = [f"c{task.location} == {location}", self._text(self.model.guard(task, node, True), task, {})]
-            if op.choices and op.tag not in FINDS_NOTHING and op.tag != "new_limits":
+            if op.choices and not self.model.finds_nothing(op) and op.tag != "new_limits":
                 parts += [self._text(op.where, task, picked), self._text(op.counted, task, picked)]
             returned = {f"{node.number}.{i}": _picked(t, picked) for i, t in enumerate(returns_of(op))}
             checks = self._judged(op, task, picked)
@@ -99,7 +99,7 @@ class _Printer:
         if op.tag == "new_limits":
             for limits in self.model.finite.new_limits:
                 yield dict(zip(names, limits, strict=True))
-        elif op.tag in FINDS_NOTHING:
+        elif self.model.finds_nothing(op):
             yield {n: 0 if i == 0 else values[n][0] for i, n in enumerate(names)}
         else:
             for combination in itertools.product(*(values[n] for n in names)):

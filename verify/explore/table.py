@@ -18,7 +18,7 @@ from kernelmodel.folded import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, const, substitute
 from verify.explore.compiled import Compiler, Function
 from verify.explore.identities import Identities
-from verify.explore.model import FINDS_NOTHING, Model, TaskModel, cells_in, returns_of
+from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Condition, Movers, literals
 from verify.explore.rows import Rows, rows_of
 
@@ -257,7 +257,7 @@ class Transitions:
 
     def _node_footprint(self, task: TaskModel, node: FoldedNode) -> tuple[set[int], set[int]]:
         op = node.op
-        constraint = () if op.tag in FINDS_NOTHING else (op.where, op.counted)
+        constraint = () if self.model.finds_nothing(op) else (op.where, op.counted)
         terms = [self.model.guard(task, node, self.exact), *constraint, *returns_of(op)]
         terms += [t for c, t in op.updates if c in self.model.address]
         for prop in self.model.properties:

@@ -34,7 +34,7 @@ class Loop:
 
     def free(self, cell: Cell) -> Expr | None:
         """What is known while every page of the range is free: nobody holds one."""
-        return z3.IntVal(0) if cell.name == "held" and cell.index[0] in self.range else None
+        return z3.IntVal(0) if cell.name in ("held", "in_use") and cell.index[0] in self.range else None
 
     def settled(self, cell: Cell) -> Expr | None:
         """What is known if besides the range is isolated, and none of its pages is on a pcplist."""

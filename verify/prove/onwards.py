@@ -39,7 +39,8 @@ def _again(kernel: type[KernelText], verdict: Verdict) -> tuple[Machine, dict[st
     lists = tuple((c, t, b, n) for c, t, b, n in start["lists"])
     high, batch = start["limits"]
     began = Start(
-        (high, batch), tuple(start["block_types"]), lists, start["cpu_of"], start["block_of"], start["type_of"]
+        (high, batch), tuple(start["block_types"]), lists, start["cpu_of"], start["block_of"], start["type_of"],
+        tuple(start["in_use"]),
     )  # fmt: skip
     machine, tasks = boot(kernel, Scenario(**verdict.scenario), began)
     for step in steps:

@@ -40,6 +40,7 @@ START = Start(
     cpu_of={_dict(start.cpu_of)},
     block_of={_dict(start.block_of)},
     type_of={_dict(start.type_of)},
+    in_use={start.in_use!r},  # the blocks of pages that nobody frees
 )
 # each step is exactly one operation: the task, what it does, what was chosen for it, its CPU
 STEPS = [

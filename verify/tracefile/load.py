@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -155,13 +155,18 @@ def from_verdicts(document: Mapping[str, Any]) -> TraceFile:
         start, *steps = verdict.at("schedule").each()
         recorded = tuple(_step(s) for s in steps)
         said = next((r for r in (verdict, reader) if r.has("scenario")), None)
-        scenario = _scenario_of(options) if said is None else _scenario(said.at("scenario"))
+        began = _start(start.at("start"))
+        scenario = (
+            replace(_scenario_of(options), migrations=len(began.in_use))
+            if said is None
+            else _scenario(said.at("scenario"))
+        )
         return TraceFile(
             kernel=_spec(verdict.at("kernel").text(), options),
             scenario=scenario,
             property=find(verdict.at("property").text()).name,
             engine=verdict.at("engine").text(),
-            start=_start(start.at("start")),
+            start=began,
             steps=recorded,
             violation=TraceViolation(verdict.at("found").text(), len(recorded)),
             memory_model=verdict.at("memory_model", "sequential consistency").text(),
@@ -188,8 +193,8 @@ def _options(command: list[str]) -> argparse.Namespace:
 
 def _scenario_of(options: argparse.Namespace) -> Scenario:
     # what no option gives has its default
-    given = {f.name: getattr(options, f.name) for f in fields(Scenario) if hasattr(options, f.name)}
-    return Scenario(**given)
+    names = [f.name for f in fields(Scenario) if f.name != "migrations"]
+    return Scenario(**{n: getattr(options, n) for n in names if hasattr(options, n)})
 
 
 def _spec(display: str, options: argparse.Namespace) -> KernelSpec:
@@ -208,7 +213,7 @@ def _spec(display: str, options: argparse.Namespace) -> KernelSpec:
 
 def _scenario(reader: Reader) -> Scenario:
     # what came later than the format has a default
-    later = {"hotplugs", "blocks"}
+    later = {"hotplugs", "blocks", "migrations"}
     numbers = {
         f.name: (reader.at(f.name, f.default) if f.name in later else reader.at(f.name)).number()
         for f in fields(Scenario) if f.name != "spread"
@@ -233,6 +238,7 @@ def _start(reader: Reader) -> Start:
         cpu_of=reader.at("cpu_of", {}).mapping(Reader.number),
         block_of=reader.at("block_of", {}).mapping(Reader.number),
         type_of=reader.at("type_of", {}).mapping(Reader.number),
+        in_use=tuple(n.number() for n in reader.at("in_use", []).each()),
     )
 
 

@@ -121,6 +121,7 @@ class TraceFile:
                 "cpu_of": dict(start.cpu_of),
                 "block_of": dict(start.block_of),
                 "type_of": dict(start.type_of),
+                "in_use": list(start.in_use),
             },
             "steps": [_step_json(n, s) for n, s in enumerate(self.steps, 1)],
             "violation": None if self.violation is None else asdict(self.violation),
@@ -139,7 +140,7 @@ def _step_json(number: int, step: RecordedStep) -> dict[str, Any]:
 
 def check_start(start: Start, scenario: Scenario) -> None:
     """Refuse a start that does not go with the scenario: the message says what is wrong with what."""
-    blocks, tasks = 1 + scenario.offlines, {t.name: t.kind for t in scenario.tasks()}
+    blocks, tasks = scenario.config.nr_blocks, {t.name: t.kind for t in scenario.tasks()}
     if len(start.limits) != 2 or start.limits[0] < 0 or start.limits[1] < 1:
         raise ModelError(f"start: limits {list(start.limits)}: give [high, batch] with high >= 0 and batch >= 1")
     if start.limits[1] > LARGEST_BATCH:
@@ -147,7 +148,7 @@ def check_start(start: Start, scenario: Scenario) -> None:
     if len(start.block_types) != blocks:
         raise ModelError(
             f"start: {len(start.block_types)} block_types, and {scenario.offlines} offlines need {blocks}: block 0 and "
-            "one for each"
+            f"{'one' if scenario.blocks == 1 else scenario.blocks} for each"
         )
     for t in start.block_types:
         _in_range("start: block type", t, 5)
@@ -157,6 +158,12 @@ def check_start(start: Start, scenario: Scenario) -> None:
         _in_range("start: lists: block", block, blocks)
         if not 0 <= pages <= LARGEST_BATCH:
             raise ModelError(f"start: lists: {pages} pages: give 0 to {LARGEST_BATCH}")
+    if len(start.in_use) != scenario.migrations:
+        raise ModelError(
+            f"start: {len(start.in_use)} blocks of pages in_use: give one for each of the {scenario.migrations} migrations"
+        )
+    for block in start.in_use:
+        _in_range("start: in_use: block", block, blocks)
     for field_name, values, largest in (
         ("cpu_of", start.cpu_of, scenario.cpus), ("block_of", start.block_of, blocks), ("type_of", start.type_of, 3)
     ):  # fmt: skip

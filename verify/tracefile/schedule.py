@@ -40,6 +40,7 @@ def format_schedule(start: Start, steps: Iterable[TraceStep]) -> str:
         f"types={','.join(map(str, start.block_types))}",
     ]
     words += [f"list:{c}/{t}/{b}={n}" for c, t, b, n in start.lists]
+    words += [f"used={','.join(map(str, start.in_use))}"] if start.in_use else []
     for key, values in (("cpu", start.cpu_of), ("block", start.block_of), ("type", start.type_of)):
         words += [f"{key}:{task}={v}" for task, v in values.items()]
     words.append("|")
@@ -63,6 +64,7 @@ def parse_schedule(line: str) -> Schedule:
         raise ModelError(f"no schedule: a line is `{HEAD} START | STEPS`, as --schedule prints it")
     limits = {"high": 0, "batch": 1}
     types: tuple[int, ...] = ()
+    used: tuple[int, ...] = ()
     lists: list[tuple[int, int, int, int]] = []
     of: dict[str, dict[str, int]] = {"cpu": {}, "block": {}, "type": {}}
     for word in words[1:]:
@@ -72,6 +74,8 @@ def parse_schedule(line: str) -> Schedule:
             limits[key] = _number(word, value)
         elif key == "types":
             types = tuple(_number(word, v) for v in value.split(","))
+        elif key == "used":
+            used = tuple(_number(word, v) for v in value.split(","))
         elif kind == "list" and name.count("/") == 2:
             cpu, migratetype, block = (_number(word, v) for v in name.split("/"))
             lists.append((cpu, migratetype, block, _number(word, value)))
@@ -79,9 +83,9 @@ def parse_schedule(line: str) -> Schedule:
             of[kind][name] = _number(word, value)
         else:
             raise ModelError(
-                f"schedule: {word!r} is no part of a start: high=, batch=, types=, list:, cpu:, block:, type:"
+                f"schedule: {word!r} is no part of a start: high=, batch=, types=, list:, used=, cpu:, block:, type:"
             )
-    start = Start((limits["high"], limits["batch"]), types, tuple(lists), of["cpu"], of["block"], of["type"])
+    start = Start((limits["high"], limits["batch"]), types, tuple(lists), of["cpu"], of["block"], of["type"], used)
     steps: list[TraceStep] = []
     for word in tail.split():
         steps += _steps(word, _LONGEST - len(steps))

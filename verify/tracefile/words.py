@@ -39,7 +39,7 @@ _CELLS = {
     "lock_edge": "{1} was asked for under {0}", "pages": "pages of block {0}",
 }  # fmt: skip
 #: operations whose reads and writes are told by the pages that move
-_MOVERS = ("refill", "take", "detach", "free_to_buddy", "list_add", "rmqueue", "offline", "online", "migrate")
+_MOVERS = ("refill", "take", "detach", "free_to_buddy", "list_add", "rmqueue", "offline", "online", "unmap_and_move")
 _READS = {
     "count": "A look at how many pages CPU{cpu} says it has on its pcplists.",
     "high": "The limit above which CPU{cpu} gives pages back to the buddy.",

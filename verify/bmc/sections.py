@@ -1,0 +1,98 @@
+"""Sections with interrupts off in a control graph: each begins at one place, and shares no operation with another.
+
+What follows two sections that end alike is one piece of graph (:mod:`kernelmodel.automaton`), so two that begin apart
+may run into each other.  The encoding gives each section the state that it found, and needs them apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kernelmodel.automaton import Edge, Graph, Node
+from kernelmodel.errors import ModelError
+from kernelmodel.ops import Op
+from kernelmodel.terms import Term, atoms, reg, substitute
+
+
+def in_sections(graph: Graph) -> frozenset[int]:
+    """The nodes from an irq_save to its irq_restore: what they do, they do on the CPU where the task then is."""
+    saves = [n.number for n in graph.nodes if n.op.tag == "irq_save"]
+    return frozenset(number for first in saves for number in _section(graph, first))
+
+
+def _section(graph: Graph, first: int) -> list[int]:
+    """The nodes of the section that begins at ``first``, each once."""
+    found: dict[int, None] = {}
+    queue = [first]
+    while queue:
+        number = queue.pop()
+        if number not in found:
+            found[number] = None
+            if graph.nodes[number].op.tag != "irq_restore":
+                queue += [e.target for e in graph.nodes[number].edges if e.target >= 0]
+    return list(found)
+
+
+def apart(graph: Graph) -> Graph:
+    """The graph with a copy of what sections share for each of them; ModelError where a value leaves what is shared."""
+    made = Graph(list(graph.entry), [Node(n.number, n.op, n.stack, list(n.edges)) for n in graph.nodes])
+    owned: set[int] = set()
+    for first in [n.number for n in graph.nodes if n.op.tag == "irq_save"]:
+        mine = _section(made, first)
+        shared = [n for n in mine if n in owned]
+        if shared:
+            _no_value_leaves(made, set(shared), in_sections(made))
+            mine = _copied(made, mine, shared)
+        owned |= set(mine)
+    return made
+
+
+def _copied(graph: Graph, mine: list[int], shared: list[int]) -> list[int]:
+    numbers = {old: len(graph.nodes) + i for i, old in enumerate(shared)}
+    for old in shared:
+        node = graph.nodes[old]
+        graph.nodes.append(Node(numbers[old], node.op, node.stack, list(node.edges)))
+    section = [numbers.get(n, n) for n in mine]
+    registers = {
+        f"{old}.{i}": reg(f"{new}.{i}", t.sort)
+        for old, new in numbers.items()
+        for i, t in enumerate(graph.nodes[old].op.returns)
+    }
+    for number in section:
+        node = graph.nodes[number]
+        inside = node.op.tag != "irq_restore"
+        node.op = _renamed(node.op, registers)
+        node.edges = [
+            Edge(
+                tuple(substitute(c, registers) for c in e.conditions),
+                numbers.get(e.target, e.target) if inside else e.target,
+            )
+            for e in node.edges
+        ]
+    return section
+
+
+def _renamed(op: Op, registers: dict[str, Term]) -> Op:
+    def new(term: Term) -> Term:
+        return substitute(term, registers)
+
+    return replace(
+        op, guard=new(op.guard), where=new(op.where), counted=new(op.counted), returns=tuple(map(new, op.returns)),
+        counted_returns=tuple(map(new, op.counted_returns)), shown=tuple(map(new, op.shown)),
+        updates=tuple((c, new(t)) for c, t in op.updates),
+    )  # fmt: skip
+
+
+def _no_value_leaves(graph: Graph, shared: set[int], inside: frozenset[int]) -> None:
+    for n in graph.nodes:
+        over = n.op.tag == "irq_restore"
+        terms = [t for e in n.edges for t in e.conditions] if over or n.number not in inside else []
+        if n.number not in inside:
+            terms += [n.op.guard, n.op.where, *n.op.returns, *(t for _, t in n.op.updates)]
+        for a in (a for t in terms for a in atoms(t, "reg")):
+            number = str(a.args[0]).partition(".")[0]
+            if number.isdigit() and int(number) in shared:
+                raise ModelError(
+                    f"a value that {graph.nodes[int(number)].op.text!r} gives with interrupts off is used after two"
+                    " sections that share it: store it in a cell"
+                )
