@@ -116,6 +116,8 @@ class ValueAnalysis:
                     unique[key] = (cell, term, op, regs)
                     for a in (*atoms(term, "cell"), *atoms(op.where, "cell")):
                         readers.setdefault(a.args[0], set()).add(key)
+        constraint: dict[int, tuple[Cell, ...]] = {}
+        picked: dict[Any, Mapping[str, Values]] = {}
         todo = dict.fromkeys(unique)
         while todo:
             key = next(iter(todo))
@@ -126,7 +128,14 @@ class ValueAnalysis:
                 continue
             picks: Mapping[str, Values] = {}
             if any(True for _ in atoms(term, "choice")):
-                picks = {n: _small(frozenset(v)) for n, v in choice_values(op, self.of, regs, largest, False).items()}
+                # an operation has many updates, and its choices change with the cells of its constraint only
+                if id(op) not in constraint:
+                    constraint[id(op)] = tuple({a.args[0] for a in atoms(op.where, "cell")})
+                now = (id(op), id(regs), tuple(map(self.values.get, constraint[id(op)])))
+                if now not in picked:
+                    left = choice_values(op, self.of, regs, largest, False)
+                    picked[now] = {n: _small(frozenset(v)) for n, v in left.items()}
+                picks = picked[now]
             new = possible(term, self.of, regs, picks)
             joined = None if new is None else _small(old | new)
             if joined != old:
