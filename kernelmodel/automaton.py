@@ -6,8 +6,9 @@ frames hold, see :mod:`kernelmodel.continuation`) and the same operation, all of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernelmodel.continuation import continuation, op_picture
@@ -18,6 +19,10 @@ from kernelmodel.terms import Cell, Term, const, deciding, lnot, reg, substitute
 from kernelmodel.text import KernelText, from_a_file
 from kernelmodel.twice import DIFFERS, same_unrolled
 
+#: where each generator of a ``yield from`` chain stands in its code
+Positions = tuple[tuple[int, int], ...]
+#: a path that comes to the same instruction more often, each time with other values, is taken for endless
+MOST_ROUNDS = 130
 #: targets of edges that leave the graph: the routine returns, or the bound on a loop cuts it off
 DONE, CUT = -1, -2
 
@@ -48,25 +53,65 @@ class Graph:
     nodes: list[Node]
 
 
+@dataclass(slots=True)
+class Loops:
+    """Where paths come back to, learned while they are unrolled; positions in the code stay the same all along.
+
+    ``heads``: how often a path has come to these is counted, and nothing else tells two rounds of a loop apart.
+    ``inside``: from these a path may come to a head again; past them the count is forgotten.
+    """
+
+    heads: set[Positions] = field(default_factory=set)
+    inside: set[Positions] | None = None
+
+
+class _HeadFoundError(Exception):
+    """A loop that was not known before: the graph is begun anew."""
+
+
 def extract(
     kernel: type[KernelText],
     make: Callable[[], Routine],
     cpu: int,
     constants: Mapping[Cell, int] | None = None,
     visits: Callable[[Op], int] = lambda _: 1,
+    loops: Loops | None = None,
 ) -> Graph:
     """Unroll the routine that ``make`` starts, as run by a task that stays on ``cpu``, into an acyclic graph.
 
     ``constants`` are cells that nobody writes, with their value: reading them forks nothing.  ``visits(op)`` bounds how
-    often a path may come to the same place of a loop; the path is cut where it would come once more.  A text that is not
-    ours is run through twice, in different orders: ModelError if that makes a difference.
+    often a path may come to the same place of a loop; the path is cut where it would come once more, and no other path
+    is: what a path may still do depends on how often it has come to the loops that it is in, so that is part of its
+    place.  ``loops`` hands on what was learned of the same routine.  A text that is not ours is run through twice, in
+    different orders: ModelError if that makes a difference.
     """
-    graph = _Extraction(kernel, make, cpu, constants or {}, visits).run()
+    loops = Loops() if loops is None else loops
+    graph = _unrolled(kernel, make, cpu, constants or {}, visits, loops, False)
     if from_a_file(kernel):
-        again = _Extraction(kernel, make, cpu, constants or {}, visits, other_way=True).run()
+        known = set(loops.heads)
+        again = _unrolled(kernel, make, cpu, constants or {}, visits, loops, True)
+        if loops.heads != known:
+            graph = _unrolled(kernel, make, cpu, constants or {}, visits, loops, False)
         if not same_unrolled(graph, again):
             raise ModelError(DIFFERS)
     return graph
+
+
+def _unrolled(
+    kernel: type[KernelText], make: Callable[[], Routine], cpu: int, constants: Mapping[Cell, int],
+    visits: Callable[[Op], int], loops: Loops, other_way: bool,
+) -> Graph:  # fmt: skip
+    while True:
+        extraction = _Extraction(kernel, make, cpu, constants, visits, loops, other_way)
+        try:
+            graph = extraction.run()
+        except _HeadFoundError:
+            loops.inside = None
+            continue
+        inside = extraction.inside() if loops.heads else set()
+        if not loops.heads or inside <= (loops.inside or set()):
+            return graph
+        loops.inside = inside | (loops.inside or set())
 
 
 class _Extraction:
@@ -77,14 +122,18 @@ class _Extraction:
         cpu: int,
         constants: Mapping[Cell, int],
         visits: Callable[[Op], int],
-        other_way: bool = False,
+        loops: Loops,
+        other_way: bool,
     ) -> None:
-        self.kernel, self.make, self.cpu, self.other_way = kernel, make, cpu, other_way
+        self.kernel, self.make, self.cpu, self.loops, self.other_way = kernel, make, cpu, loops, other_way
         self.constants = {c: const(v) for c, v in constants.items()}
         self.visits, self.confirm = visits, from_a_file(kernel)
         self.nodes: list[Node] = []
         self.numbers: dict[Any, int] = {}
-        self.places: list[Any] = []
+        self.places: list[int] = []
+        self.positions: list[Positions] = []
+        self.heads: set[int] = set()
+        self.place_numbers: dict[Any, int] = {}
         self.entry: list[Edge] = []
 
     def run(self) -> Graph:
@@ -171,25 +220,64 @@ class _Extraction:
                 return
             path.append(edge.target)
 
-    def _key(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Any, Op, int]:
+    def _key(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Any, Op, Positions]:
         op = bound_to(yielded, self.cpu)
         if self.constants:
             op = with_constants(op, self.constants)
         here = continuation(generator)
-        place = (here.positions, here.held, op_picture(op))
-        before = sum(self.places[n] == place for n in path)
-        return (place, before), op, before
+        place = self.place_numbers.setdefault((here.positions, here.held, op_picture(op)), len(self.place_numbers))
+        return (place, self._rounds(here.positions, path)), op, here.positions
+
+    def _rounds(self, positions: Positions, path: list[int]) -> frozenset[tuple[int, int]]:
+        """How often the path has come to the heads of loops, where that matters for what follows."""
+        if self.loops.inside is not None and positions not in self.loops.inside:
+            return frozenset()
+        return frozenset(Counter(self.places[n] for n in path if n in self.heads).items())
 
     def _node(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[int, bool]:
-        key, op, before = self._key(generator, yielded, path)
+        key, op, positions = self._key(generator, yielded, path)
+        before = sum(self.places[n] == key[0] for n in path)
+        is_head = positions in self.loops.heads
         if before >= self.visits(op):
+            if not is_head:
+                self._found(positions)
             return CUT, False
         if key in self.numbers:
-            return self.numbers[key], False
+            number = self.numbers[key]
+            if number in path:
+                self._found(positions)
+            return number, False
+        if sum(self.positions[n] == positions for n in path) > MOST_ROUNDS:
+            raise ModelError(
+                f"{op.text}: a loop in which values grow without end; bound it, or keep less from round to round"
+            )
         number = self.numbers[key] = len(self.nodes)
         self.places.append(key[0])
+        self.positions.append(positions)
+        if is_head:
+            self.heads.add(number)
         self.nodes.append(Node(number, op, call_stack(self.kernel, generator), []))
         return number, True
+
+    def _found(self, head: Positions) -> None:
+        self.loops.heads.add(head)
+        raise _HeadFoundError
+
+    def inside(self) -> set[Positions]:
+        """The positions from which a path may come to the head of a loop."""
+        before: dict[int, list[int]] = {}
+        for node in self.nodes:
+            for edge in node.edges:
+                before.setdefault(edge.target, []).append(node.number)
+        # a path is cut at heads only
+        queue = [CUT, *self.heads]
+        found = set(queue)
+        while queue:
+            for number in before.get(queue.pop(), ()):
+                if number not in found:
+                    found.add(number)
+                    queue.append(number)
+        return {self.positions[n] for n in found if n >= 0}
 
 
 class Decider:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kernelmodel.automaton import Decider, abandon, with_constants
+from kernelmodel.automaton import MOST_ROUNDS, Decider, abandon, with_constants
 from kernelmodel.continuation import Continuation, continuation, op_picture
 from kernelmodel.errors import ModelError
 from kernelmodel.futures import futures
@@ -21,8 +21,6 @@ from kernelmodel.terms import TRUE, Cell, Term, atoms, const, deciding, land, re
 from kernelmodel.text import KernelText, from_a_file
 from kernelmodel.twice import DIFFERS
 
-#: a path that comes to the same instruction more often, each time with other values, is taken for endless
-MOST_ROUNDS = 130
 #: the location of a task that has returned
 RETURNED = -1
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 
-from kernelmodel import V5_11, Config, Machine, MigrateType, Page, PageRange, Zone, continuation
-from kernelmodel.automaton import CUT, DONE, Graph, extract
+from kernelmodel import V5_11, Config, Machine, MigrateType, Page, PageRange, Zone, automaton, continuation
+from kernelmodel.automaton import CUT, DONE, Graph, Node, extract
+from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS
 from kernelmodel.liveness import live_locals
 from kernelmodel.machine import Step, Task
 from kernelmodel.memory_failure import get_hwpoison_page
 from kernelmodel.mutants import MUTANTS, build
-from kernelmodel.ops import Op, Routine, happens, read
+from kernelmodel.ops import Op, Routine, environment, happens, read
 from kernelmodel.terms import Cell, evaluate, reg
 from kernelmodel.text import KernelText
+from kernelmodel.twice import same_unrolled
+from verify.scenario import Scenario
 
 CONFIG = Config(nr_cpus=2, block_types=(MigrateType.MOVABLE,) * 3, pageblock_order=4, max_order=5)
 TWO_ZONES = Config(2, 2, (MigrateType.MOVABLE,) * 4, pageblock_order=4, max_order=5)
@@ -249,6 +254,109 @@ def asks_twice() -> Routine:
 def test_a_question_that_was_answered_is_not_asked_again() -> None:
     graph = extract(V5_11, asks_twice, 0)
     assert {n.op.text for n in graph.nodes} == {"pcp[0]->count", "possible"}
+
+
+# --- loops ---
+
+
+def two_loops(again: Callable[[str], bool] | None = None) -> Routine:
+    """A loop within a loop; ``again`` decides in place of the environment."""
+    while True:
+        while True:
+            yield happens("step")
+            once_more = (yield environment("again", "again?")) if again is None else again("again?")
+            if not once_more:
+                break
+        yield happens("round over")
+        another = (yield environment("another", "another?")) if again is None else again("another?")
+        if not another:
+            return
+
+
+def words(visits: int) -> set[tuple[str, ...]]:
+    """What Python does with two_loops() if no place is come to more than ``visits`` times."""
+    found = set()
+    for answers in itertools.product((False, True), repeat=4 * visits):
+        script, said = iter(answers), []
+
+        def again(question: str, script: Iterator[bool] = script, said: list[str] = said) -> bool:
+            said.append(question)
+            return next(script)
+
+        try:
+            for op in two_loops(again):
+                assert isinstance(op, Op)
+                said.append(op.text)
+                if max(said.count(w) for w in said) > visits:
+                    break
+            else:
+                found.add(tuple(said))
+        except (StopIteration, RuntimeError):
+            continue
+    return found
+
+
+def whole_paths(graph: Graph) -> set[tuple[str, ...]]:
+    found, todo = set(), [(e.target, ()) for e in graph.entry]
+    while todo:
+        number, before = todo.pop()
+        if number == DONE:
+            found.add(before)
+        elif number != CUT:
+            node = graph.nodes[number]
+            todo += [(e.target, (*before, node.op.text)) for e in node.edges]
+    return found
+
+
+@pytest.mark.parametrize("visits", [1, 2, 3])
+def test_no_path_within_the_bound_is_cut(visits: int) -> None:
+    assert whole_paths(extract(V5_11, two_loops, 0, visits=lambda _: visits)) == words(visits)
+
+
+def test_without_the_count_of_rounds_a_path_within_the_bound_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def node(self: Any, generator: Any, yielded: Any, path: list[int]) -> Any:
+        key, op, _ = self._key(generator, yielded, path)
+        before = sum(self.places[n] == key[0] for n in path)
+        if before >= self.visits(op):
+            return CUT, False
+        if (key[0], before) in self.numbers:
+            return self.numbers[key[0], before], False
+        number = self.numbers[key[0], before] = len(self.nodes)
+        self.places.append(key[0])
+        self.positions.append(())
+        self.nodes.append(Node(number, op, (), []))
+        return number, True
+
+    monkeypatch.setattr(automaton._Extraction, "_node", node)
+    assert whole_paths(extract(V5_11, two_loops, 0, visits=lambda _: 2)) < words(2)
+
+
+@pytest.mark.parametrize("name", list(KERNELS))
+@pytest.mark.parametrize(("rounds", "migrations"), [(2, 0), (1, 1)])
+def test_the_shipped_kernels_are_read_in_one_way_in_either_order(name: str, rounds: int, migrations: int) -> None:
+    scenario = Scenario(cpus=2, rounds=rounds, migrations=migrations)
+    kernel = KERNELS[name](scenario.config)
+    for spec in scenario.tasks():
+        if spec.kind != "worker":
+            make, loops = partial(spec.make, kernel), automaton.Loops()
+            one, two = (
+                automaton._unrolled(KERNELS[name], make, 0, {}, scenario.visits, loops, other)
+                for other in (False, True)
+            )
+            assert same_unrolled(one, two)
+
+
+def grows() -> Routine:
+    before = 0
+    while True:
+        before = before + (yield read("pcp.count", 0, 0))
+        if before > 5:
+            return
+
+
+def test_a_loop_that_carries_ever_new_values_is_refused() -> None:
+    with pytest.raises(ModelError, match="bound it"):
+        extract(V5_11, grows, 0)
 
 
 # --- liveness of local variables ---

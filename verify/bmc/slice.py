@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kernelmodel.automaton import DONE, Edge, Graph, Node, extract
+from kernelmodel.automaton import DONE, Edge, Graph, Loops, Node, extract
 from kernelmodel.cells import initial, is_derived, layout
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms
@@ -96,6 +96,7 @@ class Model:
         self.kernel, self.scenario, self.config = kernel, scenario, scenario.config
         self.instance = kernel(self.config)
         self.specs = scenario.tasks()
+        self._loops: dict[str, Loops] = {}
         self._known: dict[Cell, int] = {}
         writers = {c for s in self.specs for n in self.graph(s, s.cpu or 0).nodes for c, _ in n.op.updates}
         self._known = {c: 0 for c in layout(self.config) if c.name in zeros}
@@ -117,7 +118,8 @@ class Model:
         if spec.kind == "worker":
             # a worker runs as often as its work can be queued
             visits = functools.partial(_constant, self._runs_of_worker(cpu))
-        return apart(extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits))
+        loops = self._loops.setdefault(spec.kind, Loops())
+        return apart(extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops))
 
     def _runs_of_worker(self, cpu: int) -> int:
         graphs = [self.graph(s, s.cpu or 0) for s in self.specs if s.kind != "worker"]
