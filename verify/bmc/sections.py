@@ -41,7 +41,7 @@ def apart(graph: Graph) -> Graph:
         mine = _section(made, first)
         shared = [n for n in mine if n in owned]
         if shared:
-            _no_value_leaves(made, set(shared), in_sections(made))
+            _no_value_leaves(made, shared)
             mine = _copied(made, mine, shared)
         owned |= set(mine)
     return made
@@ -83,16 +83,19 @@ def _renamed(op: Op, registers: dict[str, Term]) -> Op:
     )  # fmt: skip
 
 
-def _no_value_leaves(graph: Graph, shared: set[int], inside: frozenset[int]) -> None:
-    for n in graph.nodes:
-        over = n.op.tag == "irq_restore"
-        terms = [t for e in n.edges for t in e.conditions] if over or n.number not in inside else []
-        if n.number not in inside:
-            terms += [n.op.guard, n.op.where, *n.op.returns, *(t for _, t in n.op.updates)]
-        for a in (a for t in terms for a in atoms(t, "reg")):
-            number = str(a.args[0]).partition(".")[0]
-            if number.isdigit() and int(number) in shared:
+def _no_value_leaves(graph: Graph, shared: list[int]) -> None:
+    """ModelError if what a shared operation returns is used anywhere but in the sections that have the operation."""
+    sections = [set(_section(graph, n.number)) for n in graph.nodes if n.op.tag == "irq_save"]
+    for number in shared:
+        mine = set[int]().union(*(s for s in sections if number in s))
+        registers = {f"{number}.{i}" for i in range(len(graph.nodes[number].op.returns))}
+        for n in graph.nodes:
+            over = n.op.tag == "irq_restore"
+            terms = [t for e in n.edges for t in e.conditions] if over or n.number not in mine else []
+            if n.number not in mine:
+                terms += [n.op.guard, n.op.where, n.op.counted, *n.op.returns, *(t for _, t in n.op.updates)]
+            if any(a.args[0] in registers for t in terms for a in atoms(t, "reg")):
                 raise ModelError(
-                    f"a value that {graph.nodes[int(number)].op.text!r} gives with interrupts off is used after two"
+                    f"a value that {graph.nodes[number].op.text!r} gives with interrupts off is used after two"
                     " sections that share it: store it in a cell"
                 )
