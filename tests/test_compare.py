@@ -290,6 +290,6 @@ def test_the_docs_show_what_is_printed_today(capsys, monkeypatch):
 
 
 def test_a_change_that_holds_without_allocations(capsys):
-    bound = ["--cpus", "2", "--allocs", "0", "--engines", "bmc", "--property", "no_stray_page"]
+    bound = ["--cpus", "2", "--allocs", "0", "--migrations", "0", "--engines", "bmc", "--property", "no_stray_page"]
     assert command.main(["v5.11", "no-force-all-cpus", *bound]) == 0
     assert "same" in capsys.readouterr().out

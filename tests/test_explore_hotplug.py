@@ -82,8 +82,8 @@ def found(made, finite, reduce):
         kernel("base"),
         mutant("no-cpus-read-lock"),
         mutant("dead-cpu-not-drained"),
-        LowersOnline,
-        TakesDownUnlocked,
+        pytest.param(LowersOnline, marks=pytest.mark.deep),
+        pytest.param(TakesDownUnlocked, marks=pytest.mark.deep),
     ],
     ids=lambda k: k.name,
 )

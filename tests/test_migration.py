@@ -7,6 +7,7 @@ import pytest
 from kernelmodel import ops
 from kernelmodel.automaton import extract
 from kernelmodel.config import Config
+from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel, mutant
 from kernelmodel.machine import Machine
 from kernelmodel.mmzone import MigrateType, PageRange
@@ -155,3 +156,48 @@ def test_sections_that_end_alike_are_kept_apart():
     # the copy uses its own value
     stores = [n for n in split.nodes if n.op.updates and n.op.updates[0][0].name == "pcp.high"]
     assert len({n.op.updates[0][1].key for n in stores}) == len(stores) == 2
+
+
+class ThirdSection(EndsAlike):
+    """What the end that two sections share returns decides what a third section does."""
+
+    def two(self):
+        if (yield ops.environment("signal", "signal_pending(current)")):
+            cpu = yield ops.local_irq_save(2)
+            yield ops.write(1, "pcp.batch", 0, cpu)
+        else:
+            cpu = yield ops.local_irq_save(2)
+        count = yield ops.read("pcp.count", 0, cpu)
+        yield ops.local_irq_restore(cpu)
+        cpu = yield ops.local_irq_save(2)
+        yield ops.write(count, "pcp.high", 0, cpu)
+        yield ops.local_irq_restore(cpu)
+
+
+def test_a_value_that_leaves_what_sections_share_is_refused():
+    made = ThirdSection(Config(nr_cpus=2))
+    with pytest.raises(ModelError, match="store it in a cell"):
+        apart(extract(ThirdSection, lambda: made.two(), 0))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--allocs", "0"],
+        ["--allocs", "0", "--mutant", "batch-left-old"],
+        ["--allocs", "0", "--migrations", "2", "--mutant", "no-drain"],
+    ],
+    ids=" ".join,
+)
+def test_smaller_configurations_have_room_for_the_pages_to_migrate(options, capsys):
+    """The one beside the search, the one that is probed, and those in which a counterexample is looked for."""
+    code = main([*options, "--property", "no_stray_page"])
+    out = capsys.readouterr().out
+    assert code == (1 if "--mutant" in options else 0)
+    assert ("replayed on the concrete model" in out) == ("--mutant" in options)
+
+
+def test_more_pages_than_there_are_is_one_line(capsys):
+    with pytest.raises(SystemExit) as refusal:
+        main(["--frees", "12", "--migrations", "8"])
+    assert refusal.value.code == 2 and "--migrations 8" in capsys.readouterr().err

@@ -114,3 +114,8 @@ def test_bad_input_is_one_line(arguments, said, capsys):
         main(arguments)
     _, err = capsys.readouterr()
     assert left.value.code == int(Exit.USAGE) and said in err and len(err.strip().splitlines()) == 1
+
+
+def test_an_engine_that_does_not_judge_a_property_leaves_nothing_undecided(capsys):
+    assert main(["missed-done-on-failure", "--engine", "bmc", "--engine", "explore"]) == 0
+    assert "not judged" in capsys.readouterr().out

@@ -19,7 +19,18 @@ def with_hotplug(kernel: type[KernelText], finite: Finite) -> Finite | None:
     s = finite.scenario
     if s.hotplugs or s.cpus < 2 or not s.offlines or not hasattr(kernel, "cpu_down_and_up"):
         return None
-    few = replace(s, cpus=2, frees=min(1, s.frees), allocs=0, updates=0, offlines=1, blocks=1, hotplugs=1, spread=False)
+    few = replace(
+        s,
+        cpus=2,
+        frees=min(1, s.frees),
+        allocs=0,
+        updates=0,
+        offlines=1,
+        blocks=1,
+        hotplugs=1,
+        migrations=0,
+        spread=False,
+    )
     return replace(finite, scenario=few, pages=max(1, few.frees))
 
 

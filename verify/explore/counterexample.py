@@ -146,7 +146,7 @@ def smaller(finite: Finite) -> list[Finite]:
         for allocs in range(s.allocs + 1):
             for updates in range(s.updates + 1):
                 for cpus in range(min(2, s.cpus), s.cpus + 1):
-                    pages = finite.pages if allocs else max(1, frees)
+                    pages = finite.pages if allocs or s.migrations else max(1, frees)
                     scenario = replace(s, cpus=cpus, frees=frees, allocs=allocs, updates=updates)
                     found.append(Finite(scenario, pages, finite.high, finite.batch))
     # a CPU more costs a search about as much as three tasks more

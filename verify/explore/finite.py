@@ -34,6 +34,11 @@ class Finite:
                 f"--frees {frees} is too many here: give at most {MOST}, for each holds one of {MOST} pages"
             )
         taken = frees + self.scenario.migrations
+        if taken > MOST:
+            raise ModelError(
+                f"--frees {frees} and --migrations {self.scenario.migrations} are too many here: give at most {MOST} in all,"
+                f" for each takes one of {MOST} pages"
+            )
         for name, least, most in (("pages", max(1, taken), MOST), ("high", 0, MOST), ("batch", 1, MOST)):
             n = getattr(self, name)
             if not least <= n <= most:

@@ -206,7 +206,10 @@ class Explorer:
     def probe(self, properties: Sequence[Property]) -> list[Property]:
         """Those of some properties that a search of a small configuration within this one finds violated."""
         s = self.finite.scenario
-        few = replace(s, cpus=min(2, s.cpus), frees=min(1, s.frees), allocs=min(1, s.allocs), updates=min(1, s.updates))
+        few = replace(
+            s, cpus=min(2, s.cpus), frees=min(1, s.frees), allocs=min(1, s.allocs), updates=min(1, s.updates),
+            migrations=min(1, s.migrations),
+        )  # fmt: skip
         small = replace(self.finite, scenario=few, pages=min(self.finite.pages, 3))
         if small == self.finite or self.reduce != "full":
             return []

@@ -117,7 +117,7 @@ def exit_code(matrix: Matrix, interrupted: bool) -> Exit:
     """1 if a mutant survives or a control is killed, 3 if something could not be decided, else 0."""
     if any(r.survives or r.wrongly_killed for r in matrix.rows):
         return Exit.VIOLATED
-    undecided = any(r.undecided or any(k.killed is None for k in r.kills) for r in matrix.rows)
+    undecided = any(r.undecided or any(k.killed is None and k.judges for k in r.kills) for r in matrix.rows)
     return Exit.UNDECIDED if undecided or interrupted else Exit.OK
 
 

@@ -36,7 +36,10 @@ BOUND = Scenario()
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """What one engine made of one mutant; ``steps`` and ``switches`` are of its trace, if it has one."""
+    """What one engine made of one mutant; ``steps`` and ``switches`` are of its trace, if it has one.
+
+    ``killed`` is None where it could not tell, and where it does not judge such a property at all (``judges``).
+    """
 
     engine: str
     killed: bool | None
@@ -44,6 +47,7 @@ class Kill:
     steps: int | None = None
     switches: int | None = None
     note: str = ""
+    judges: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +195,8 @@ def _kill(engine: str, verdict: Verdict) -> Kill:
     if killed and not verdict.replayed:
         return Kill(engine, None, 0.0, note="the trace does not replay")
     if not killed:
-        return Kill(engine, killed, 0.0, note=f"{verdict.result.value}: {verdict.reason}".rstrip(": "))
+        judges = verdict.result is not Result.NOT_APPLICABLE
+        return Kill(engine, killed, 0.0, note=f"{verdict.result.value}: {verdict.reason}".rstrip(": "), judges=judges)
     steps = verdict.statistics.get("steps", len(verdict.schedule) - 1)
     return Kill(engine, True, 0.0, steps, verdict.statistics.get("context_switches"), verdict.found)
 
@@ -204,7 +209,7 @@ def _evidence(name: str, breaks: Sequence[str], undecided: str) -> tuple[str, ..
             return ()
         return ("explore: every property holds, in every interleaving of its configuration",)
     found = []
-    for task in ("allocs", "updates"):
+    for task, options in (("allocs", "--allocs 0 --migrations 0"), ("updates", "--updates 0")):
         if m.needs.get(task):
             counts: dict[str, Any] = {task: 0}
             without = dataclasses.replace(FINITE.scenario, **counts)
@@ -214,7 +219,7 @@ def _evidence(name: str, breaks: Sequence[str], undecided: str) -> tuple[str, ..
             if explorer.why_not(prop):
                 continue
             (verdict,) = explorer.decide([prop], deadlock=False)
-            found.append(f"explore --{task} 0: {prop.name} {verdict.result.value}")
+            found.append(f"explore {options}: {prop.name} {verdict.result.value}")
     return tuple(found)
 
 

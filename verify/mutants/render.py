@@ -38,7 +38,7 @@ def _cell(kill: Kill | None, row: Row) -> str:
     if kill is None:
         return "-"
     if kill.killed is None:
-        return "undecided"
+        return "undecided" if kill.judges else "not judged"
     if not kill.killed:
         return "holds" if row.expected == EQUIVALENT else f"no, {kill.seconds:.1f} s"
     length = f"{kill.steps} steps, " if kill.steps else ""
@@ -102,7 +102,7 @@ def _mark(kill: Kill | None, row: Row) -> str:
     if kill is None:
         return ""
     if kill.killed is None:
-        return "undecided"
+        return "undecided" if kill.judges else "not judged"
     if not kill.killed:
         return "equivalent" if row.expected == EQUIVALENT else "not found"
     # a solver's trace is as long as the version of the solver makes it
