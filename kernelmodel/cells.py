@@ -50,7 +50,16 @@ CELLS: dict[str, tuple[Sort, bool, str]] = {
     "percpu_pagelist_fraction": ("int", False, "the sysctl"),
     "mutex": ("int", False, "[name] 0, or the task that holds the mutex (cpu_hotplug_lock: its writer)"),
     "cpu_hotplug_readers": ("int", False, "number of cpus_read_lock() holders"),
-    "lock_edge": ("bool", False, "[a,b] ghost: somebody has asked for mutex b while holding mutex a"),
+    "cpu_hotplug_reader": (
+        "int",
+        False,
+        "ghost: the last of the cpus_read_lock() holders, 0 once that has given it back",
+    ),
+    "lock_edge": (
+        "bool",
+        False,
+        "[a,b] ghost: somebody has asked for lock b, to read or to write, while holding lock a",
+    ),
     "cpus_with_pcps": ("bool", False, "[c] the static cpumask of drain_all_pages()"),
     "drain.zone": ("int", False, "[c] the zone of CPU c's drain work item, -1 for all"),
     "work.pending": ("bool", False, "[c] CPU c's drain work item is queued"),

@@ -217,11 +217,19 @@ def never(text: str) -> Op:
 # --- kernel/locking -------------------------------------------------------------------------------------------------
 
 
+def lock_edges(lock: str) -> tuple[tuple[Cell, Term], ...]:
+    """kernel/locking/lockdep.c: lock_acquire(), the part that notes who asks for what while holding what.
+
+    Of several readers of the CPU hotplug lock the last is known: each is the last in some interleaving.
+    """
+    held = {a: value("mutex", a) == ME for a in MUTEXES}
+    held["cpu_hotplug_lock"] = lor(held["cpu_hotplug_lock"], value("cpu_hotplug_reader") == ME)
+    return tuple((Cell("lock_edge", (a, lock)), lor(value("lock_edge", a, lock), mine)) for a, mine in held.items())
+
+
 def lock_request(mutex: str) -> Op:
-    """kernel/locking/lockdep.c: lock_acquire(), the part that notes who asks for what while holding what."""
-    held = [a for a in MUTEXES if a != "cpu_hotplug_lock"]
-    edges = [(Cell("lock_edge", (a, mutex)), lor(value("lock_edge", a, mutex), value("mutex", a) == ME)) for a in held]
-    return Op(f"{mutex}: asked for", Kind.LOCAL, updates=tuple(edges), tag="lockdep")
+    """kernel/locking/lockdep.c: lock_acquire() of a mutex, before it is waited for."""
+    return Op(f"{mutex}: asked for", Kind.LOCAL, updates=lock_edges(mutex), tag="lockdep")
 
 
 def lock(mutex: str) -> Op:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from kernelmodel import ops
 from kernelmodel.cells import value
 from kernelmodel.config import Config
+from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PageRange, Zone
 from kernelmodel.ops import Op, Routine, mark
 from kernelmodel.terms import ME, Cell, const, ite, land, lnot
@@ -28,11 +29,19 @@ class KernelText:
 
     name: ClassVar[str] = ""
     summary: ClassVar[str] = ""
+    #: the routine at whose return the isolation of a range, its first argument, is complete: from there on no page of the
+    #: range may be allocated.  A kernel that isolates and then drains elsewhere names the routine that does both.
+    isolation_complete: ClassVar[str] = "start_isolate_page_range"
 
     def __init__(self, config: Config) -> None:
-        """A kernel for a machine of the given size."""
+        """A kernel for a machine of the given size; ModelError if it has no routine ``isolation_complete``."""
         self.config = config
-        for routine, (before, after) in _MARKS.items():
+        if not hasattr(type(self), self.isolation_complete):
+            raise ModelError(
+                f"isolation_complete is {self.isolation_complete!r}, which is no routine of {type(self).__name__}: name the"
+                " one at whose return a range is isolated"
+            )
+        for routine, (before, after) in _marks(self.isolation_complete).items():
             if hasattr(type(self), routine):
                 setattr(self, routine, functools.partial(_marked, getattr(self, routine), before, after, config))
 
@@ -58,24 +67,27 @@ class KernelText:
     def cpus_read_lock(self) -> Routine:
         """kernel/cpu.c: cpus_read_lock(): no CPU goes up or down until cpus_read_unlock()."""
         readers = value("cpu_hotplug_readers")
+        mine = (Cell("cpu_hotplug_readers"), readers + 1), (Cell("cpu_hotplug_reader"), ME)
         yield Op(
             "cpus_read_lock()", ops.Kind.LOCK, guard=value("mutex", "cpu_hotplug_lock") == 0,
-            updates=((Cell("cpu_hotplug_readers"), readers + 1),), tag="lock",
+            updates=(*mine, *ops.lock_edges("cpu_hotplug_lock")), tag="lock",
         )  # fmt: skip
 
     def cpus_read_unlock(self) -> Routine:
         """kernel/cpu.c: cpus_read_unlock()."""
-        readers = value("cpu_hotplug_readers")
+        readers, last = value("cpu_hotplug_readers"), value("cpu_hotplug_reader")
+        fewer = (Cell("cpu_hotplug_readers"), readers - 1), (Cell("cpu_hotplug_reader"), ite(last == ME, 0, last))
         yield Op(
             "cpus_read_unlock()", ops.Kind.UNLOCK, guard=readers > 0, must="cpus_read_unlock() without a lock",
-            updates=((Cell("cpu_hotplug_readers"), readers - 1),), tag="unlock",
+            updates=fewer, tag="unlock",
         )  # fmt: skip
 
     def cpus_write_lock(self) -> Routine:
         """kernel/cpu.c: cpus_write_lock()."""
         mine = Cell("mutex", ("cpu_hotplug_lock",))
         free = land(value("mutex", "cpu_hotplug_lock") == 0, value("cpu_hotplug_readers") == 0)
-        yield Op("cpus_write_lock()", ops.Kind.LOCK, guard=free, updates=((mine, ME),), tag="lock")
+        edges = ops.lock_edges("cpu_hotplug_lock")
+        yield Op("cpus_write_lock()", ops.Kind.LOCK, guard=free, updates=((mine, ME), *edges), tag="lock")
 
     def cpus_write_unlock(self) -> Routine:
         """kernel/cpu.c: cpus_write_unlock()."""
@@ -122,9 +134,9 @@ def _enabling(_config: Config, zone: Zone, *_: Any) -> tuple[str, Updates]:
     return "zone_pcp_enable() is entered", [(Cell("pcp_disabled_by", (zone.index,)), ite(by == ME, 0, by))]
 
 
-def _isolated(_config: Config, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
+def _isolated(routine: str, _config: Config, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
     isolated = [(Cell("isolated", (b,)), value("pageblock.migratetype", b) == 4) for b in page_range.blocks]
-    return "start_isolate_page_range() has returned", list(isolated)
+    return f"{routine}() has returned", list(isolated)
 
 
 def _going_offline(_config: Config, event: str, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
@@ -148,12 +160,20 @@ Mark = Callable[..., tuple[str, Updates]]
 _MARKS: dict[str, tuple[Mark | None, Mark | None]] = {
     "zone_pcp_disable": (None, _disabled),
     "zone_pcp_enable": (_enabling, None),
-    "start_isolate_page_range": (None, _isolated),
     "memory_notify": (_going_offline, None),
     "undo_isolate_page_range": (_no_longer, None),
     "offline_isolated_pages": (None, _no_longer),
     "offline_pages": (None, _offline_over),
 }
+
+
+def _marks(isolation_complete: str) -> dict[str, tuple[Mark | None, Mark | None]]:
+    before, after = _MARKS.get(isolation_complete, (None, None))
+    if after is not None:
+        raise ModelError(
+            f"isolation_complete is {isolation_complete!r}, at whose return another window opens or closes"
+        )
+    return {**_MARKS, isolation_complete: (before, functools.partial(_isolated, isolation_complete))}
 
 
 def _marked(

@@ -108,7 +108,7 @@ def _bulk_free_terminates(config: Config, op: Op) -> Iterator[Check]:
 
 
 def _lock_order(config: Config) -> Iterator[Check]:
-    names = [m for m in MUTEXES if m != "cpu_hotplug_lock"]
+    names = list(MUTEXES)
     for a in names:
         twice = value("lock_edge", a, a)
         yield Check(FALSE, twice, f"a task asks for {a}, which it holds: it waits for itself")
@@ -216,7 +216,8 @@ _ALL = [
         "an allocation that begins after start_isolate_page_range() has returned gets no page of the range as long as"
         " the isolation lasts",
         "mm/page_isolation.c: start_isolate_page_range(); the reuse that the patch ends",
-        "from the return of start_isolate_page_range() until the isolation is undone",
+        "from the return of start_isolate_page_range(), or of what a kernel names as isolation_complete, until the isolation"
+        " is undone",
         "isolate-before-disable", step=lambda c, op: list(_isolated_page_not_allocated(c, op)),
         needs_tasks=("allocs",),
     ),
@@ -257,7 +258,8 @@ _ALL = [
     ),
     Property(
         "lock_order",
-        "no task asks for a mutex that it holds, and the order in which mutexes nest has no cycle",
+        "no task asks for a lock that it holds, and the order in which locks nest has no cycle; a reader of the CPU hotplug"
+        " lock counts as who holds it, for a writer that waits holds up the readers that come after it",
         "kernel/locking/lockdep.c",
         "always", "update-inside-window", state=lambda c: list(_lock_order(c)),
     ),

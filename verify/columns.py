@@ -22,6 +22,8 @@ _DULL_CELLS = (
     "zone.managed_pages",
     "zone.present_pages",
     "cpu_hotplug_readers",
+    "cpu_hotplug_reader",
+    "lock_edge",
 )
 _DULL_MUTEXES = ("mem_hotplug_lock", "pcpu_drain_mutex")
 #: never bookkeeping
