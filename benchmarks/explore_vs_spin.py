@@ -304,7 +304,7 @@ def reduced_promela(model: Model) -> str:
     After each step its task goes on while its next operation needs no interleaving, within the same atomic, so that SPIN
     does not store what lies between.  Right movers and the symmetries of explore are not in it.
     """
-    from kernelmodel.folded import RETURNED
+    from kernelmodel.folded_graph import RETURNED
     from verify.explore.movers import Movers
     from verify.explore.promela import _Printer, promela
 

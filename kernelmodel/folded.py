@@ -8,51 +8,20 @@ interrupts or preemption are off stays on its CPU; any other may be on any CPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from kernelmodel.automaton import MOST_ROUNDS, Decider, abandon, with_constants
 from kernelmodel.continuation import Continuation, continuation, op_picture
 from kernelmodel.errors import ModelError
+from kernelmodel.folded_graph import RETURNED, FoldedGraph, FoldedNode, op_key, registers_of, terms_of
 from kernelmodel.futures import futures
 from kernelmodel.machine import call_stack, packed
+from kernelmodel.matching import matched
 from kernelmodel.ops import CpuOp, Op, Routine, advance, bound_to
-from kernelmodel.terms import TRUE, Cell, Term, atoms, const, deciding, land, reg
+from kernelmodel.terms import TRUE, Cell, Term, const, deciding, land, reg
 from kernelmodel.text import KernelText, from_a_file
 from kernelmodel.twice import DIFFERS
-
-#: the location of a task that has returned
-RETURNED = -1
-
-
-@dataclass(slots=True, eq=False)
-class FoldedNode:
-    """An operation at one place of the control flow; its returned values are the registers ``<number>.<i>``.
-
-    ``cpu`` is the CPU that it is bound to, -1 if it may be performed on any; ``irqs_off`` says that the task has
-    interrupts off there.  ``edges`` are (conditions over registers, location).
-    """
-
-    number: int
-    op: Op
-    stack: tuple[str, ...]
-    cpu: int
-    irqs_off: bool
-    edges: list[tuple[tuple[Term, ...], int]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class FoldedGraph:
-    """The control graph of a routine that runs for ever or returns: ``entry`` leads to the first location."""
-
-    entry: tuple[tuple[tuple[Term, ...], int], ...]
-    nodes: tuple[FoldedNode, ...]
-    locations: tuple[tuple[int, ...], ...]
-
-    @property
-    def kept(self) -> list[FoldedNode]:
-        """The nodes at which a task can be; the others were merged with them."""
-        return [self.nodes[n] for n in sorted({n for numbers in self.locations for n in numbers})]
 
 
 class AnyOrder:
@@ -363,7 +332,7 @@ def _merged(graph: FoldedGraph, classes: list[int]) -> FoldedGraph:
     used = {
         int(r.partition(".")[0])
         for n in nodes.values()
-        for r in registers_of((*_terms_of(n.op), *(c for e in n.edges for c in e[0])))
+        for r in registers_of((*terms_of(n.op), *(c for e in n.edges for c in e[0])))
         if r.partition(".")[0].isdigit()
     }
     if not used <= nodes.keys():
@@ -379,89 +348,3 @@ def iter_growing(found: Mapping[tuple[int, ...], int]) -> Iterator[tuple[int, ..
         for key in list(found)[done:]:
             done += 1
             yield key
-
-
-def _terms_of(op: Op) -> list[Term]:
-    return [op.guard, op.where, op.counted, *op.returns, *op.counted_returns, *(t for _, t in op.updates)]
-
-
-def matched(
-    graph: FoldedGraph, other: FoldedGraph, cpu_of: Mapping[int, int], key: Callable[[FoldedNode], Any],
-    rename: Callable[[Any], Any], normal: Callable[[Any], Any],
-) -> dict[int, int] | None:  # fmt: skip
-    """The nodes of ``other`` that correspond to those of ``graph`` when CPUs are renamed; None if the graphs differ.
-
-    ``key`` tells what a node does, with the normal forms of the keys of terms in it; ``rename`` renames the CPUs in
-    such a key and brings it into its normal form.
-    """
-    found: dict[int, int] = {}
-
-    def registers(k: Any) -> Any:
-        if isinstance(k, frozenset):
-            return frozenset(map(registers, k))
-        if not isinstance(k, tuple) or isinstance(k, Cell):
-            return k
-        if len(k) == 3 and k[0] == "reg" and k[2].partition(".")[0].isdigit():
-            number, _, i = k[2].partition(".")
-            return ("reg", k[1], f"{found[int(number)]}.{i}") if int(number) in found else k
-        return tuple(map(registers, k))
-
-    def same(a: int, b: int) -> bool:
-        one, two = graph.nodes[a], other.nodes[b]
-        if cpu_of.get(one.cpu, -1) != two.cpu or one.stack != two.stack:
-            return False
-        return bool(registers(rename(key(one))) == key(two))
-
-    def match(a: Sequence[Any], b: Sequence[Any], queue: list[tuple[int, int]]) -> bool:
-        if len(a) != len(b):
-            return False
-        left = list(b)
-        for conditions, location in a:
-            wanted = frozenset(registers(rename(c.key)) for c in conditions)
-            partner = next(
-                (e for e in left if frozenset(normal(c.key) for c in e[0]) == wanted and _both(location, e[1])), None
-            )
-            if partner is None:
-                return False
-            left = [e for e in left if e is not partner]
-            if location == RETURNED:
-                continue
-            ours, theirs = graph.locations[location], list(other.locations[partner[1]])
-            if len(ours) != len(theirs):
-                return False
-            for n in sorted(ours, key=lambda n: n not in found):
-                candidate = found[n] if n in found else next((m for m in theirs if same(n, m)), None)
-                if candidate is None or candidate not in theirs:
-                    return False
-                theirs.remove(candidate)
-                if n not in found:
-                    found[n] = candidate
-                    queue.append((n, candidate))
-        return True
-
-    queue: list[tuple[int, int]] = []
-    if not match(graph.entry, other.entry, queue):
-        return None
-    while queue:
-        a, b = queue.pop()
-        if not match(graph.nodes[a].edges, other.nodes[b].edges, queue):
-            return None
-    return found if len(set(found.values())) == len(found) else None
-
-
-def _both(a: int, b: int) -> bool:
-    return (a == RETURNED) == (b == RETURNED)
-
-
-def op_key(op: Op) -> Any:
-    """What an operation does, as nested tuples: equal keys, equal operations."""
-    updates = frozenset((c, t.key) for c, t in op.updates)
-    return (
-        op.tag, op.guard.key, updates, tuple(t.key for t in op.returns), frozenset(c.key for c in op.choices),
-        op.where.key, op.counted.key, tuple(t.key for t in op.counted_returns),
-    )  # fmt: skip
-
-
-def registers_of(terms: Iterable[Term]) -> set[str]:
-    """Names of the registers in some terms."""
-    return {a.args[0] for t in terms for a in atoms(t, "reg")}

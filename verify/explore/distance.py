@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kernelmodel.folded import RETURNED, FoldedNode
+from kernelmodel.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, const, substitute, substitute_cells
 from verify.explore.model import LOCATION, Model, TaskModel

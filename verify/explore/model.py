@@ -14,7 +14,8 @@ from typing import Any
 
 from kernelmodel.cells import CELLS, initial, layout, value
 from kernelmodel.errors import ModelError
-from kernelmodel.folded import RETURNED, FoldedGraph, FoldedNode, fold, registers_of
+from kernelmodel.folded import fold
+from kernelmodel.folded_graph import RETURNED, FoldedGraph, FoldedNode, registers_of
 from kernelmodel.ops import Op, Routine
 from kernelmodel.terms import TRUE, Cell, Term, atoms, const, land, lnot, load, lor, substitute
 from kernelmodel.text import KernelText

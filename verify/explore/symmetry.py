@@ -19,7 +19,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from kernelmodel.cells import cpu_position
-from kernelmodel.folded import RETURNED, FoldedNode, matched
+from kernelmodel.folded_graph import RETURNED, FoldedNode
+from kernelmodel.matching import matched
 from kernelmodel.terms import Cell
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Movers

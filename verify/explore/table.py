@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernelmodel.folded import RETURNED, FoldedNode
+from kernelmodel.folded_graph import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, const, substitute
 from verify.explore.compiled import Compiler, Function
 from verify.explore.identities import Identities

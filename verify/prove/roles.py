@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from kernelmodel.folded import RETURNED, FoldedNode
+from kernelmodel.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
 from kernelmodel.terms import ME, Cell, Sort, Term, atoms, reg, show, substitute
 from properties.lemmas import LOCK
