@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from kernelmodel.cells import pages_of_block_on_pcplists, value
 from kernelmodel.config import Config
-from kernelmodel.mmzone import MigrateType, PageRange, Zone
+from kernelmodel.errors import BugError
+from kernelmodel.mmzone import MEMORY_OFFLINE, MigrateType, PageRange, Zone
 from kernelmodel.ops import Effect, Kind, Op
 from kernelmodel.state import Place, State
 from kernelmodel.terms import Cell, choice, ite, land, lift, lnot
@@ -74,7 +75,7 @@ def unisolate_block(config: Config, zone: Zone, block: int, migratetype: Migrate
     )
 
 
-def all_free(config: Config, page_range: PageRange) -> Op:
+def all_free(config: Config, page_range: PageRange, isol_flags: int) -> Op:
     """The critical section of test_pages_isolated(): is every block ISOLATE and every page of it free in the buddy?"""
     free = land(
         *(
@@ -97,6 +98,38 @@ def all_free(config: Config, page_range: PageRange) -> Op:
         Kind.CRITICAL,
         returns=(free,),
         counted_returns=(counted,),
-        tag="test_pages_isolated",
+        tag="test_pages_isolated" if isol_flags & MEMORY_OFFLINE else "test_contig_range",
         info={"blocks": tuple(page_range.blocks), "free": free, "zone": page_range.zone.index},
+    )
+
+
+def isolate_freepages_range(config: Config, page_range: PageRange) -> Op:
+    """mm/compaction.c: isolate_freepages_range() of a range that is free: its pages are the caller's, in use."""
+    pages = config.pages_per_block
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        zone = page_range.zone
+        for b in page_range.blocks:
+            if any(state.place[pfn] is not Place.BUDDY for pfn in state.pfns(b)):
+                raise BugError(f"isolate_freepages_range(): a page of block {b} is not free")
+            state.buddy(zone).remove_block(b - config.blocks_of(zone)[0])
+            for pfn in state.pfns(b):
+                state.place[pfn] = Place.IN_USE
+        return Effect()
+
+    return Op(
+        "spin_lock(&zone->lock): isolate_freepages_range()",
+        Kind.CRITICAL,
+        updates=tuple(
+            u
+            for b in page_range.blocks
+            for u in (
+                (Cell("free", (b,)), lift(0)),
+                (Cell("misplaced", (b,)), lift(0)),
+                (Cell("held", (b,)), value("held", b) + pages),
+                (Cell("in_use", (b,)), value("in_use", b) + pages),
+            )
+        ),
+        effect=effect,
+        tag="take_range",
     )

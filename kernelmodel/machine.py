@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -127,6 +127,16 @@ class Machine:
         effect(self.state, {})
         return self.spawn(name, self.kernel.free_unref_page(page), cpu)
 
+    def free_list(self, name: str, pfns: Sequence[int], cpu: int = 0) -> Task:
+        """Drop the last reference of each of these single pages now, and create the task that frees them as a list."""
+        self._check_cpu(cpu)
+        pages = [self.state.page(pfn) for pfn in pfns]
+        for page in pages:
+            effect = start_freeing(page).effect
+            assert effect is not None
+            effect(self.state, {})
+        return self.spawn(name, self.kernel.free_unref_page_list(pages), cpu)
+
     def task(self, name: str) -> Task:
         """The task of that name; an error if there is none."""
         for task in self.tasks:
@@ -243,10 +253,12 @@ class Machine:
         )  # fmt: skip
         self.history.append(step)
         if op.tag == "cpu_down":
-            self._move_tasks_off(op.info["cpu"])
+            self._move_tasks_off()
         if op.tag in ("preempt_disable", "preempt_enable"):
             task.preemptible = op.tag == "preempt_enable"
         self._advance(task, op, returned, effect.extra)
+        if op.tag in ("preempt_enable", "irq_restore"):
+            self._move_tasks_off()
         if op.tag in ("cpu_up", "preempt_enable", "irq_restore"):
             self._rebind_workers()
         for watcher, values in zip(self.watchers, seen, strict=True):
@@ -295,9 +307,10 @@ class Machine:
             if not whole and is_derived(cell) and self.state.load(cell) != new:
                 raise RefinementError(f"{op.text}: {cell} is {self.state.load(cell)}, the operation says {new}")
 
-    def _move_tasks_off(self, cpu: int) -> None:
+    def _move_tasks_off(self) -> None:
+        """Whoever may move leaves a CPU that has gone; a text that does not wait for the others leaves them there."""
         for task in self.tasks:
-            if task.cpu == cpu:
+            if not self._online(task.cpu) and not self._pinned(task):
                 task.cpu = next(c for c in self.config.cpus if self._online(c))
 
     def _rebind_workers(self) -> None:

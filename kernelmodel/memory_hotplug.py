@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from kernelmodel import ops
 from kernelmodel.cells import value
 from kernelmodel.errors import BugError, ModelError
-from kernelmodel.mmzone import EBUSY, EINTR, EINVAL, MigrateType, Page, PageRange
+from kernelmodel.mmzone import EBUSY, EINTR, EINVAL, MEMORY_OFFLINE, MigrateType, Page, PageRange
 from kernelmodel.ops import Effect, Kind, Op, Routine, read
 from kernelmodel.page_isolation import PageIsolation
 from kernelmodel.state import Place, State
@@ -24,7 +24,7 @@ class MemoryHotplug(PageIsolation):
         yield from self.mem_hotplug_begin()
         ret, label = yield from self.offline_checks(page_range)
         if not label:
-            ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE)
+            ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE, MEMORY_OFFLINE)
             if ret:
                 label = "failed_removal"
         if not label:
@@ -35,7 +35,7 @@ class MemoryHotplug(PageIsolation):
             ret, label = yield from self.migrate_and_dissolve(page_range)
             if label:
                 break
-            if (yield from self.test_pages_isolated(page_range)):
+            if (yield from self.test_pages_isolated(page_range, MEMORY_OFFLINE)):
                 break
             yield from self.drain_all_pages(zone)
         if not label:

@@ -15,6 +15,9 @@ EBUSY = 16
 EINTR = 4
 EINVAL = 22
 
+#: include/linux/page-isolation.h: the isolator takes the range away for good
+MEMORY_OFFLINE = 1
+
 # arch default of the machines the patch was tested on; only the cap on batch depends on it
 PAGE_SHIFT = 12
 

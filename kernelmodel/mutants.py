@@ -44,7 +44,7 @@ class Mutant:
 
 _LOCK = 'yield from self.mutex_lock("pcp_batch_high_lock")\n    '
 _DISABLE = "yield from self.zone_pcp_disable(zone)\n        "
-_ISOLATE = "ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE)"
+_ISOLATE = "ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE, MEMORY_OFFLINE)"
 _SET = "yield from self.set_pageset_high_and_batch(zone, 0, 1)"
 _DRAIN = "yield from self._drain_all_pages(zone, True)"
 _UNDO = """yield from self.undo_isolate_page_range(page_range, MigrateType.MOVABLE)
@@ -197,6 +197,13 @@ _ALL = [
         "page_alloc_cpu_dead",
         (("yield from self.drain_pages(cpu)", "del cpu\n    yield from self.drain_local_pages(-1)"),),
         "dead_cpu_drained", {"frees": 1, "hotplugs": 1},
+    ),
+    Mutant(
+        "unlock-before-flush", "__drain_all_pages() gives up pcpu_drain_mutex, and then queues and flushes the drain work",
+        "_drain_all_pages",
+        (('yield from self.drain_cpus_with_pcps(zone)\n    yield from self.mutex_unlock("pcpu_drain_mutex")',
+          'yield from self.mutex_unlock("pcpu_drain_mutex")\n    yield from self.drain_cpus_with_pcps(zone)'),),
+        "no_stray_page", {"offlines": 1, "frees": 1, "reclaims": 1},
     ),
     Mutant(
         "swapped-limit-stores", "control: pageset_update() writes high before batch",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from kernelmodel import ops, page_ops
 from kernelmodel.errors import ModelError
@@ -13,6 +13,9 @@ from kernelmodel.pcp_limits import high_and_batch
 from kernelmodel.state import Place, State
 from kernelmodel.terms import Cell, IntTerm, choice, const, land, lor, minimum
 from kernelmodel.text import KernelText
+
+#: include/linux/swap.h
+SWAP_CLUSTER_MAX = 32
 
 
 class PageAlloc(KernelText):
@@ -46,6 +49,23 @@ class PageAlloc(KernelText):
         if count >= high:
             batch = yield read_once("pcp.batch", zone.index, cpu)
             yield from self.free_pcppages_bulk(zone, batch, cpu)
+
+    def free_unref_page_list(self, pages: Sequence[Page]) -> Routine:
+        """mm/page_alloc.c: free_unref_page_list(): every type is read first, then each page is committed.
+
+        Interrupts come on again after each SWAP_CLUSTER_MAX (32) pages.
+        """
+        types: tuple[IntTerm, ...] = ()
+        for page in pages:
+            migratetype = yield from self.free_unref_page_prepare(page)
+            types = (*types, migratetype)
+        cpu = yield ops.local_irq_save(self.config.nr_blocks)
+        for done, page in enumerate(pages):
+            if done and done % SWAP_CLUSTER_MAX == 0:
+                yield ops.local_irq_restore(cpu)
+                cpu = yield ops.local_irq_save(self.config.nr_blocks)
+            yield from self.free_unref_page_commit(page, types[done], cpu)
+        yield ops.local_irq_restore(cpu)
 
     def free_pcppages_bulk(self, zone: Zone, count: IntTerm, cpu: int) -> Routine:
         """mm/page_alloc.c: free_pcppages_bulk(): interrupts are off on ``cpu``, or the CPU is dead."""
@@ -183,6 +203,16 @@ class PageAlloc(KernelText):
         for cpu in self.for_each_cpu():
             if (yield read("cpus_with_pcps", cpu)):
                 yield from self.flush_work(cpu)
+
+    def drain_zone_pages(self, zone: Zone) -> Routine:
+        """mm/page_alloc.c: drain_zone_pages(), of vmstat: up to batch pages of this CPU's list of a remote zone are freed."""
+        cpu = yield ops.local_irq_save(self.config.nr_blocks)
+        batch = yield read_once("pcp.batch", zone.index, cpu)
+        count = yield read("pcp.count", zone.index, cpu)
+        to_drain = minimum(count, batch)
+        if to_drain > 0:
+            yield from self.free_pcppages_bulk(zone, to_drain, cpu)
+        yield ops.local_irq_restore(cpu)
 
     def page_alloc_cpu_dead(self, cpu: int) -> Routine:
         """mm/page_alloc.c: page_alloc_cpu_dead(): the CPU has left cpu_online_mask; drain its lists from here."""

@@ -11,7 +11,7 @@ from kernelmodel import ops
 from kernelmodel.cells import value
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
-from kernelmodel.mmzone import PageRange, Zone
+from kernelmodel.mmzone import MEMORY_OFFLINE, PageRange, Zone
 from kernelmodel.ops import Op, Routine, mark
 from kernelmodel.terms import ME, Cell, const, ite, land, lnot
 
@@ -134,7 +134,11 @@ def _enabling(_config: Config, zone: Zone, *_: Any) -> tuple[str, Updates]:
     return "zone_pcp_enable() is entered", [(Cell("pcp_disabled_by", (zone.index,)), ite(by == ME, 0, by))]
 
 
-def _isolated(routine: str, _config: Config, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
+def _isolated(
+    routine: str, _config: Config, page_range: PageRange, _migratetype: Any = 0, flags: int = MEMORY_OFFLINE, *_: Any
+) -> tuple[str, Updates]:
+    if not flags & MEMORY_OFFLINE:
+        return "", []
     isolated = [(Cell("isolated", (b,)), value("pageblock.migratetype", b) == 4) for b in page_range.blocks]
     return f"{routine}() has returned", list(isolated)
 
@@ -184,7 +188,9 @@ def _marked(
     result = yield from routine(*args, **kw)
     if after and (text := after(config, *args, **kw))[0]:
         tag = "offline_pages_returned" if after is _offline_over else "mark"
-        yield mark(text[0], tag, text[1])
+        # a range that could not be isolated may be somebody else's
+        failed = getattr(after, "func", None) is _isolated and type(result) is int and result < 0
+        yield mark(text[0], tag, [] if failed else text[1])
     return result
 
 

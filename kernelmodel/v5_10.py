@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernelmodel import ops, page_ops
 from kernelmodel.base import Base
-from kernelmodel.mmzone import EBUSY, PCPTYPES, MigrateType, Page, PageRange, Zone
+from kernelmodel.mmzone import EBUSY, MEMORY_OFFLINE, PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Routine, add, barrier, read, read_once, write
 from kernelmodel.terms import IntTerm
 
@@ -29,7 +29,7 @@ class V5_10(Base):
         yield from self.mem_hotplug_begin()
         ret, label = yield from self.offline_checks(page_range)
         if not label:
-            ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE)
+            ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE, MEMORY_OFFLINE)
             if ret:
                 label = "failed_removal"
         if not label and (yield from self.memory_notify("MEM_GOING_OFFLINE", page_range)):
@@ -38,7 +38,7 @@ class V5_10(Base):
             ret, label = yield from self.migrate_and_dissolve(page_range)
             if label:
                 break
-            if (yield from self.test_pages_isolated(page_range)):
+            if (yield from self.test_pages_isolated(page_range, MEMORY_OFFLINE)):
                 break
             yield from self.drain_all_pages(zone)
         if not label:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from kernelmodel import ops
 from kernelmodel.base import Base
-from kernelmodel.mmzone import EBUSY, MigrateType, PageRange, Zone
+from kernelmodel.mmzone import EBUSY, MEMORY_OFFLINE, MigrateType, PageRange, Zone
 from kernelmodel.ops import Routine, read, write
 from kernelmodel.terms import IntTerm
 
@@ -61,6 +62,16 @@ class V5_11(Base):
         yield from self.set_pageset_high_and_batch(zone, high, batch)
         yield from self.mutex_unlock("pcp_batch_high_lock")
 
+    def get_hwpoison_page(self, zone: Zone) -> Routine:
+        """mm/memory-failure.c: get_hwpoison_page(): does *not* take cpus_read_lock(): CPUs may come and go meanwhile."""
+        yield from self.zone_pcp_disable(zone)
+        yield from self.get_any_page()
+        yield from self.zone_pcp_enable(zone)
+
+    def get_any_page(self) -> Routine:
+        """mm/memory-failure.c: get_any_page(), shake_page(): takes a reference, and drains LRU caches if it has to."""
+        yield ops.happens("get_any_page(), shake_page()")
+
     def offline_pages(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(); returns 0 or a negative errno.  ``label`` is the C text's goto label."""
         self.check_range(page_range)
@@ -69,7 +80,7 @@ class V5_11(Base):
         ret, label = yield from self.offline_checks(page_range)
         if not label:
             yield from self.zone_pcp_disable(zone)
-            ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE)
+            ret = yield from self.start_isolate_page_range(page_range, MigrateType.MOVABLE, MEMORY_OFFLINE)
             if ret:
                 label = "failed_removal_pcplists_disabled"
         if not label and (yield from self.memory_notify("MEM_GOING_OFFLINE", page_range)):
@@ -78,7 +89,7 @@ class V5_11(Base):
             ret, label = yield from self.migrate_and_dissolve(page_range)
             if label:
                 break
-            if (yield from self.test_pages_isolated(page_range)):
+            if (yield from self.test_pages_isolated(page_range, MEMORY_OFFLINE)):
                 break
         if not label:
             yield from self.offline_isolated_pages(page_range)

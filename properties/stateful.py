@@ -20,7 +20,6 @@ from kernelmodel.base import Base
 from kernelmodel.config import Config
 from kernelmodel.kernels import KERNELS
 from kernelmodel.machine import Machine, Task
-from kernelmodel.memory_failure import get_hwpoison_page
 from kernelmodel.mmzone import PCPTYPES, MigrateType, PageRange
 from kernelmodel.mutants import MUTANTS, Mutant
 from kernelmodel.ops import Op, Routine
@@ -145,7 +144,7 @@ class History(RuleBasedStateMachine):
 
     def start_hwpoison(self, cpu: int) -> None:
         """A task that disables and enables pcplists without keeping CPUs from coming and going."""
-        self.spawn("hwpoison", get_hwpoison_page(self.machine.kernel, self.machine.zone()), cpu)
+        self.spawn("hwpoison", self.machine.kernel.get_hwpoison_page(self.machine.zone()), cpu)
 
     def alive(self) -> list[Task]:
         """Tasks that have not finished, workers included only while they have work."""
@@ -359,6 +358,29 @@ class PageAllocator(History):
         if not self.running("online"):
             self.start_offline(blocks, fault, cpu)
 
+    @precondition(lambda self: self.room())
+    @rule(blocks=_ranges, cpu=_cpus)
+    def contig(self, blocks: tuple[int, int], cpu: int) -> None:
+        """alloc_contig_range(), another isolator: of pages that are left somewhere it gives up."""
+        page_range = PageRange(*blocks)
+        self.spawn("contig", self.machine.kernel.alloc_contig_range(page_range, MigrateType.MOVABLE), cpu)
+
+    @precondition(lambda self: self.room())
+    @rule(which=st.integers(0, 7), cpu=_cpus)
+    def free_list(self, which: int, cpu: int) -> None:
+        """free_unref_page_list() of up to three pages that are in use."""
+        pages = [p for p in self.machine.pages_in_use() if p.pfn not in self.machine.state.order_in_use]
+        if pages:
+            first = which % len(pages)
+            chosen = [p.pfn for p in pages[first : first + 3]]
+            self.tasks.append(self.machine.free_list(self.fresh("list"), chosen, self.usable(cpu)))
+
+    @precondition(lambda self: self.room())
+    @rule(cpu=_cpus)
+    def vmstat(self, cpu: int) -> None:
+        """vmstat takes pages off a pcplist of a zone that this CPU does not use."""
+        self.spawn("vmstat", self.machine.kernel.drain_zone_pages(self.machine.zone()), cpu)
+
     @precondition(lambda self: self.running("offline"))
     @rule()
     def kill(self) -> None:
@@ -392,8 +414,8 @@ class PageAllocator(History):
 
 
 def history_of(mutant: Mutant) -> type[History]:
-    """The state machine to hunt a mutant with: the one with every task where CPUs have to come and go."""
-    return PageAllocator if mutant.needs.get("hotplugs") else DrainRace
+    """The state machine to hunt a mutant with: the one with every task where it takes some that the race lacks."""
+    return PageAllocator if mutant.needs.get("hotplugs") or mutant.needs.get("reclaims") else DrainRace
 
 
 def expected_to_hold(kernel: type[KernelText]) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ import pytest
 
 from kernelmodel import ops, page_ops
 from kernelmodel.errors import ModelError
-from kernelmodel.folded import RETURNED, fold
+from kernelmodel.folded import fold
+from kernelmodel.folded_graph import RETURNED
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from kernelmodel.mmzone import EBUSY, MigrateType, Zone
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
@@ -22,7 +23,7 @@ from kernelmodel.v5_11 import V5_11
 from properties.catalogue import NO_DEADLOCK as NO_DEADLOCK_PROPERTY
 from properties.catalogue import PROPERTIES
 from verify.explore.__main__ import main
-from verify.explore.beside import with_hotplug
+from verify.explore.beside import beside
 from verify.explore.compiled import Compiler
 from verify.explore.distance import Distance
 from verify.explore.finite import DEFAULT, Finite
@@ -73,7 +74,7 @@ REDUCED = (
 
 
 def test_each_property_is_among_what_reductions_must_not_lose():
-    # that of CPU hotplug is in test_explore_hotplug.py
+    # that of CPU hotplug is in test_explore_hotplug.py, and that of a second drain in test_second_drain.py
     broken = {MUTANTS[name].breaks for name, _ in REDUCED if name in MUTANTS} | {"dead_cpu_drained"}
     assert broken >= {m.breaks for m in MUTANTS.values() if m.breaks != EQUIVALENT}
 
@@ -201,7 +202,7 @@ class ListsWhatIsFree(V5_11):
 
 
 class TakesAnythingForIsolated(V5_11):
-    def test_pages_isolated(self, page_range):
+    def test_pages_isolated(self, page_range, isol_flags):  # noqa: ARG002
         yield ops.happens(f"every page of {len(page_range.blocks)} pageblocks is taken for isolated")
         return True
 
@@ -228,7 +229,7 @@ def test_what_cannot_be_done_ends_the_run_and_is_the_violation(says):
 class ForgetsFirstBlocks(V5_11):
     """start_isolate_page_range() that fails at a later pageblock leaves the first ones isolated."""
 
-    def start_isolate_page_range(self, page_range, migratetype):  # noqa: ARG002
+    def start_isolate_page_range(self, page_range, migratetype, flags):  # noqa: ARG002
         for block in page_range.blocks:
             if not (yield from self.set_migratetype_isolate(page_range.zone, block)):
                 return -EBUSY
@@ -256,7 +257,7 @@ def test_blocks_is_an_option(capsys):
 
 
 def test_patch_holds_and_every_premise_is_reached():
-    verdicts = Explorer(V5_11, DEFAULT, beside=with_hotplug(V5_11, DEFAULT)).decide(list(PROPERTIES.values()))
+    verdicts = Explorer(V5_11, DEFAULT, beside=beside(V5_11, DEFAULT, altered=False)).decide(list(PROPERTIES.values()))
     expected = (Result.HOLDS, True)
     assert {v.property: (v.result, v.reachable) for v in verdicts} == dict.fromkeys(
         (*PROPERTIES, NO_DEADLOCK), expected

@@ -15,7 +15,7 @@ from kernelmodel.ops import Routine
 from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.explore.__main__ import main
-from verify.explore.beside import in_words, with_hotplug
+from verify.explore.beside import beside, in_words
 from verify.explore.finite import DEFAULT, Finite
 from verify.explore.solve import Explorer
 from verify.runs import Values, check
@@ -140,11 +140,15 @@ def test_hotplugs_needs_another_cpu(capsys):
 
 
 def test_what_is_searched_beside():
-    beside = with_hotplug(V5_11, DEFAULT)
-    assert beside is not None and beside.scenario.hotplugs == 1 and beside.scenario.offlines == 1
-    assert "CPU 1 goes down" in in_words(beside)
+    (shipped,) = beside(V5_11, DEFAULT, altered=False)
+    assert shipped.scenario.hotplugs == 1 and shipped.scenario.offlines == 1
+    assert "CPU 1 goes down" in in_words(shipped)
+    again, drains, locks = beside(V5_11, DEFAULT, altered=True)
+    assert again == shipped
+    assert "1 direct reclaim" in in_words(drains) and "1 get_hwpoison_page()" in in_words(locks)
+    assert not any(f.scenario.hwpoisons for f in beside(kernel("base"), DEFAULT, altered=True))
     for scenario in (replace(DEFAULT.scenario, cpus=1), replace(DEFAULT.scenario, offlines=0), SMALL.scenario):
-        assert with_hotplug(V5_11, replace(DEFAULT, scenario=scenario)) is None
+        assert beside(V5_11, replace(DEFAULT, scenario=scenario), altered=True) == ()
 
 
 def test_a_worker_leaves_a_cpu_that_goes_and_returns_when_it_may():

@@ -11,7 +11,6 @@ import pytest
 
 from kernelmodel import V5_11, Config, Machine, MigrateType, PageRange
 from kernelmodel.machine import Task
-from kernelmodel.memory_failure import get_hwpoison_page
 from kernelmodel.state import Place
 from kernelmodel.terms import Cell
 from properties.catalogue import PROPERTIES
@@ -19,7 +18,7 @@ from properties.monitor import Monitor
 
 MOVABLE = MigrateType.MOVABLE
 LIMITS = (4, 2)
-DISABLED = "__get_hwpoison_page()"  # what the caller does between disable and enable
+DISABLED = "get_any_page()"  # what the caller does between disable and enable
 
 
 def booted(nr_cpus: int = 2) -> tuple[Machine, Monitor]:
@@ -38,7 +37,7 @@ def until(machine: Machine, task: Task, text: str) -> None:
 
 
 def hwpoison(machine: Machine, cpu: int = 0) -> Task:
-    return machine.spawn("hwpoison", get_hwpoison_page(machine.kernel, machine.zone()), cpu)
+    return machine.spawn("hwpoison", machine.kernel.get_hwpoison_page(machine.zone()), cpu)
 
 
 def cpu_down(machine: Machine, cpu: int) -> Task:

@@ -145,14 +145,14 @@ class DrainsAfter(V5_11):
         del zone
         yield from self.mutex_unlock("pcp_batch_high_lock")
 
-    def start_isolate_page_range(self, page_range, migratetype):
-        ret = yield from self.isolate_blocks(page_range, migratetype)
+    def start_isolate_page_range(self, page_range, migratetype, flags):
+        ret = yield from self.isolate_blocks(page_range, migratetype, flags)
         if ret == 0:
             yield from self._drain_all_pages(page_range.zone, True)
         return ret
 
-    def isolate_blocks(self, page_range, migratetype):
-        return (yield from super().start_isolate_page_range(page_range, migratetype))
+    def isolate_blocks(self, page_range, migratetype, flags):
+        return (yield from super().start_isolate_page_range(page_range, migratetype, flags))
 
 
 class TooEarly(DrainsAfter):

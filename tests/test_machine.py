@@ -12,8 +12,7 @@ import pytest
 from kernelmodel import V5_10, V5_11, Config, Machine, MigrateType, ModelError, PageRange, RefinementError
 from kernelmodel.kernels import KERNELS
 from kernelmodel.machine import Task
-from kernelmodel.memory_failure import get_hwpoison_page
-from kernelmodel.mmzone import EBUSY, EINTR, EINVAL
+from kernelmodel.mmzone import EBUSY, EINTR, EINVAL, MEMORY_OFFLINE
 from kernelmodel.ops import Effect, Op, Routine
 from kernelmodel.page_ops import free_to_buddy, list_add, list_del_bulk, refill
 from kernelmodel.state import Place
@@ -468,8 +467,8 @@ def test_after_disabling_each_free_and_each_allocation_leaves_the_lists_empty() 
 def test_memory_failure_disables_and_enables_without_stopping_cpu_hotplug() -> None:
     machine = booted()
     before = durable(machine)
-    task = machine.spawn("hwpoison", get_hwpoison_page(machine.kernel, machine.zone()))
-    until(machine, task, "__get_hwpoison_page")
+    task = machine.spawn("hwpoison", machine.kernel.get_hwpoison_page(machine.zone()))
+    until(machine, task, "get_any_page")
     assert machine.why_not(machine.spawn("down", machine.kernel.cpu_down(1))) == ""
     machine.settle(task)
     assert durable(machine) == before
@@ -568,7 +567,9 @@ def test_a_highatomic_page_goes_to_the_movable_list_and_back_to_its_own_free_lis
 def test_a_page_of_an_isolated_block_goes_straight_to_the_buddy() -> None:
     machine = booted()
     pfn = machine.allocate(1)
-    machine.run(machine.spawn("isolate", machine.kernel.start_isolate_page_range(PageRange(1, 1), MOVABLE)))
+    machine.run(
+        machine.spawn("isolate", machine.kernel.start_isolate_page_range(PageRange(1, 1), MOVABLE, MEMORY_OFFLINE))
+    )
     machine.history.clear()
     machine.run(machine.free("free", pfn))
     assert not [t for t in texts(machine) if "list_add" in t or "count" in t]
@@ -581,7 +582,7 @@ def test_a_page_prepared_before_isolation_is_put_on_the_isolate_list_by_the_seco
     free = machine.free("free", pfn)
     until(machine, free, "local_irq_save")
     settled(machine, "disable", machine.kernel.zone_pcp_disable(machine.zone()))
-    settled(machine, "isolate", machine.kernel.start_isolate_page_range(PageRange(1, 1), MOVABLE))
+    settled(machine, "isolate", machine.kernel.start_isolate_page_range(PageRange(1, 1), MOVABLE, MEMORY_OFFLINE))
     machine.run(free)
     assert [s.text for s in machine.history if "list_add" in s.text]
     assert machine.state.buddies[0].free_type_of(pfn) == ISOLATE
@@ -593,9 +594,12 @@ def test_a_page_prepared_before_isolation_is_put_on_the_isolate_list_by_the_seco
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 def test_isolation_that_fails_in_the_middle_undoes_what_it_has_set(kernel: type[KernelText]) -> None:
     machine = booted(kernel, block_types=(MOVABLE,) * 4)
-    settled(machine, "other", machine.kernel.start_isolate_page_range(PageRange(3, 3), MOVABLE))
+    settled(machine, "other", machine.kernel.start_isolate_page_range(PageRange(3, 3), MOVABLE, MEMORY_OFFLINE))
     before = durable(machine)
-    assert settled(machine, "isolate", machine.kernel.start_isolate_page_range(PageRange(1, 3), MOVABLE)) == -EBUSY
+    assert (
+        settled(machine, "isolate", machine.kernel.start_isolate_page_range(PageRange(1, 3), MOVABLE, MEMORY_OFFLINE))
+        == -EBUSY
+    )
     assert [s.text for s in machine.history if "move_freepages_block(), set" in s.text][-2:] == [
         f"spin_lock(&zone->lock): move_freepages_block(), set_pageblock_migratetype(block {b}, 1)" for b in (1, 2)
     ]
@@ -606,10 +610,10 @@ def test_isolation_that_fails_in_the_middle_undoes_what_it_has_set(kernel: type[
 def test_a_block_with_unmovable_pages_in_use_is_not_isolated() -> None:
     machine = booted(block_types=(MOVABLE, UNMOVABLE))
     isolate = machine.kernel.start_isolate_page_range
-    assert settled(machine, "free", isolate(PageRange(1, 1), MOVABLE)) == 0
+    assert settled(machine, "free", isolate(PageRange(1, 1), MOVABLE, MEMORY_OFFLINE)) == 0
     settled(machine, "undo", machine.kernel.undo_isolate_page_range(PageRange(1, 1), UNMOVABLE))
     machine.allocate(1)
-    assert settled(machine, "used", isolate(PageRange(1, 1), MOVABLE)) == -EBUSY
+    assert settled(machine, "used", isolate(PageRange(1, 1), MOVABLE, MEMORY_OFFLINE)) == -EBUSY
 
 
 def test_undoing_isolation_leaves_blocks_that_are_not_isolated_alone() -> None:
@@ -722,7 +726,7 @@ def test_a_page_larger_than_a_pageblock_is_freed_block_by_block() -> None:
     settled(
         machine,
         "isolate",
-        machine.kernel.start_isolate_page_range(PageRange(blocks[1], blocks[1]), MigrateType.MOVABLE),
+        machine.kernel.start_isolate_page_range(PageRange(blocks[1], blocks[1]), MigrateType.MOVABLE, MEMORY_OFFLINE),
     )
     machine.run(machine.free("free", page.pfn))
     assert [machine.state.load(Cell("held", (b,))) for b in range(4)] == [0] * 4
@@ -855,3 +859,65 @@ def test_a_step_that_touches_another_page_is_caught() -> None:
 def test_a_step_that_changes_a_stored_cell_behind_its_operations_back_is_caught() -> None:
     with pytest.raises(RefinementError, match=r"zone\.managed_pages"):
         free_on(StoredBehind)
+
+
+# --- a list of pages, vmstat, and another isolator ---
+
+
+def test_a_list_reads_every_type_before_it_commits_the_first_page() -> None:
+    machine = booted(block_types=(MOVABLE,) * 3)
+    pages = [machine.allocate(b) for b in (1, 1, 2)]
+    task = machine.free_list("list", pages)
+    for _ in pages:
+        machine.step(task)
+    assert [s.tag for s in machine.history[-3:]].count("irq_save") == 0
+    # now the block is isolated: what was read is stale, and the commit believes it
+    settled(machine, "isolate", machine.kernel.start_isolate_page_range(PageRange(1, 1), MOVABLE, MEMORY_OFFLINE))
+    machine.run(task)
+    assert [machine.state.place[p] for p in pages] == [Place.PCP] * 3
+    assert [s.tag for s in machine.history if s.task == "list"].count("irq_save") == 1
+    assert machine.state.audit() == []
+
+
+def test_a_long_list_lets_interrupts_in_between() -> None:
+    machine = Machine(V5_11, Config(block_types=(MOVABLE,) * 2, pageblock_order=6, max_order=8), limits=(100, 3))
+    machine.run(machine.free_list("list", [machine.allocate(1) for _ in range(33)]))
+    assert [s.tag for s in machine.history if s.task == "list"].count("irq_save") == 2
+    assert machine.state.load(Cell("pcp.count", (0, 0))) == 33
+
+
+def test_vmstat_takes_a_batch_off_the_list() -> None:
+    machine = booted(limits=(9, 2))
+    for _ in range(3):
+        machine.put_on_pcplist(0, 0)
+    settled(machine, "vmstat", machine.kernel.drain_zone_pages(machine.zone()))
+    assert machine.state.load(Cell("pcp.count", (0, 0))) == 1
+    settled(machine, "vmstat", machine.kernel.drain_zone_pages(machine.zone()))
+    settled(machine, "vmstat", machine.kernel.drain_zone_pages(machine.zone()))
+    assert machine.state.load(Cell("pcp.count", (0, 0))) == 0 and machine.state.audit() == []
+
+
+def test_another_isolator_takes_a_free_range_and_leaves_no_trace() -> None:
+    machine = booted(block_types=(MOVABLE,) * 2)
+    machine.put_on_pcplist(0, 1)
+    assert settled(machine, "contig", machine.kernel.alloc_contig_range(PageRange(1, 1), MOVABLE)) == 0
+    assert all(machine.state.place[p] is Place.IN_USE for p in machine.state.pfns(1))
+    assert machine.state.load(Cell("zone.nr_isolate_pageblock", (0,))) == 0 and machine.state.audit() == []
+    assert not machine.state.load(Cell("isolated", (1,)))
+
+
+def test_another_isolator_gives_up_where_a_page_is_left() -> None:
+    machine = booted(block_types=(MOVABLE,) * 2)
+    machine.allocate(1)
+    before = durable(machine)
+    assert settled(machine, "contig", machine.kernel.alloc_contig_range(PageRange(1, 1), MOVABLE)) == -EBUSY
+    assert durable(machine) == before
+
+
+def test_of_two_isolators_the_second_backs_off() -> None:
+    machine = booted(block_types=(MOVABLE,) * 2)
+    contig = machine.spawn("contig", machine.kernel.alloc_contig_range(PageRange(1, 1), MOVABLE))
+    machine.step(contig)
+    assert settled(machine, "offline", machine.kernel.offline_pages(PageRange(1, 1))) == -EBUSY
+    machine.settle(contig)
+    assert contig.result == 0 and machine.state.audit() == []

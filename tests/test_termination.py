@@ -132,9 +132,9 @@ class ChangesBlocks(V5_11):
 class IgnoresFailure(V5_11):
     """offline_pages() goes on although the range could not be isolated."""
 
-    def start_isolate_page_range(self, page_range, migratetype):  # type: ignore[no-untyped-def]
+    def start_isolate_page_range(self, page_range, migratetype, flags):  # type: ignore[no-untyped-def]
         """mm/page_isolation.c: start_isolate_page_range()."""
-        yield from super().start_isolate_page_range(page_range, migratetype)
+        yield from super().start_isolate_page_range(page_range, migratetype, flags)
         return 0
 
 
@@ -150,7 +150,7 @@ class FindsAnything(V5_11):
 class OddTest(V5_11):
     """test_pages_isolated() may fail for a reason of its own."""
 
-    def test_pages_isolated(self, page_range):  # type: ignore[no-untyped-def]
+    def test_pages_isolated(self, page_range, isol_flags):  # type: ignore[no-untyped-def]  # noqa: ARG002
         """mm/page_isolation.c: test_pages_isolated()."""
         info = {"blocks": tuple(page_range.blocks), "zone": page_range.zone.index}
         odd = choice("odd", "bool")

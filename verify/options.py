@@ -73,6 +73,8 @@ def add_scenario(
         "updates": "callers of zone_pcp_update()",
         "offlines": "callers of offline_pages(), each with a range of its own",
         "blocks": "pageblocks in the range of each offline_pages()",
+        "reclaims": "tasks in direct reclaim, which drains all zones unless another drain runs",
+        "hwpoisons": "callers of get_hwpoison_page(), which disables and enables pcplists",
         "rounds": "bound on the rounds of offline_pages()'s loop",
     }
     if not rounds:
@@ -101,6 +103,7 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
     return Scenario(
         options.cpus, options.frees, options.allocs, options.updates, options.offlines, rounds, options.spread,
         blocks=options.blocks, migrations=migrations_of(options),
+        reclaims=options.reclaims, hwpoisons=options.hwpoisons,
     )  # fmt: skip
 
 

@@ -297,7 +297,8 @@ class _Run:
         touched: set[int] = set()
         for step in steps:
             task = tasks[step.task]
-            if self.values.rounds:
+            # a worker runs as often as its work is queued
+            if self.values.rounds and task not in machine.workers:
                 op = machine.operation(task)
                 place = (task.number, _loops(task.routine), op.text, tuple(c for c, _ in op.updates))
                 seen[place] = seen.get(place, 0) + 1

@@ -37,7 +37,9 @@ class Scenario:
 
     ``rounds`` bounds the loop of offline_pages().  With ``spread`` the i-th free and the i-th alloc run on CPU
     i mod cpus, else each may be on any CPU.  Pageblock 0 stands for all memory that is not offlined; each offliner has
-    a range of ``blocks`` pageblocks of its own.  Each of ``hotplugs`` takes the last CPU down and brings it up again.
+    a range of ``blocks`` pageblocks of its own.  Each of ``hotplugs`` takes the last CPU down and brings it up again, each
+    of ``reclaims`` drains all zones in direct reclaim, each of ``hwpoisons`` disables and enables pcplists for a page that
+    memory_failure() looks at.
     So many pages as ``migrations`` are in use at the start by nobody who frees them, for offline_pages() to migrate;
     with none it finds no page to migrate, whatever there is.
     """
@@ -52,11 +54,13 @@ class Scenario:
     hotplugs: int = 0
     blocks: int = 1
     migrations: int = 0
+    reclaims: int = 0
+    hwpoisons: int = 0
 
     def __post_init__(self) -> None:
         least_of = {
             "cpus": 1, "frees": 0, "allocs": 0, "updates": 0, "offlines": 0, "rounds": 1, "hotplugs": 0, "blocks": 1,
-            "migrations": 0,
+            "migrations": 0, "reclaims": 0, "hwpoisons": 0,
         }  # fmt: skip
         for name, least in least_of.items():
             n = getattr(self, name)
@@ -97,8 +101,11 @@ class Scenario:
             (self.frees, count(self.frees, "free")), (self.allocs, count(self.allocs, "alloc")),
             (self.offlines, count(self.offlines, "offline_pages()") + ranges),
             (self.updates, count(self.updates, "zone_pcp_update()")),
+            (self.reclaims, count(self.reclaims, "direct reclaim")),
+            (self.hwpoisons, count(self.hwpoisons, "get_hwpoison_page()")),
         ]  # fmt: skip
-        tasks = [words for n, words in numbers if n or absent]
+        often = 4 if absent else 0
+        tasks = [words for i, (n, words) in enumerate(numbers) if n or i < often]
         if self.hotplugs:
             tasks.append(
                 f"CPU {self.cpus - 1} goes down and comes up" + (f" {self.hotplugs} times" if self.hotplugs > 1 else "")
@@ -114,7 +121,7 @@ class Scenario:
         return self.rounds + self.migrations
 
     def tasks(self) -> list[TaskSpec]:
-        """The tasks, numbered as a machine numbers them: workers, offliners, updates, hotplug, frees, allocs."""
+        """The tasks, numbered as a machine numbers them: workers first, frees and allocs last."""
         zone = Zone(0)
         specs: list[TaskSpec] = []
 
@@ -129,6 +136,10 @@ class Scenario:
             add(f"update{i}", "update", lambda k: k.zone_pcp_update(zone))
         for i in range(self.hotplugs):
             add(f"hotplug{i}", "hotplug", lambda k: k.cpu_down_and_up(self.cpus - 1))
+        for i in range(self.reclaims):
+            add(f"reclaim{i}", "reclaim", lambda k: k.direct_reclaim())
+        for i in range(self.hwpoisons):
+            add(f"hwpoison{i}", "hwpoison", _hwpoison(zone))
         for i in range(self.frees):
             block = reg(f"free{i}.block")
             add(
@@ -158,6 +169,16 @@ def _free(page: Page) -> Callable[[Any], Routine]:
 
 def _alloc(zone: Zone, migratetype: Term) -> Callable[[Any], Routine]:
     return lambda kernel: kernel.rmqueue_pcplist(zone, migratetype)
+
+
+def _hwpoison(zone: Zone) -> Callable[[Any], Routine]:
+    def make(kernel: Any) -> Routine:
+        if not hasattr(kernel, "get_hwpoison_page"):
+            raise ModelError(f"{kernel.name} has no get_hwpoison_page() that disables pcplists: leave --hwpoisons out")
+        routine: Routine = kernel.get_hwpoison_page(zone)
+        return routine
+
+    return make
 
 
 def count(n: int, what: str) -> str:

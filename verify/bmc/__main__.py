@@ -79,9 +79,9 @@ class Run:
     queries: list[str] = field(default_factory=list)
     net: Net | None = None
 
-    def engine(self, kernel: type[KernelText]) -> Engine:
-        """An engine for a kernel within this run's bound."""
-        return Engine(kernel, self.scenario, self.deadline, bool(self.options.smt2), self._progress)
+    def engine(self, kernel: type[KernelText], scenario: Scenario | None = None) -> Engine:
+        """An engine for a kernel within this run's bound, or another."""
+        return Engine(kernel, scenario or self.scenario, self.deadline, bool(self.options.smt2), self._progress)
 
     def one_by_one(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
         """Decide properties of one kernel until one is violated."""
@@ -101,7 +101,8 @@ class Run:
         self._spread_net(kernel, properties)
         work = [(engine, p) for p in properties]
         if with_race:
-            work.append((self.engine(Base), find(RACE["base"])))
+            # before the patch nobody disables pcplists
+            work.append((self.engine(Base, replace(self.scenario, hwpoisons=0)), find(RACE["base"])))
         self._progress("proving")
         for (asked, prop), verdict in zip(work, decide_all(work), strict=True):
             if asked is not engine and not self.options.quiet:
@@ -113,7 +114,7 @@ class Run:
 
     def _take(self, engine: Engine, prop: Property, verdict: Verdict, into: list[Verdict]) -> Verdict:
         expected = expected_of(self.options, engine.kernel, prop, self.scenario)
-        verdict = replace(verdict, expected=expected, scenario=asdict(self.scenario))
+        verdict = replace(verdict, expected=expected, scenario=asdict(engine.scenario))
         verdict = self.net.held_against(verdict) if self.net else verdict
         self._progress("")
         if not into and not self.options.quiet:

@@ -150,11 +150,10 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
         for s in scenario.tasks()
         if s.kind == "alloc"
     }
-    where = {"free": cpu, "alloc": cpu, "offline": (cpu + 1) % config.nr_cpus, "update": (cpu + 2) % config.nr_cpus}
+    where = {"free": cpu, "alloc": cpu, "offline": (cpu + 1) % config.nr_cpus}
+    elsewhere = (cpu + min(2, config.nr_cpus - 1)) % config.nr_cpus
     placed = {t.spec.name: t.cpu for t in encoding.piece.tasks if t.spec.kind == "offline" and scenario.migrations}
     in_use = [int(c.index[0]) for c, n in sorted(start.items()) if c.name == "in_use" for _ in range(n)]
-    if config.nr_cpus == 2:
-        where["update"] = where["offline"]
     return Start(
         limits=(start.get(_zone("zone.pageset_high"), 4), start.get(_zone("zone.pageset_batch"), 2)),
         block_types=tuple(
@@ -162,7 +161,9 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
             for b in range(config.nr_blocks)
         ),
         lists=tuple(lists),
-        cpu_of={s.name: placed.get(s.name, where[s.kind]) for s in scenario.tasks() if s.kind in where},
+        cpu_of={
+            s.name: placed.get(s.name, where.get(s.kind, elsewhere)) for s in scenario.tasks() if s.kind != "worker"
+        },
         block_of=block_of,
         type_of=type_of,
         in_use=(*in_use, *[0] * (scenario.migrations - len(in_use))),

@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             jobs = [
                 engine_job(
                     e, s.spec, Path(scratch), name=f"{s.letter}-{e}", bounds=bounds, spread=options.spread,
-                    properties=wanted(e, options), timeout=options.timeout,
+                    properties=wanted(e, options), timeout=options.timeout, beside=True,
                 )
                 for e in engines for s in (a, b) if wanted(e, options)
             ]  # fmt: skip

@@ -17,7 +17,7 @@ from kernelmodel.v5_11 import V5_11
 from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.property import Property
 from verify.command import command
-from verify.explore.beside import with_hotplug
+from verify.explore.beside import beside, with_all
 from verify.explore.finite import DEFAULT, Finite
 from verify.explore.model import Model
 from verify.explore.search import Limits, room_mb
@@ -72,6 +72,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--batch", type=int, default=DEFAULT.batch, metavar="N", help="pcp->batch at the start (default %(default)s)"
     )
+    p.add_argument(
+        "--beside", choices=("auto", "all", "none"), default="auto",
+        help="small configurations that are searched too: with a CPU that goes down and comes up, and for a changed text "
+        "(all: for any) with a second drain, and with a task of each kind that takes locks; none with --hotplugs",
+    )  # fmt: skip
     add_property(p)
     p.add_argument(
         "--reduce", choices=REDUCTIONS, default="full",
@@ -143,9 +148,7 @@ class Run:
             self._take(verdict)
 
     def _expected(self, prop: Property) -> Result | None:
-        scenario, beside = self.explorer.finite.scenario, self.explorer.beside
-        if beside is not None:
-            scenario = replace(scenario, hotplugs=beside.scenario.hotplugs)
+        scenario = with_all(self.explorer.finite.scenario, self.explorer.beside)
         return expected_of(self.options, self.explorer.kernel, prop, scenario)
 
     def _take(self, verdict: Verdict) -> None:
@@ -225,14 +228,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.disable()
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     limits = Limits(deadline, options.memory_limit or room_mb())
-    beside = with_hotplug(kernel, finite) if options.hotplugs is None else None
-    explorer = Explorer(kernel, finite, options.reduce, limits, options.jobs, compiler=options.compiler, beside=beside)
+    altered = bool(options.variant or options.mutant) or options.beside == "all"
+    others = beside(kernel, finite, altered) if options.hotplugs is None and options.beside != "none" else ()
+    explorer = Explorer(kernel, finite, options.reduce, limits, options.jobs, compiler=options.compiler, beside=others)
     run = Run(options, explorer, deadlock)
     explorer.progress = run._progress if sys.stderr.isatty() else None
     interrupted = False
     try:
         if options.variant:
-            for one in filter(None, (finite, beside)):
+            for one in (finite, *others):
                 Model(kernel, one, [])
             check_reached(kernel, finite.scenario.tasks_in_words())
         named = options.kernel or options.mutant or options.variant

@@ -1,41 +1,46 @@
-"""A second, small configuration beside the one that is asked for: one in which a CPU goes down and comes up.
+"""Small configurations beside the one that is asked for: with tasks that multiply the states of a large one.
 
-CPUs that come and go multiply the states of a large configuration, and matter to few routines: to those that take
-cpus_read_lock(), read cpu_online, or drain.  A small search of its own shows what they do for a tenth of the time.
+CPUs that come and go, direct reclaim and memory_failure() matter to few routines: to those that take locks, read
+cpu_online, or drain.  Small searches of their own show what they do for a tenth of the time.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 
 from kernelmodel.text import KernelText
 from verify.explore.finite import Finite
-from verify.scenario import count
+from verify.scenario import Scenario, count
 from verify.verdict import Result, Verdict
 
 
-def with_hotplug(kernel: type[KernelText], finite: Finite) -> Finite | None:
-    """What is searched beside ``finite``; None if it has CPU hotplug itself, one CPU, or no offlining."""
+def beside(kernel: type[KernelText], finite: Finite, altered: bool) -> tuple[Finite, ...]:
+    """What is searched beside ``finite``; nothing if it has CPU hotplug itself, one CPU, or no offlining.
+
+    A shipped kernel gets a search in which a CPU goes down and comes up.  One that somebody has ``altered`` gets two more:
+    one with a second drain meanwhile, and one in which everybody takes his locks.
+    """
     s = finite.scenario
     if s.hotplugs or s.cpus < 2 or not s.offlines or not hasattr(kernel, "cpu_down_and_up"):
-        return None
-    few = replace(
-        s,
-        cpus=2,
-        frees=min(1, s.frees),
-        allocs=0,
-        updates=0,
-        offlines=1,
-        blocks=1,
-        hotplugs=1,
-        migrations=0,
-        spread=False,
-    )
-    return replace(finite, scenario=few, pages=max(1, few.frees))
+        return ()
+    few = Scenario(cpus=2, frees=min(1, s.frees), allocs=0, updates=0, offlines=1, hotplugs=1)
+    if not altered:
+        return (replace(finite, scenario=few, pages=1),)
+    drains = replace(few, allocs=min(1, s.allocs), hotplugs=0, reclaims=1)
+    locks = replace(few, frees=0, updates=1, reclaims=1, hwpoisons=int(hasattr(kernel, "get_hwpoison_page")))
+    return tuple(replace(finite, scenario=each, pages=1 + each.allocs) for each in (few, drains, locks))
+
+
+def with_all(scenario: Scenario, others: Sequence[Finite]) -> Scenario:
+    """A scenario with as many tasks of each kind as it has, or one of those beside it."""
+    numbers = [asdict(s) for s in (scenario, *(o.scenario for o in others))]
+    most = {n: max(s[n] for s in numbers) for n in ("hotplugs", "reclaims", "hwpoisons")}
+    return replace(scenario, **most)
 
 
 def in_words(finite: Finite) -> str:
-    """The second configuration in a few words."""
+    """A configuration beside another in a few words."""
     s = finite.scenario
     return f"; and {count(s.cpus, 'CPU')}, {count(finite.pages, 'page')}, {s.tasks_in_words(absent=False)}"
 
@@ -49,5 +54,9 @@ def together(verdict: Verdict, other: Verdict) -> Verdict:
         return other
     if verdict.result is Result.VACUOUS and other.result is Result.HOLDS:
         return other
-    beside = {f"{name}_beside": other.statistics[name] for name in ("states", "transitions")}
-    return replace(verdict, statistics={**verdict.statistics, **beside})
+    sums = {f"{n}_beside": verdict.statistics.get(f"{n}_beside", 0) + other.statistics[n] for n in _ADDED}
+    return replace(verdict, statistics={**verdict.statistics, **sums})
+
+
+#: what is added up of the searches beside the first
+_ADDED = ("states", "transitions")

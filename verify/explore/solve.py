@@ -79,18 +79,18 @@ class Explorer:
     progress: Callable[[str], None] | None = None
     #: "auto": the inner loop is compiled where there is a compiler; "none": NumPy alone
     compiler: str = "auto"
-    #: a second configuration, searched too (see beside.py)
-    beside: Finite | None = None
+    #: small configurations that are searched too (see beside.py)
+    beside: tuple[Finite, ...] = ()
 
     def bound(self) -> str:
         """What is searched, in words."""
-        return self.finite.bound() + ("" if self.beside is None else in_words(self.beside))
+        return self.finite.bound() + "".join(map(in_words, self.beside))
 
     # --- searches ---
 
     def within(self, finite: Finite) -> Explorer:
         """The same search of another configuration, and of that alone."""
-        return replace(self, finite=finite, beside=None)
+        return replace(self, finite=finite, beside=())
 
     def groups_of(self, properties: Sequence[Property]) -> list[list[Property]]:
         """The properties of each search."""
@@ -144,16 +144,15 @@ class Explorer:
             model = Model(self.kernel, finite, properties)
             return Transitions(model, Movers(model, assumed), False), f"movers, equal pages ({error})"
 
-    def search_all(self, properties: Sequence[Property]) -> list[Group]:
-        """All searches for some properties, that of the second configuration last; on several cores if there are."""
+    def search_all(self, properties: Sequence[Property], deadlock: bool = True) -> list[Group]:
+        """All searches for some properties, and for deadlocks; those beside the first last, on several cores."""
         plan = [
             (self.finite, [p.name for p in g]) for g in self.groups_of([p for p in properties if not self.why_not(p)])
         ]
-        if self.beside is not None:
-            there = self.within(self.beside)
-            plan.append(
-                (self.beside, [p.name for p in PROPERTIES.values() if not there.why_not(p) and p in properties])
-            )
+        for finite in self.beside:
+            there = self.within(finite)
+            plan.append((finite, [p.name for p in PROPERTIES.values() if not there.why_not(p) and p in properties]))
+        plan = [(finite, names) for finite, names in plan if names or deadlock]
         if self.jobs < 2 or len(plan) < 2:
             return [self._search_one(*one) for one in plan]
         # takes a while to import, and is not always needed; so below
@@ -182,15 +181,14 @@ class Explorer:
     def decide(self, properties: Sequence[Property], deadlock: bool = True) -> list[Verdict]:
         """The verdict on each property, and on deadlocks, from complete searches."""
         began = time.monotonic()
-        there = None if self.beside is None else self.within(self.beside)
-        wanted = [p for p in properties if not self.why_not(p) or (there and not there.why_not(p))]
-        groups = self.search_all(wanted) if wanted or deadlock else []
-        mine = [g for g in groups if g.finite == self.finite]
+        everywhere = [self.within(finite) for finite in (self.finite, *self.beside)]
+        wanted = [p for p in properties if any(not e.why_not(p) for e in everywhere)]
+        groups = self.search_all(wanted, deadlock)
         found = []
         for prop in properties:
-            verdict = self._of(prop, mine)
-            if there is not None:
-                verdict = together(verdict, there._of(prop, groups[len(mine) :]))
+            verdict = self._of(prop, groups)
+            for there in everywhere[1:]:
+                verdict = together(verdict, there._of(prop, groups))
             found.append(verdict)
         if deadlock and groups:
             found.append(self._deadlock(groups, time.monotonic() - began))
@@ -201,7 +199,7 @@ class Explorer:
         reason = self.why_not(prop)
         if reason:
             return self._verdict(prop.name, Result.NOT_APPLICABLE, reason=reason)
-        return self._conclude(prop, next(g for g in groups if prop.name in g.names))
+        return self._conclude(prop, next(g for g in groups if g.finite == self.finite and prop.name in g.names))
 
     def probe(self, properties: Sequence[Property]) -> list[Property]:
         """Those of some properties that a search of a small configuration within this one finds violated."""
@@ -215,7 +213,7 @@ class Explorer:
             return []
         explorer = self.within(small)
         applicable = [p for p in properties if not explorer.why_not(p)]
-        groups = explorer.search_all(applicable) if applicable else []
+        groups = explorer.search_all(applicable, deadlock=False)
         return [p for p in applicable for g in groups if p.name in g.names and g.verdict(p)[0] is Result.VIOLATED]
 
     def demonstrate(self, prop: Property) -> Verdict | None:

@@ -13,12 +13,14 @@ from typing import Any
 
 from kernelmodel.booting import check_boots
 from kernelmodel.errors import ModelError
-from kernelmodel.folded import FoldedGraph, matched, op_key
+from kernelmodel.folded_graph import FoldedGraph, op_key
+from kernelmodel.matching import matched
 from kernelmodel.systematic import Mutation, build
 from kernelmodel.text import KernelText
 from properties.catalogue import PROPERTIES
 from properties.property import Property
 from verify.bmc.solve import Engine
+from verify.explore.beside import beside
 from verify.explore.finite import DEFAULT
 from verify.explore.model import Model
 from verify.explore.solve import NO_DEADLOCK, Explorer
@@ -150,7 +152,8 @@ def _original(kernel: type[KernelText], proofs: bool) -> list[FoldedGraph]:
 
 def _graphs(kernel: type[KernelText], proofs: bool) -> list[FoldedGraph]:
     """The graphs of the tasks of explore and bmc, and with ``proofs`` of those that only prove has."""
-    every = [t.graph for t in Model(kernel, DEFAULT, list(PROPERTIES.values())).tasks]
+    finites = (DEFAULT, *beside(kernel, DEFAULT, altered=True))
+    every = [t.graph for f in finites for t in Model(kernel, f, list(PROPERTIES.values())).tasks]
     return [*every, *(t.graph for t in texts(kernel))] if proofs else every
 
 
@@ -165,13 +168,13 @@ def _equal(graph: FoldedGraph, other: FoldedGraph) -> bool:
 def _by_explore(
     changed: type[KernelText], mutation: Mutation, engines: Sequence[str], deadline: float
 ) -> Record | None:
-    explorer = Explorer(changed, DEFAULT)
-    applicable = [p for p in PROPERTIES.values() if not explorer.why_not(p)]
-    groups = explorer.search_all(applicable)
-    results = {p.name: g.verdict(p)[0] for p in applicable for g in groups if p.name in g.names}
-    for name, result in results.items():
+    explorer = Explorer(changed, DEFAULT, beside=beside(changed, DEFAULT, altered=True))
+    groups = explorer.search_all(list(PROPERTIES.values()))
+    answers = [(p.name, g, g.verdict(p)[0]) for p in PROPERTIES.values() for g in groups if p.name in g.names]
+    for name, group, result in answers:
         if result is Result.VIOLATED:
-            verdict = explorer.demonstrate(PROPERTIES[name]) or explorer.decide([PROPERTIES[name]], False)[0]
+            there = explorer.within(group.finite)
+            verdict = there.demonstrate(PROPERTIES[name]) or there.decide([PROPERTIES[name]], False)[0]
             if verdict.result is not Result.VIOLATED:
                 continue
             if not verdict.replayed:
@@ -183,7 +186,8 @@ def _by_explore(
     if any(g.dead_end for g in groups):
         stuck = next((g.found.stuck for g in groups if g.found.stuck), "a task unlocks what it does not hold")
         return _record(mutation, KILLED, stuck, "explore", NO_DEADLOCK)
-    vacuous = [n for n, r in results.items() if r is Result.VACUOUS]
+    seen = {n for n, _, r in answers if r is not Result.VACUOUS}
+    vacuous = [n for n in dict.fromkeys(n for n, _, _ in answers) if n not in seen]
     if vacuous:
         return _record(mutation, KILLED, f"vacuous: {', '.join(vacuous)}", "explore", vacuous[0])
     return None

@@ -21,7 +21,7 @@ from properties.catalogue import PROPERTIES
 from properties.profiles import FINDING, HUNTS, RACE_RULES
 from properties.stateful import history_of, machine_for
 from verify.bmc.solve import Engine
-from verify.explore.beside import with_hotplug
+from verify.explore.beside import beside
 from verify.explore.finite import Finite
 from verify.explore.solve import Explorer
 from verify.scenario import Scenario
@@ -138,7 +138,7 @@ def row_of(name: str, engines: Sequence[str]) -> Row:
 
 def _explorer(name: str) -> Explorer:
     kernel = mutant(name)
-    return Explorer(kernel, FINITE, beside=with_hotplug(kernel, FINITE))
+    return Explorer(kernel, FINITE, beside=beside(kernel, FINITE, altered=True))
 
 
 def _broken(explorer: Explorer) -> tuple[tuple[str, ...], bool, str]:
@@ -182,7 +182,8 @@ def _explore(name: str, breaks: str, broken: Sequence[str]) -> Kill:
 
 
 def _bmc(name: str, breaks: str, _: Sequence[str]) -> Kill:
-    engine = Engine(mutant(name), BOUND)
+    wanted: dict[str, Any] = {t: MUTANTS[name].needs.get(t, 0) for t in ("reclaims", "hwpoisons")}
+    engine = Engine(mutant(name), dataclasses.replace(BOUND, **wanted))
     if breaks == EQUIVALENT:
         verdicts = [engine.decide(p) for p in PROPERTIES.values()]
         wrong = [v for v in verdicts if v.result is not Result.HOLDS]

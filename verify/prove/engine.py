@@ -13,6 +13,7 @@ from dataclasses import replace
 import z3
 
 from kernelmodel.errors import ModelError
+from kernelmodel.kernels import KERNELS
 from kernelmodel.text import KernelText
 from properties.lemmas import LEMMAS
 from properties.property import Property
@@ -119,14 +120,14 @@ def find_trace(kernel: type[KernelText], prop: Property, deadline: float | None 
     """
     # a proof that succeeds needs no search, and its import takes a while
     from verify.bmc.solve import Engine
-    from verify.explore.beside import with_hotplug
+    from verify.explore.beside import beside
     from verify.explore.finite import DEFAULT
     from verify.explore.search import Limits, room_mb
     from verify.explore.solve import Explorer
 
     explorer = Explorer(
         kernel, DEFAULT, limits=Limits(deadline, room_mb()), jobs=os.cpu_count() or 1,
-        beside=with_hotplug(kernel, DEFAULT),
+        beside=beside(kernel, DEFAULT, altered=kernel not in KERNELS.values()),
     )  # fmt: skip
     try:
         explored = explorer.demonstrate(prop) or explorer.decide([prop], deadlock=False)[0]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernelmodel.config import Config
-from kernelmodel.folded import FoldedGraph, fold
-from kernelmodel.memory_failure import get_hwpoison_page
+from kernelmodel.folded import fold
+from kernelmodel.folded_graph import FoldedGraph
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Routine
 from kernelmodel.terms import Cell, reg
@@ -77,7 +77,7 @@ def kinds(kernel: type[KernelText], size: Size) -> Iterator[Kind]:
         yield Kind(f"update{of}", _call("zone_pcp_update", zone), here)
         yield Kind(f"drain{of}", _call("drain_all_pages", zone), here)
         if hasattr(kernel, "zone_pcp_disable"):
-            yield Kind(f"hwpoison{of}", _hwpoison(zone), here)
+            yield Kind(f"hwpoison{of}", _call("get_hwpoison_page", zone), here)
     yield Kind("sysctl", _call("percpu_pagelist_fraction_sysctl_handler", 8), here)
     yield Kind("reclaim", _call("direct_reclaim"), here)
 
@@ -101,7 +101,3 @@ def _call(routine: str, *args: Any) -> Callable[[Any], Routine]:
         return routine_of
 
     return make
-
-
-def _hwpoison(zone: Zone) -> Callable[[Any], Routine]:
-    return lambda kernel: get_hwpoison_page(kernel, zone)

@@ -50,14 +50,19 @@ def bounds_of(options: argparse.Namespace, quick: bool = False) -> dict[str, int
 def engine_job(
     engine: str, spec: KernelSpec, folder: Path, *, name: str = "", bounds: dict[str, int] | None = None,
     spread: bool = False, properties: Sequence[str] = ("all",), timeout: float | None = None, smt2: Path | None = None,
+    beside: bool = False,
 ) -> Job:  # fmt: skip
-    """The job of one engine that decides properties of one kernel; prove has no bounds."""
+    """The job of one engine that decides properties of one kernel; prove has no bounds.
+
+    ``beside``: explore searches a shipped kernel too in all the configurations in which it searches a changed one.
+    """
     words = [f"--{spec.kind}", spec.name]
     if engine != "prove":
         for key, number in (bounds or {}).items():
             if not (engine == "explore" and key == "rounds"):
                 words += [f"--{key}", str(number)]
         words += ["--spread"] if spread else []
+        words += ["--beside", "all"] if engine == "explore" and beside else []
     for prop in properties:
         words += ["--property", prop]
     words += ["--timeout", f"{timeout:g}"] if timeout else []

@@ -213,7 +213,7 @@ def _spec(display: str, options: argparse.Namespace) -> KernelSpec:
 
 def _scenario(reader: Reader) -> Scenario:
     # what came later than the format has a default
-    later = {"hotplugs", "blocks", "migrations"}
+    later = {"hotplugs", "blocks", "migrations", "reclaims", "hwpoisons"}
     numbers = {
         f.name: (reader.at(f.name, f.default) if f.name in later else reader.at(f.name)).number()
         for f in fields(Scenario) if f.name != "spread"
