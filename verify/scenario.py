@@ -29,6 +29,8 @@ class TaskSpec:
     make: Callable[[Any], Routine]
     cpu: int | None = None
     parameters: tuple[tuple[str, int, int], ...] = ()
+    #: of a worker the CPU whose work it does; elsewhere than on that CPU only if that has gone
+    home: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ class Scenario:
         specs: list[TaskSpec] = []
 
         def add(name: str, kind: str, make: Callable[[Any], Routine], cpu: int | None = None, *parameters: Any) -> None:
-            specs.append(TaskSpec(name, len(specs) + 1, kind, make, cpu, parameters))
+            home = cpu if kind == "worker" else None
+            specs.append(TaskSpec(name, len(specs) + 1, kind, make, cpu, parameters, home))
 
         for c in range(self.cpus):
             add(f"kworker/{c}", "worker", _worker(c), c)
@@ -153,6 +156,12 @@ class Scenario:
                 i % self.cpus if self.spread else None, (f"alloc{i}.migratetype", 0, 2),
             )  # fmt: skip
         return specs
+
+
+def workers_elsewhere(scenario: Scenario, first: int) -> list[TaskSpec]:
+    """The workers of CPUs that come and go as they are on each other CPU, numbered from ``first``: one task in two places."""
+    places = [(c, d) for c in scenario.comes_and_goes for d in scenario.config.cpus if d != c]
+    return [TaskSpec(f"kworker/{c}@{d}", first + i, "worker", _worker(c), d, (), c) for i, (c, d) in enumerate(places)]
 
 
 def _worker(cpu: int) -> Callable[[Any], Routine]:

@@ -57,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add_kernel(p)
     add_scenario(p)
+    p.add_argument(
+        "--hotplugs", type=int, default=0, metavar="N", help="tasks that take the last CPU down and up again"
+    )
     add_property(p)
     p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
     p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
@@ -168,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listing())
         return int(Exit.OK)
     try:
-        scenario = scenario_of(options)
+        scenario = replace(scenario_of(options), hotplugs=options.hotplugs)
         kernel = kernel_of(options)
         properties, stop = properties_of(options)
         writable([options.json, options.trace, options.html, options.smt2])

@@ -195,5 +195,5 @@ def _steps(encoding: Encoding, model: Any) -> list[TraceStep]:
         for name, v in e.choices.items():
             value = model.eval(v, model_completion=True)
             choices[name] = value.as_long() if z3.is_int(v) else z3.is_true(value)
-        found.append(TraceStep(e.task.spec.name, e.node.op.text, choices))
+        found.append(TraceStep(e.task.spec.name.partition("@")[0], e.node.op.text, choices))
     return found

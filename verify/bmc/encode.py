@@ -18,7 +18,8 @@ from kernelmodel.mmzone import PCPTYPES, MigrateType
 from kernelmodel.terms import Cell, Term, atoms
 from properties.property import Check
 from verify.bmc.events import Event, Events, Section, no_atom, quiet_cells, topological
-from verify.bmc.slice import AGGREGATES, CPU_TASKS, OPEN_AT_START, Slice, TaskGraph, finishes
+from verify.bmc.sections import works_on
+from verify.bmc.slice import AGGREGATES, CPU_TASKS, OPEN_AT_START, PER_CPU, Slice, TaskGraph, finishes
 from verify.smt import Expr, literal, translate, variable
 
 
@@ -51,6 +52,7 @@ class Encoding:
         self._order: dict[tuple[int, int], Expr] = {}
         self._incoming_ways: dict[int, dict[int, list[tuple[Event | None, tuple[Term, ...]]]]] = {}
         self._ancestors: dict[int, dict[int, set[int]]] = {}
+        self.dead: dict[int, int] = {}
         self.time = z3.Int("T")
         for task in piece.tasks:
             self._events_of(task)
@@ -74,6 +76,7 @@ class Encoding:
         self._assume(assumed)
         self._order_twins()
         self.violated, self.reached = self._judge()
+        self.intruded = self._intruded()
         # a run may stop anywhere, so what comes after the moment of the violation need not happen
         self.until = z3.And([z3.Implies(e.happened, e.clock <= self.time) for e in self.events])
         self._define_written()
@@ -120,6 +123,10 @@ class Encoding:
             self.constraints.append(z3.Implies(e.happened, z3.Or(reasons)))
             cells = [a.args[0] for a in atoms(e.node.op.guard, "cell")]
             is_open = cells and not any(c in self.piece.cells or c in self.known for c in cells)
+            if e.node.op.tag == "irq_save" and e.section is not None and id(e.section) not in self.dead:
+                there = Cell("cpu_online", (e.section.cpu,))
+                if e.section.cpu in self.piece.scenario.comes_and_goes and there in self.piece.cells:
+                    self.constraints.append(z3.Implies(e.happened, self._read(there, e)))
             if e.node.op.tag not in ("irq_save", "irq_restore") and not is_open:
                 guard = self._term(e.node.op.guard, e, e)
                 self.constraints.append(z3.Implies(e.happened, guard))
@@ -142,6 +149,7 @@ class Encoding:
                     section = Section(e, e.node.op.info["cpu"])
                     self.sections.append(section)
                     self._mark(events, e, section)
+                    section.cpu = self._owner(section)
                     over, end = z3.BoolVal(False), section.first.clock
                     for last in section.ends:
                         over = z3.Or(over, last.happened)
@@ -149,6 +157,26 @@ class Encoding:
                     section.over, section.clock_end = over, end
                     if len(section.ends) == 1:
                         section.clock_end = section.ends[0].clock
+
+    def _owner(self, section: Section) -> int:
+        """The CPU whose lists a section works on: its own, but for whoever drains a CPU that has gone.
+
+        Such a section counts as one of that CPU, where nobody else has interrupts off; ``intruded`` is where that is not so.
+        """
+        task, gone = section.first.task, self.piece.scenario.comes_and_goes
+        cpu = works_on(task.graph, section.first.node.number, PER_CPU, gone)
+        if cpu != section.cpu:
+            self.dead[id(section)] = cpu
+        return cpu
+
+    def _intruded(self) -> Expr:
+        """Some section works on the lists of another CPU while that is there: then it excludes nobody."""
+        online = [
+            z3.And(s.first.happened, self._read(Cell("cpu_online", (s.cpu,)), s.first))
+            for s in self.sections
+            if id(s) in self.dead and Cell("cpu_online", (s.cpu,)) in self.piece.cells
+        ]
+        return z3.Or([z3.BoolVal(False), *online])
 
     def _mark(self, events: Events, first: Event, section: Section) -> None:
         queue = [first]
@@ -203,7 +231,8 @@ class Encoding:
         for s in self.sections:
             for check in checks:
                 cells = {a.args[0] for a in atoms(check.violation, "cell")}
-                if s.cpu != self.piece.cpu or not cells <= self.private | quiet_cells(s.cpu):
+                # what holds while a CPU is there need not hold once it has gone
+                if s.cpu != self.piece.cpu or id(s) in self.dead or not cells <= self.private | quiet_cells(s.cpu):
                     continue
                 entry = {
                     **s.entry,

@@ -6,6 +6,7 @@ may run into each other.  The encoding gives each section the state that it foun
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kernelmodel.automaton import Edge, Graph, Node
@@ -17,19 +18,34 @@ from kernelmodel.terms import Term, atoms, reg, substitute
 def in_sections(graph: Graph) -> frozenset[int]:
     """The nodes from an irq_save to its irq_restore: what they do, they do on the CPU where the task then is."""
     saves = [n.number for n in graph.nodes if n.op.tag == "irq_save"]
-    return frozenset(number for first in saves for number in _section(graph, first))
+    return frozenset(number for first in saves for number in section(graph, first))
 
 
-def _section(graph: Graph, first: int) -> list[int]:
+def works_on(graph: Graph, first: int, per_cpu: Mapping[str, int], gone: Sequence[int]) -> int:
+    """The CPU on whose lists the section that begins at ``first`` works: its own, or one of ``gone``, for who drains that."""
+    nodes = {n.number: n for n in graph.nodes}
+    own = int(nodes[first].op.info["cpu"])
+    lists = {
+        int(c.index[per_cpu[c.name]])
+        for n in section(graph, first)
+        for c, _ in nodes[n].op.updates
+        if c.name in per_cpu and c.name != "irqs_off"
+    }
+    others = lists - {own}
+    return others.pop() if len(others) == 1 and others <= set(gone) else own
+
+
+def section(graph: Graph, first: int) -> list[int]:
     """The nodes of the section that begins at ``first``, each once."""
+    nodes = {n.number: n for n in graph.nodes}
     found: dict[int, None] = {}
     queue = [first]
     while queue:
         number = queue.pop()
         if number not in found:
             found[number] = None
-            if graph.nodes[number].op.tag != "irq_restore":
-                queue += [e.target for e in graph.nodes[number].edges if e.target >= 0]
+            if nodes[number].op.tag != "irq_restore":
+                queue += [e.target for e in nodes[number].edges if e.target >= 0]
     return list(found)
 
 
@@ -38,7 +54,7 @@ def apart(graph: Graph) -> Graph:
     made = Graph(list(graph.entry), [Node(n.number, n.op, n.stack, list(n.edges)) for n in graph.nodes])
     owned: set[int] = set()
     for first in [n.number for n in graph.nodes if n.op.tag == "irq_save"]:
-        mine = _section(made, first)
+        mine = section(made, first)
         shared = [n for n in mine if n in owned]
         if shared:
             _no_value_leaves(made, shared)
@@ -52,13 +68,13 @@ def _copied(graph: Graph, mine: list[int], shared: list[int]) -> list[int]:
     for old in shared:
         node = graph.nodes[old]
         graph.nodes.append(Node(numbers[old], node.op, node.stack, list(node.edges)))
-    section = [numbers.get(n, n) for n in mine]
+    moved = [numbers.get(n, n) for n in mine]
     registers = {
         f"{old}.{i}": reg(f"{new}.{i}", t.sort)
         for old, new in numbers.items()
         for i, t in enumerate(graph.nodes[old].op.returns)
     }
-    for number in section:
+    for number in moved:
         node = graph.nodes[number]
         inside = node.op.tag != "irq_restore"
         node.op = _renamed(node.op, registers)
@@ -69,7 +85,7 @@ def _copied(graph: Graph, mine: list[int], shared: list[int]) -> list[int]:
             )
             for e in node.edges
         ]
-    return section
+    return moved
 
 
 def _renamed(op: Op, registers: dict[str, Term]) -> Op:
@@ -85,7 +101,7 @@ def _renamed(op: Op, registers: dict[str, Term]) -> Op:
 
 def _no_value_leaves(graph: Graph, shared: list[int]) -> None:
     """ModelError if what a shared operation returns is used anywhere but in the sections that have the operation."""
-    sections = [set(_section(graph, n.number)) for n in graph.nodes if n.op.tag == "irq_save"]
+    sections = [set(section(graph, n.number)) for n in graph.nodes if n.op.tag == "irq_save"]
     for number in shared:
         mine = set[int]().union(*(s for s in sections if number in s))
         registers = {f"{number}.{i}" for i in range(len(graph.nodes[number].op.returns))}

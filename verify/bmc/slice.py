@@ -12,17 +12,17 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kernelmodel.automaton import DONE, Edge, Graph, Loops, Node, extract
-from kernelmodel.cells import initial, is_derived, layout
+from kernelmodel.cells import initial, is_derived, layout, value
 from kernelmodel.ops import Op
-from kernelmodel.terms import Cell, Term, atoms
+from kernelmodel.terms import Cell, Term, atoms, land, lnot
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
-from verify.bmc.sections import apart, in_sections
-from verify.scenario import Scenario, TaskSpec
+from verify.bmc.sections import apart, in_sections, section, works_on
+from verify.scenario import Scenario, TaskSpec, workers_elsewhere
 
 #: cells that belong to one CPU, and the place of that CPU in their index
 PER_CPU = {
@@ -96,6 +96,7 @@ class Model:
         self.kernel, self.scenario, self.config = kernel, scenario, scenario.config
         self.instance = kernel(self.config)
         self.specs = scenario.tasks()
+        self.specs += workers_elsewhere(scenario, len(self.specs) + 1)
         self._loops: dict[str, Loops] = {}
         self._known: dict[Cell, int] = {}
         writers = {c for s in self.specs for n in self.graph(s, s.cpu or 0).nodes for c, _ in n.op.updates}
@@ -117,9 +118,21 @@ class Model:
         visits: Callable[[Op], int] = self.scenario.visits
         if spec.kind == "worker":
             # a worker runs as often as its work can be queued
-            visits = functools.partial(_constant, self._runs_of_worker(cpu))
+            visits = functools.partial(_constant, self._runs_of_worker(cpu if spec.home is None else spec.home))
         loops = self._loops.setdefault(spec.kind, Loops())
-        return apart(extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops))
+        found = apart(extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops))
+        return self._pinned_where_it_may_be(found, spec)
+
+    def _pinned_where_it_may_be(self, graph: Graph, spec: TaskSpec) -> Graph:
+        """A worker stays where it disables preemption: at home if its CPU is there, elsewhere if that has gone."""
+        if spec.home not in self.scenario.comes_and_goes:
+            return graph
+        there = value("cpu_online", spec.home)
+        guard = there if spec.cpu == spec.home else lnot(there)
+        for node in graph.nodes:
+            if node.op.tag == "preempt_disable":
+                node.op = replace(node.op, guard=land(node.op.guard, guard))
+        return graph
 
     def _runs_of_worker(self, cpu: int) -> int:
         graphs = [self.graph(s, s.cpu or 0) for s in self.specs if s.kind != "worker"]
@@ -160,7 +173,7 @@ class Model:
             StepCheck(t, n, c)
             for t in tasks
             for n in t.graph.nodes
-            if t.cpu == cpu or n.number not in in_sections(t.graph)
+            if self._judged_here(t, n, cpu)
             for c in prop.step_checks(self.config, n.op)
             if c.cpu in (None, cpu) or cpu < 0
         )
@@ -185,17 +198,35 @@ class Model:
     def _tasks(self, cpu: int, places: Mapping[str, int]) -> list[TaskGraph]:
         found = []
         for spec in self.specs:
-            if spec.kind in CPU_TASKS and (cpu < 0 or spec.cpu not in (None, cpu)):
+            mine = cpu in (spec.cpu, spec.home) or spec.cpu is None
+            if spec.kind in CPU_TASKS and (cpu < 0 or not mine):
                 continue
-            here = places.get(spec.name, max(cpu, 0))
+            here = places.get(spec.name, self._stays(cpu) if spec.kind == "hotplug" else max(cpu, 0))
+            if spec.home is not None and spec.cpu is not None:
+                here = spec.cpu
             found.append(TaskGraph(spec, here, self.graph(spec, here)))
         return found
+
+    def _judged_here(self, task: TaskGraph, node: Node, cpu: int) -> bool:
+        """Whether a slice of ``cpu`` sees enough to judge a step: one with interrupts off is of the CPU that it works on."""
+        if not self.scenario.comes_and_goes:
+            return task.cpu == cpu or node.number not in in_sections(task.graph)
+        saves = [n.number for n in task.graph.nodes if n.op.tag == "irq_save"]
+        mine = [s for s in saves if node.number in section(task.graph, s)]
+        return all(works_on(task.graph, s, PER_CPU, self.scenario.comes_and_goes) == cpu for s in mine)
+
+    def _stays(self, cpu: int) -> int:
+        """``cpu``, or another one if that comes and goes: who takes it down is not there."""
+        steady = [c for c in self.config.cpus if c not in self.scenario.comes_and_goes]
+        return cpu if cpu in steady else steady[0]
 
     def _cone(
         self, cpu: int, tasks: list[TaskGraph], states: tuple[Check, ...], steps: tuple[StepCheck, ...]
     ) -> Slice:  # fmt: skip
         checks = [*states, *(s.check for s in steps)]
         cells = self._follow(cpu, [t for c in checks for t in (c.premise, c.violation)])
+        # who has interrupts off somewhere has to be there
+        cells |= {Cell("cpu_online", (c,)) for c in self.scenario.comes_and_goes if c == cpu}
         judged = {(s.task.spec.number, s.node.number) for s in steps}
         chosen = {number for number, _ in judged}
         while True:
@@ -224,7 +255,7 @@ class Model:
         } & piece.cells
         written: set[Cell] = set()
         for spec in self.specs:
-            if spec.kind in CPU_TASKS and spec.cpu != piece.cpu:
+            if spec.kind in CPU_TASKS and piece.cpu not in (spec.cpu, spec.home):
                 others = [c for c in self.config.cpus if c != piece.cpu][:1] if spec.cpu is None else [spec.cpu]
                 written |= {c for cpu in others for n in self.graph(spec, cpu).nodes for c, _ in n.op.updates}
         return read & written

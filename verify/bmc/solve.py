@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 import z3
 
-from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
 from properties.catalogue import PROPERTIES
 from properties.property import Check, Property
@@ -67,8 +66,6 @@ class Engine:
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         """``deadline`` is a time.monotonic() after which nothing more is decided."""
-        if scenario.hotplugs:
-            raise ModelError(f"--hotplugs {scenario.hotplugs}: CPUs do not come and go in verify.bmc")
         self.kernel, self.scenario, self.deadline = kernel, scenario, deadline
         self.keep_queries, self.progress = keep_queries, progress
         self._models: dict[bool, Model] = {}
@@ -170,6 +167,9 @@ class Engine:
                 return Outcome(Result.UNDECIDED, reason)
             self.progress(f"{prop.name}: {piece.cpu_words} ({n + 1} of {len(slices)})")
             encoding, solver = self._encode(prop, model, piece, counts)
+            if encoding.dead and self._check(solver, encoding.intruded)[0] == z3.sat:
+                reason = "a CPU's lists are worked on from elsewhere while it may be online, which this engine does not follow"
+                return Outcome(Result.UNDECIDED, reason)
             here = self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat
             (reached if here else missed).append(piece)
             answer = z3.unknown
