@@ -201,3 +201,22 @@ def test_more_pages_than_there_are_is_one_line(capsys):
     with pytest.raises(SystemExit) as refusal:
         main(["--frees", "12", "--migrations", "8"])
     assert refusal.value.code == 2 and "--migrations 8" in capsys.readouterr().err
+
+
+class MigratesWhatIsGone(V5_11):
+    """do_migrate_range() does not look whether the page was still in use."""
+
+    def do_migrate_range(self, page):
+        yield self.isolate_lru_page(page)
+        target = yield from self.alloc_migration_target(page)
+        if target is not None:
+            yield from self.migrate_pages(page, target)
+
+
+def test_a_text_that_loses_pages_without_end_is_not_searched_without_end():
+    """What is violated is shown, and nothing else is said to hold."""
+    explorer = Explorer(MigratesWhatIsGone, Finite(ALONE, 3))
+    found = {v.property: v for v in explorer.decide([PROPERTIES["pages_accounted"], STRAY])}
+    assert found["pages_accounted"].result is Result.VIOLATED and found["pages_accounted"].replayed
+    assert found[STRAY.name].result is Result.UNDECIDED and "without end" in found[STRAY.name].reason
+    assert found["no_deadlock"].result is Result.UNDECIDED

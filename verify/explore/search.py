@@ -143,7 +143,7 @@ class Search:
                 self.found.widest = max(self.found.widest, self.frontier)
                 if self.found.violated & self.wanted:
                     break
-                self.found.stopped = self.limits.exceeded()
+                self.found.stopped = self.transitions.runaway or self.limits.exceeded()
                 if self.found.stopped:
                     break
                 self._report(began)
@@ -195,7 +195,7 @@ class Search:
         found: list[Level] = []
         alive = np.zeros(level.states, bool)
         for table, index in self._may_act(rows):
-            self.found.stopped = self.limits.exceeded()
+            self.found.stopped = self.transitions.runaway or self.limits.exceeded()
             if self.found.stopped:
                 return level
             parents, outcomes = table.successors(rows, self.transitions.chosen(rows, hashes, table, index))

@@ -40,6 +40,10 @@ def multipliers(n: int) -> Hashes:
     return np.array([_RANDOM.getrandbits(64) | 1 for _ in range(n)], np.uint64)
 
 
+#: cells that count pages, and what none of them is unless a text makes pages or loses them without end
+_COUNTING, RUNAWAY = ("pcp.nr", "pcp.count", "held", "in_use", "free", "misplaced"), 40
+
+
 class Table:
     """The outcomes of one operation of one location of one task, and of what is performed at once after it."""
 
@@ -92,11 +96,14 @@ class Table:
     def _compute(self, values: Rows, hashes: Hashes) -> None:
         engine = self.engine
         counts, new, deltas, bad = [], [], [], []
+        counting = [a for a in self.written.tolist() if a in engine.counting]
         for column in values.T:
             v = [0] * engine.extent
             for address, x in zip(self.addresses, column.tolist(), strict=True):
                 v[address] = x
             outcomes = engine.outcomes(self, v)
+            if counting and any(abs(w[a]) > RUNAWAY for w, _ in outcomes for a in counting):
+                engine.runaway = "the text makes pages, or loses them, without end: its states have no end"
             counts.append(len(outcomes))
             for w, wrong in outcomes:
                 new.append([w[a] for a in self.written])
@@ -156,6 +163,9 @@ class Transitions:
         self.check_columns = {i: self.columns_of(c) for i, c in self.check_cells.items()}
         self.predicates = {i: self.compiler.predicate(model.state_checks[i].check.violation) for i in self.checks}
         self.premises_seen = 0
+        self.counting = frozenset(a for c, a in model.address.items() if c.name in _COUNTING)
+        #: what makes the states endless; empty if nothing does
+        self.runaway = ""
         self.broken_assumption = ""
         self._functions: dict[tuple[int, int], list[Function]] = {}
         self._tables: dict[tuple[int, int], list[Table]] = {}

@@ -182,8 +182,11 @@ def _explore(name: str, breaks: str, broken: Sequence[str]) -> Kill:
 
 
 def _bmc(name: str, breaks: str, _: Sequence[str]) -> Kill:
-    wanted: dict[str, Any] = {t: MUTANTS[name].needs.get(t, 0) for t in ("reclaims", "hwpoisons")}
-    engine = Engine(mutant(name), dataclasses.replace(BOUND, **wanted))
+    needs = MUTANTS[name].needs
+    wanted: dict[str, Any] = {t: needs.get(t, 0) for t in ("reclaims", "hwpoisons", "hotplugs")}
+    # CPUs that come and go cost a solver much: few tasks beside them
+    bound = dataclasses.replace(BOUND, cpus=2, frees=1, allocs=0, updates=0) if wanted["hotplugs"] else BOUND
+    engine = Engine(mutant(name), dataclasses.replace(bound, **wanted))
     if breaks == EQUIVALENT:
         verdicts = [engine.decide(p) for p in PROPERTIES.values()]
         wrong = [v for v in verdicts if v.result is not Result.HOLDS]
