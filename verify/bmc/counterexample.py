@@ -152,7 +152,7 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
     }
     where = {"free": cpu, "alloc": cpu, "offline": (cpu + 1) % config.nr_cpus}
     elsewhere = (cpu + min(2, config.nr_cpus - 1)) % config.nr_cpus
-    placed = {t.spec.name: t.cpu for t in encoding.piece.tasks if t.spec.kind == "offline" and scenario.migrations}
+    placed = dict(encoding.piece.places)
     in_use = [int(c.index[0]) for c, n in sorted(start.items()) if c.name == "in_use" for _ in range(n)]
     return Start(
         limits=(start.get(_zone("zone.pageset_high"), 4), start.get(_zone("zone.pageset_batch"), 2)),

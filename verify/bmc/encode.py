@@ -192,7 +192,9 @@ class Encoding:
 
     def _sections_exclude(self) -> None:
         for a, b in combinations(self.sections, 2):
-            if a.cpu == b.cpu:
+            # of tasks that are elsewhere nobody knows whether they are at one place, if there are several
+            somewhere = a.cpu != self.piece.cpu and self.config.nr_cpus > 2
+            if a.cpu == b.cpu and not (somewhere and a.first.task is not b.first.task):
                 apart = z3.Or(z3.And(a.over, a.clock_end < b.first.clock), z3.And(b.over, b.clock_end < a.first.clock))
                 self.constraints.append(z3.Implies(z3.And(a.first.happened, b.first.happened), apart))
 

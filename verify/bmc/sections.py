@@ -21,18 +21,23 @@ def in_sections(graph: Graph) -> frozenset[int]:
     return frozenset(number for first in saves for number in section(graph, first))
 
 
-def works_on(graph: Graph, first: int, per_cpu: Mapping[str, int], gone: Sequence[int]) -> int:
-    """The CPU on whose lists the section that begins at ``first`` works: its own, or one of ``gone``, for who drains that."""
+def lists_of(graph: Graph, first: int, per_cpu: Mapping[str, int]) -> frozenset[int]:
+    """The CPUs whose lists, or other cells of their own, the section that begins at ``first`` changes; else its own CPU."""
     nodes = {n.number: n for n in graph.nodes}
-    own = int(nodes[first].op.info["cpu"])
-    lists = {
+    found = {
         int(c.index[per_cpu[c.name]])
         for n in section(graph, first)
         for c, _ in nodes[n].op.updates
-        if c.name in per_cpu and c.name != "irqs_off"
+        if c.name in per_cpu and c.name not in ("irqs_off", "isolated_at_irqs_off")
     }
-    others = lists - {own}
-    return others.pop() if len(others) == 1 and others <= set(gone) else own
+    return frozenset(found or {int(nodes[first].op.info["cpu"])})
+
+
+def works_on(graph: Graph, first: int, per_cpu: Mapping[str, int], gone: Sequence[int]) -> int:
+    """The CPU of which the section that begins at ``first`` is: its own, or one of ``gone``, for who drains that alone."""
+    own = next(int(n.op.info["cpu"]) for n in graph.nodes if n.number == first)
+    lists = lists_of(graph, first, per_cpu)
+    return next(iter(lists)) if len(lists) == 1 and lists <= set(gone) else own
 
 
 def section(graph: Graph, first: int) -> list[int]:

@@ -21,7 +21,7 @@ from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, land, lnot
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
-from verify.bmc.sections import apart, in_sections, section, works_on
+from verify.bmc.sections import apart, in_sections, lists_of, section
 from verify.scenario import Scenario, TaskSpec, workers_elsewhere
 
 #: cells that belong to one CPU, and the place of that CPU in their index
@@ -81,6 +81,8 @@ class Slice:
     cells: frozenset[Cell]
     state_checks: tuple[Check, ...] = ()
     step_checks: tuple[StepCheck, ...] = ()
+    #: where the tasks are that disable interrupts and belong to no CPU
+    places: tuple[tuple[str, int], ...] = ()
 
     @property
     def cpu_words(self) -> str:
@@ -146,11 +148,18 @@ class Model:
         return self._known
 
     def placements(self, cpu: int) -> Iterator[Mapping[str, int]]:
-        """Where the offliners may be, as far as a slice of ``cpu`` can tell: there or elsewhere, if they migrate pages."""
-        movers = [s.name for s in self.specs if s.kind == "offline"] if self.scenario.migrations else []
-        elsewhere = [c for c in self.config.cpus if c != cpu][:1]
-        for places in itertools.product([cpu, *elsewhere], repeat=len(movers)):
-            yield dict(zip(movers, places, strict=True))
+        """Where tasks of no CPU may be, as far as a slice of ``cpu`` can tell: there or elsewhere.
+
+        That matters for those that disable interrupts: who is there keeps others away, and who is elsewhere does not.
+        """
+        gone = self.scenario.comes_and_goes
+        ways = []
+        for spec in self.specs:
+            if spec.kind not in CPU_TASKS and in_sections(self.graph(spec, 0)):
+                steady = [c for c in self.config.cpus if c not in gone or spec.kind != "hotplug"]
+                here = [cpu] if cpu in steady else []
+                ways.append([(spec.name, c) for c in (*here, *[c for c in steady if c != cpu][:1])])
+        yield from (dict(places) for places in itertools.product(*ways))
 
     def slices(self, prop: Property) -> list[Slice]:
         """The slices that together decide ``prop``, without those that differ from another one in the CPU's number only."""
@@ -185,7 +194,8 @@ class Model:
             judged = any(prop.step_checks(self.config, n.op) for n in lists)
             if judged or any(c.name in written for c in cells):
                 return None
-        return self._cone(cpu, tasks, states, steps)
+        piece = self._cone(cpu, tasks, states, steps)
+        return replace(piece, places=tuple((places or {}).items()))
 
     def _on_lists(self, spec: TaskSpec) -> list[Node]:
         """What a task does to the pcplists of the CPU on which it is."""
@@ -209,11 +219,11 @@ class Model:
 
     def _judged_here(self, task: TaskGraph, node: Node, cpu: int) -> bool:
         """Whether a slice of ``cpu`` sees enough to judge a step: one with interrupts off is of the CPU that it works on."""
-        if not self.scenario.comes_and_goes:
+        if task.spec.kind in CPU_TASKS:
             return task.cpu == cpu or node.number not in in_sections(task.graph)
         saves = [n.number for n in task.graph.nodes if n.op.tag == "irq_save"]
         mine = [s for s in saves if node.number in section(task.graph, s)]
-        return all(works_on(task.graph, s, PER_CPU, self.scenario.comes_and_goes) == cpu for s in mine)
+        return all(cpu in lists_of(task.graph, s, PER_CPU) for s in mine)
 
     def _stays(self, cpu: int) -> int:
         """``cpu``, or another one if that comes and goes: who takes it down is not there."""
