@@ -45,8 +45,8 @@ class NeverDrained(V5_11):
     [
         V5_11,
         mutant("dead-cpu-not-drained"),
-        mutant("no-cpus-read-lock"),
-        NeverDrained,
+        pytest.param(mutant("no-cpus-read-lock"), marks=pytest.mark.deep),
+        pytest.param(NeverDrained, marks=pytest.mark.deep),
         pytest.param(LowersOnline, marks=pytest.mark.deep),
         pytest.param(TakesDownUnlocked, marks=pytest.mark.deep),
         pytest.param(DrainsFirst, marks=pytest.mark.deep),

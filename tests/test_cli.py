@@ -99,6 +99,7 @@ def test_columns_are_as_a_changelog_has_them(name):
         assert max(map(len, lines[header:end])) <= 100
 
 
+@pytest.mark.deep
 def test_mutant_without_allocations_holds():
     run = bmc("--mutant", "no-force-all-cpus", "--allocs", "0", "--migrations", "0")
     assert run.returncode == 0, run.stdout

@@ -114,7 +114,7 @@ HOW_TO = (ROOT / "docs/how-to-check-your-change.md").read_text()
     [
         ("skip_idle_cpus", 1),
         pytest.param("count_early", 1, marks=pytest.mark.deep),
-        ("announce_refill", 0),
+        pytest.param("announce_refill", 0, marks=pytest.mark.deep),
         pytest.param("last_cpu_first", 0, marks=pytest.mark.deep),
     ],
 )

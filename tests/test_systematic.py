@@ -74,6 +74,7 @@ def test_what_no_task_comes_to_is_not_called_equivalent() -> None:
     assert found.status == UNREACHED
 
 
+@pytest.mark.deep
 def test_what_only_another_engine_comes_to_is_not_reached_by_those_that_are_asked() -> None:
     """An allocation past the pcplists is a task of prove, and of neither explore nor bmc."""
     mutation = by_diff("rmqueue", "-yield ops.local_irq_restore(cpu)")
