@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from test_automaton import NoPathError, follow
 
 from kernelmodel import Config, Machine, automaton, continuation, folded
-from kernelmodel.automaton import extract
+from kernelmodel.automaton import abandon, extract
 from kernelmodel.continuation import frame_parts, op_picture
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import fold
@@ -78,7 +78,10 @@ def on_the_machine(made: type, graph: Any, seed: int) -> None:
         chosen = rng.choice(ready)
         choices = {c.args[0]: rng.random() < 0.5 for c in machine.operation(chosen).choices if c.sort == "bool"}
         machine.step(chosen, {"new_high": rng.randrange(4), "new_batch": rng.randrange(1, 4), **choices})
-    follow(graph, [s for s in machine.history if s.task == "drawn"], {"me": task.number}, task.done)
+    try:
+        follow(graph, [s for s in machine.history if s.task == "drawn"], {"me": task.number}, task.done)
+    finally:
+        abandon(task.routine)
 
 
 @given(text=texts())
