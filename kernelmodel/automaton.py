@@ -108,10 +108,10 @@ def _unrolled(
         except _HeadFoundError:
             loops.inside = None
             continue
-        inside = extraction.inside() if loops.heads else set()
-        if not loops.heads or inside <= (loops.inside or set()):
+        inside, known = extraction.inside(), loops.inside or set()
+        if inside <= known:
             return graph
-        loops.inside = inside | (loops.inside or set())
+        loops.inside = inside | known
 
 
 class _Extraction:

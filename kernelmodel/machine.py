@@ -122,9 +122,7 @@ class Machine:
                 self.state.place[p] = Place.FREEING
             del self.state.order_in_use[pfn]
             return self.spawn(name, self.kernel.free_pages_ok(page, order), cpu)
-        effect = start_freeing(page).effect
-        assert effect is not None
-        effect(self.state, {})
+        self._start_freeing(page)
         return self.spawn(name, self.kernel.free_unref_page(page), cpu)
 
     def free_list(self, name: str, pfns: Sequence[int], cpu: int = 0) -> Task:
@@ -132,10 +130,13 @@ class Machine:
         self._check_cpu(cpu)
         pages = [self.state.page(pfn) for pfn in pfns]
         for page in pages:
-            effect = start_freeing(page).effect
-            assert effect is not None
-            effect(self.state, {})
+            self._start_freeing(page)
         return self.spawn(name, self.kernel.free_unref_page_list(pages), cpu)
+
+    def _start_freeing(self, page: Page) -> None:
+        effect = start_freeing(page).effect
+        assert effect is not None
+        effect(self.state, {})
 
     def task(self, name: str) -> Task:
         """The task of that name; an error if there is none."""

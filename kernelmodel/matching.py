@@ -28,14 +28,7 @@ def matched(
         return alike[0][0].get(a) == alike[0][1].get(b)
 
     def registers(k: Any) -> Any:
-        if isinstance(k, frozenset):
-            return frozenset(map(registers, k))
-        if not isinstance(k, tuple) or isinstance(k, Cell):
-            return k
-        if len(k) == 3 and k[0] == "reg" and k[2].partition(".")[0].isdigit():
-            number, _, i = k[2].partition(".")
-            return ("reg", k[1], f"{found[int(number)]}.{i}") if int(number) in found else k
-        return tuple(map(registers, k))
+        return _with_registers(k, lambda number, i: f"{found.get(number, number)}.{i}")
 
     def same(a: int, b: int) -> bool:
         one, two = graph.nodes[a], other.nodes[b]
@@ -121,13 +114,19 @@ def _classes(
 
 def _nameless(k: Any) -> Any:
     """A key without the numbers of the nodes whose values it reads."""
+    return _with_registers(k, lambda _, i: i)
+
+
+def _with_registers(k: Any, name: Callable[[int, str], str]) -> Any:
+    """A key with another name for each register, made from the number of its node and its place there."""
     if isinstance(k, frozenset):
-        return frozenset(map(_nameless, k))
+        return frozenset(_with_registers(x, name) for x in k)
     if not isinstance(k, tuple) or isinstance(k, Cell):
         return k
-    if len(k) == 3 and k[0] == "reg" and k[2].partition(".")[0].isdigit():
-        return ("reg", k[1], k[2].partition(".")[2])
-    return tuple(map(_nameless, k))
+    if len(k) == 3 and k[0] == "reg":
+        number, _, i = k[2].partition(".")
+        return ("reg", k[1], name(int(number), i)) if number.isdigit() else k
+    return tuple(_with_registers(x, name) for x in k)
 
 
 def _both(a: int, b: int) -> bool:

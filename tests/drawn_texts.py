@@ -88,6 +88,7 @@ def _block(draw: Any, text: Lines, depth: int, left: int, calls: tuple[str, ...]
         _statement(draw, text, depth, left, calls, outer)
 
 
+_PAIRS = {"enumerate": "enumerate((a, c))", "zip": "zip((1, 1), (b, a))"}
 _SIMPLE = ("read", "ask", "rebind", "swap", "say", "stack", "keep", "closure", "lambdas", "choose", "either")
 _NESTED = ("if", "ifelse", "for", "enumerate", "zip", "counter", "forever", "try", "call", "stackcall", "return")
 
@@ -150,11 +151,8 @@ def _statement(draw: Any, text: Lines, depth: int, left: int, calls: tuple[str, 
     elif kind == "for":
         add(depth, f"for {v} in {draw(_iterable)}:")
         nested()
-    elif kind == "enumerate":
-        add(depth, f"for {v}, x{n} in enumerate((a, c)):")
-        nested()
-    elif kind == "zip":
-        add(depth, f"for {v}, x{n} in zip((1, 1), (b, a)):")
+    elif kind in _PAIRS:
+        add(depth, f"for {v}, x{n} in {_PAIRS[kind]}:")
         nested()
     elif kind == "counter":
         add(depth, f"i{n} = 0")

@@ -122,13 +122,16 @@ def test_migrations_is_an_option_and_has_a_default(capsys):
 class EndsAlike(V5_11):
     """Two sections with interrupts off that begin apart, and end with the same operations."""
 
-    def two(self):
+    def begins_apart(self):
         if (yield ops.environment("signal", "signal_pending(current)")):
             cpu = yield ops.local_irq_save(2)
             yield ops.write(1, "pcp.batch", 0, cpu)
         else:
             cpu = yield ops.local_irq_save(2)
-        count = yield ops.read("pcp.count", 0, cpu)
+        return cpu, (yield ops.read("pcp.count", 0, cpu))
+
+    def two(self):
+        cpu, count = yield from self.begins_apart()
         yield ops.write(count, "pcp.high", 0, cpu)
         yield ops.local_irq_restore(cpu)
 
@@ -162,12 +165,7 @@ class ThirdSection(EndsAlike):
     """What the end that two sections share returns decides what a third section does."""
 
     def two(self):
-        if (yield ops.environment("signal", "signal_pending(current)")):
-            cpu = yield ops.local_irq_save(2)
-            yield ops.write(1, "pcp.batch", 0, cpu)
-        else:
-            cpu = yield ops.local_irq_save(2)
-        count = yield ops.read("pcp.count", 0, cpu)
+        cpu, count = yield from self.begins_apart()
         yield ops.local_irq_restore(cpu)
         cpu = yield ops.local_irq_save(2)
         yield ops.write(count, "pcp.high", 0, cpu)

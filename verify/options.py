@@ -103,7 +103,7 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
     return Scenario(
         options.cpus, options.frees, options.allocs, options.updates, options.offlines, rounds, options.spread,
         blocks=options.blocks, migrations=migrations_of(options),
-        reclaims=options.reclaims, hwpoisons=options.hwpoisons,
+        hotplugs=getattr(options, "hotplugs", None) or 0, reclaims=options.reclaims, hwpoisons=options.hwpoisons,
     )  # fmt: skip
 
 

@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listing())
         return int(Exit.OK)
     try:
-        scenario = replace(scenario_of(options), hotplugs=options.hotplugs)
+        scenario = scenario_of(options)
         kernel = kernel_of(options)
         properties, stop = properties_of(options)
         writable([options.json, options.trace, options.html, options.smt2])

@@ -52,7 +52,6 @@ class Encoding:
         self._order: dict[tuple[int, int], Expr] = {}
         self._incoming_ways: dict[int, dict[int, list[tuple[Event | None, tuple[Term, ...]]]]] = {}
         self._ancestors: dict[int, dict[int, set[int]]] = {}
-        self.dead: dict[int, int] = {}
         self.time = z3.Int("T")
         for task in piece.tasks:
             self._events_of(task)
@@ -123,7 +122,7 @@ class Encoding:
             self.constraints.append(z3.Implies(e.happened, z3.Or(reasons)))
             cells = [a.args[0] for a in atoms(e.node.op.guard, "cell")]
             is_open = cells and not any(c in self.piece.cells or c in self.known for c in cells)
-            if e.node.op.tag == "irq_save" and e.section is not None and id(e.section) not in self.dead:
+            if e.node.op.tag == "irq_save" and e.section is not None and not e.section.remote:
                 there = Cell("cpu_online", (e.section.cpu,))
                 if e.section.cpu in self.piece.scenario.comes_and_goes and there in self.piece.cells:
                     self.constraints.append(z3.Implies(e.happened, self._read(there, e)))
@@ -163,18 +162,15 @@ class Encoding:
 
         Such a section counts as one of that CPU, where nobody else has interrupts off; ``intruded`` is where that is not so.
         """
-        task, gone = section.first.task, self.piece.scenario.comes_and_goes
-        cpu = works_on(task.graph, section.first.node.number, PER_CPU, gone)
-        if cpu != section.cpu:
-            self.dead[id(section)] = cpu
-        return cpu
+        gone = self.piece.scenario.comes_and_goes
+        return works_on(section.first.task.graph, section.first.node.number, PER_CPU, gone)
 
     def _intruded(self) -> Expr:
         """Some section works on the lists of another CPU while that is there: then it excludes nobody."""
         online = [
             z3.And(s.first.happened, self._read(Cell("cpu_online", (s.cpu,)), s.first))
             for s in self.sections
-            if id(s) in self.dead and Cell("cpu_online", (s.cpu,)) in self.piece.cells
+            if s.remote and Cell("cpu_online", (s.cpu,)) in self.piece.cells
         ]
         return z3.Or([z3.BoolVal(False), *online])
 
@@ -234,7 +230,7 @@ class Encoding:
             for check in checks:
                 cells = {a.args[0] for a in atoms(check.violation, "cell")}
                 # what holds while a CPU is there need not hold once it has gone
-                if s.cpu != self.piece.cpu or id(s) in self.dead or not cells <= self.private | quiet_cells(s.cpu):
+                if s.cpu != self.piece.cpu or s.remote or not cells <= self.private | quiet_cells(s.cpu):
                     continue
                 entry = {
                     **s.entry,

@@ -45,6 +45,11 @@ class Section:
     clock_end: Expr = None
     over: Expr = None
 
+    @property
+    def remote(self) -> bool:
+        """Whether it counts as one of another CPU than that on which it is: of one that has gone, whose lists it works on."""
+        return bool(self.cpu != self.first.node.op.info["cpu"])
+
 
 #: the events of a task by node number
 Events = dict[int, Event]

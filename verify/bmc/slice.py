@@ -155,7 +155,7 @@ class Model:
         gone = self.scenario.comes_and_goes
         ways = []
         for spec in self.specs:
-            if spec.kind not in CPU_TASKS and in_sections(self.graph(spec, 0)):
+            if spec.kind not in CPU_TASKS and self._lists(spec, 0):
                 steady = [c for c in self.config.cpus if c not in gone or spec.kind != "hotplug"]
                 here = [cpu] if cpu in steady else []
                 ways.append([(spec.name, c) for c in (*here, *[c for c in steady if c != cpu][:1])])
@@ -211,19 +211,23 @@ class Model:
             mine = cpu in (spec.cpu, spec.home) or spec.cpu is None
             if spec.kind in CPU_TASKS and (cpu < 0 or not mine):
                 continue
-            here = places.get(spec.name, self._stays(cpu) if spec.kind == "hotplug" else max(cpu, 0))
-            if spec.home is not None and spec.cpu is not None:
-                here = spec.cpu
+            anywhere = self._stays(cpu) if spec.kind == "hotplug" else max(cpu, 0)
+            here = places.get(spec.name, anywhere) if spec.cpu is None else spec.cpu
             found.append(TaskGraph(spec, here, self.graph(spec, here)))
         return found
 
     def _judged_here(self, task: TaskGraph, node: Node, cpu: int) -> bool:
         """Whether a slice of ``cpu`` sees enough to judge a step: one with interrupts off is of the CPU that it works on."""
-        if task.spec.kind in CPU_TASKS:
-            return task.cpu == cpu or node.number not in in_sections(task.graph)
-        saves = [n.number for n in task.graph.nodes if n.op.tag == "irq_save"]
-        mine = [s for s in saves if node.number in section(task.graph, s)]
-        return all(cpu in lists_of(task.graph, s, PER_CPU) for s in mine)
+        lists = self._lists(task.spec, task.cpu).get(node.number)
+        mine = task.cpu == cpu if task.spec.kind in CPU_TASKS else lists is not None and cpu in lists
+        return lists is None or mine
+
+    @functools.cache  # noqa: B019 - a Model lives as long as its command
+    def _lists(self, spec: TaskSpec, cpu: int) -> Mapping[int, frozenset[int]]:
+        """For each operation with interrupts off the CPUs on whose lists its section works."""
+        graph = self.graph(spec, cpu)
+        saves = [n.number for n in graph.nodes if n.op.tag == "irq_save"]
+        return {n: lists for s in saves for lists in [lists_of(graph, s, PER_CPU)] for n in section(graph, s)}
 
     def _stays(self, cpu: int) -> int:
         """``cpu``, or another one if that comes and goes: who takes it down is not there."""

@@ -167,7 +167,7 @@ class Engine:
                 return Outcome(Result.UNDECIDED, reason)
             self.progress(f"{prop.name}: {piece.cpu_words} ({n + 1} of {len(slices)})")
             encoding, solver = self._encode(prop, model, piece, counts)
-            if encoding.dead and self._check(solver, encoding.intruded)[0] == z3.sat:
+            if any(s.remote for s in encoding.sections) and self._check(solver, encoding.intruded)[0] == z3.sat:
                 reason = "a CPU's lists are worked on from elsewhere while it may be online, which this engine does not follow"
                 return Outcome(Result.UNDECIDED, reason)
             here = self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat

@@ -194,7 +194,7 @@ class Run:
 
 def finite_of(options: argparse.Namespace) -> Finite:
     """The configuration that the options describe."""
-    scenario = replace(scenario_of(options), hotplugs=options.hotplugs or 0)
+    scenario = scenario_of(options)
     pages = scenario.frees + scenario.migrations + 2 if options.pages is None else options.pages
     return Finite(scenario, pages, options.high, options.batch)
 
