@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from kernelmodel.cpu import CpuHotplug
+from kernelmodel.memory_failure import MemoryFailure
 
 
-class Base(CpuHotplug):
+class Base(CpuHotplug, MemoryFailure):
     """Patches 1 to 6 of the series on v5.10: offline_pages() drains with the racy check, and again in its loop."""
 
     name = "base"

@@ -10,7 +10,7 @@ ranges aligned to the largest order; later kernels cut it as we do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from kernelmodel.errors import BugError, ModelError
 from kernelmodel.mmzone import MigrateType
@@ -267,10 +267,13 @@ class Buddy:
             self._add(head + (1 << (order - 1)), order - 1, migratetype)
             head = self.head_of(first)
 
-    def remove_block(self, block: int) -> None:
-        """mm/page_alloc.c: __offline_isolated_pages(): all pages of a block leave; an error if one is not free."""
+    def remove_block(self, block: int, without: Collection[int] = ()) -> None:
+        """mm/page_alloc.c: __offline_isolated_pages(): all pages of a block leave; an error if one is not free.
+
+        Those ``without`` stay what they are: not free.
+        """
         for p in self.block_pages(block):
-            if self.head_of(p) is None:
+            if p not in without and self.head_of(p) is None:
                 raise BugError(f"page {p} of block {block} is not free: only a wholly free block can go offline")
         self._cut_at(block)
         for p in self.block_pages(block):

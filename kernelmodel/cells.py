@@ -32,6 +32,12 @@ CELLS: dict[str, tuple[Sort, bool, str]] = {
     "block_offline": ("bool", False, "[b] the block has left the buddy (PageOffline, SetPageReserved)"),
     "held": ("int", True, "[b] pages of block b that are neither free in the buddy, nor on a pcplist, nor offline"),
     "in_use": ("int", True, "[b] pages of block b that have been allocated, and whose last reference is not gone"),
+    "poisoned": ("int", False, "[b] ghost: pages of block b that memory_failure() keeps; they count as held"),
+    "poisoned_on_pcplists": (
+        "int",
+        False,
+        "[b] ghost: how often memory_failure() has marked a page of block b that was on a pcplist",
+    ),
     "free": ("int", True, "[b] pages of block b that are free in the buddy"),
     "pages": ("int", True, "[b] pages of block b, wherever they are"),
     "misplaced": ("int", True, "[b] free pages of the ISOLATE block b that lie on another type's free list"),

@@ -70,20 +70,19 @@ def fold(
     cpus: Sequence[int],
     constants: Mapping[Cell, int],
     any_order: bool = False,
-    without: Callable[[Op], bool] = lambda _: False,
     present: Callable[[int], Term] = lambda _: TRUE,
 ) -> FoldedGraph:
     """The control graph of the routine that ``make`` starts with ``kernel``, as run by a task that may be on ``cpus``.
 
-    With ``any_order`` loops over ``kernel.for_each_cpu()`` visit the CPUs in every order.  Operations for which
-    ``without`` is true are not performed: the path ends before them.  ``constants`` are cells that keep one value.
+    With ``any_order`` loops over ``kernel.for_each_cpu()`` visit the CPUs in every order.  ``constants`` are cells that
+    keep one value.
     ``present(cpu)`` says when a task that is free to move may be on that CPU.
     ModelError where a routine cannot be folded: a value from an earlier round of a loop is used in a later one.  A text
     that is not ours is run through twice, in different orders: ModelError if that makes a difference.
     """
-    graph = _Folding(kernel, make, tuple(cpus), constants, any_order, without, present).run()
+    graph = _Folding(kernel, make, tuple(cpus), constants, any_order, present).run()
     if from_a_file(type(kernel)):
-        again = _Folding(kernel, make, tuple(cpus), constants, any_order, without, present, other_way=True).run()
+        again = _Folding(kernel, make, tuple(cpus), constants, any_order, present, other_way=True).run()
         if not _same(graph, again):
             raise ModelError(DIFFERS)
     return graph
@@ -102,11 +101,10 @@ class _Folding:
         cpus: tuple[int, ...],
         constants: Mapping[Cell, int],
         any_order: bool,
-        without: Callable[[Op], bool],
         present: Callable[[int], Term],
         other_way: bool = False,
     ) -> None:
-        self.kernel, self.make, self.cpus, self.without, self.present = kernel, make, cpus, without, present
+        self.kernel, self.make, self.cpus, self.present = kernel, make, cpus, present
         self.other_way, self.confirm = other_way, from_a_file(type(kernel))
         self.constants = {c: const(v) for c, v in constants.items()}
         self.any_order = any_order
@@ -163,8 +161,6 @@ class _Folding:
                 edges.append((tuple(decider.conditions), ()))
                 return
             numbers, fresh = self._nodes(generator, yielded, path)
-            if numbers is None:
-                return
             edges.append((tuple(decider.conditions), numbers))
             if not fresh:
                 if self.confirm:
@@ -199,7 +195,7 @@ class _Folding:
                 # that way has not been walked yet
                 return
             found = () if yielded is None else self.numbers.get(self._place(generator, yielded, path)[0])
-            if found not in targets and not (yielded is not None and self.without(self._bound(yielded, path)[0][0])):
+            if found not in targets:
                 raise ModelError(DIFFERS)
             if not found or found[0] in met:
                 return
@@ -224,7 +220,7 @@ class _Folding:
         ops = tuple(op_picture(op) for op, _ in self._bound(yielded, path))
         return (here.positions, here.held, *self._pinned(path), isinstance(yielded, CpuOp), ops), here
 
-    def _nodes(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[tuple[int, ...] | None, bool]:
+    def _nodes(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[tuple[int, ...], bool]:
         place, here = self._place(generator, yielded, path)
         known = self.numbers.get(place)
         if known is not None:
@@ -239,8 +235,6 @@ class _Folding:
         numbers = []
         irqs_off = self._pinned(path)[1]
         for op, cpu in self._bound(yielded, path):
-            if self.without(op):
-                return None, False
             number = len(self.nodes)
             node = FoldedNode(number, op, call_stack(type(self.kernel), generator), cpu, irqs_off)
             self.nodes.append(node)

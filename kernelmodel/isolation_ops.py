@@ -10,7 +10,7 @@ from kernelmodel.errors import BugError
 from kernelmodel.mmzone import MEMORY_OFFLINE, MigrateType, PageRange, Zone
 from kernelmodel.ops import Effect, Kind, Op
 from kernelmodel.state import Place, State
-from kernelmodel.terms import Cell, choice, ite, land, lift, lnot
+from kernelmodel.terms import TRUE, Cell, choice, implies, ite, land, lift, lnot
 
 ISOLATE = MigrateType.ISOLATE
 
@@ -75,8 +75,11 @@ def unisolate_block(config: Config, zone: Zone, block: int, migratetype: Migrate
     )
 
 
-def all_free(config: Config, page_range: PageRange, isol_flags: int) -> Op:
-    """The critical section of test_pages_isolated(): is every block ISOLATE and every page of it free in the buddy?"""
+def all_free(config: Config, page_range: PageRange, isol_flags: int, poisons: bool) -> Op:
+    """The critical section of test_pages_isolated(): is every block ISOLATE and every page of it free in the buddy?
+
+    ``poisons``: pages that memory_failure() has marked pass too.
+    """
     free = land(
         *(
             land(
@@ -93,25 +96,46 @@ def all_free(config: Config, page_range: PageRange, isol_flags: int) -> Op:
             for b in page_range.blocks
         )
     )
+    passes = choice("passes", "bool")
+    marked = land(
+        *(
+            land(
+                value("pageblock.migratetype", b) == ISOLATE,
+                value("held", b) - value("poisoned", b) + pages_of_block_on_pcplists(config, b)
+                <= value("poisoned_on_pcplists", b),
+            )
+            for b in page_range.blocks
+        )
+    )
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        return Effect(
+            {"passes": all(state.block_type(b) == ISOLATE and state.free_or_poisoned(b) for b in page_range.blocks)}
+        )
+
     return Op(
         "spin_lock(&zone->lock): __test_page_isolated_in_pageblock()",
         Kind.CRITICAL,
-        returns=(free,),
-        counted_returns=(counted,),
+        returns=(passes if poisons else free,),
+        counted_returns=() if poisons else (counted,),
+        choices=(passes,) if poisons else (),
+        where=land(implies(passes, marked), implies(free, passes)) if poisons else TRUE,
+        effect=effect if poisons else None,
         tag="test_pages_isolated" if isol_flags & MEMORY_OFFLINE else "test_contig_range",
         info={"blocks": tuple(page_range.blocks), "free": free, "zone": page_range.zone.index},
     )
 
 
 def isolate_freepages_range(config: Config, page_range: PageRange) -> Op:
-    """mm/compaction.c: isolate_freepages_range() of a range that is free: its pages are the caller's, in use."""
+    """mm/compaction.c: isolate_freepages_range(): if all is free its pages are the caller's, in use; returns whether."""
     pages = config.pages_per_block
+    free = land(*(value("free", b) == pages for b in page_range.blocks))
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         zone = page_range.zone
+        if any(state.place[pfn] is not Place.BUDDY for b in page_range.blocks for pfn in state.pfns(b)):
+            return Effect()
         for b in page_range.blocks:
-            if any(state.place[pfn] is not Place.BUDDY for pfn in state.pfns(b)):
-                raise BugError(f"isolate_freepages_range(): a page of block {b} is not free")
             state.buddy(zone).remove_block(b - config.blocks_of(zone)[0])
             for pfn in state.pfns(b):
                 state.place[pfn] = Place.IN_USE
@@ -124,12 +148,56 @@ def isolate_freepages_range(config: Config, page_range: PageRange) -> Op:
             u
             for b in page_range.blocks
             for u in (
-                (Cell("free", (b,)), lift(0)),
-                (Cell("misplaced", (b,)), lift(0)),
-                (Cell("held", (b,)), value("held", b) + pages),
-                (Cell("in_use", (b,)), value("in_use", b) + pages),
+                (Cell("free", (b,)), ite(free, 0, value("free", b))),
+                (Cell("misplaced", (b,)), ite(free, 0, value("misplaced", b))),
+                (Cell("held", (b,)), value("held", b) + ite(free, pages, 0)),
+                (Cell("in_use", (b,)), value("in_use", b) + ite(free, pages, 0)),
             )
         ),
+        returns=(free,),
         effect=effect,
         tag="take_range",
     )
+
+
+def remove_range(page_range: PageRange, poisons: bool) -> Op:
+    """The critical section of __offline_isolated_pages(): the free pages of a range leave the buddy.
+
+    ``poisons``: memory_failure() may have marked some, which are passed over.
+    """
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        zone = page_range.zone
+        for b in page_range.blocks:
+            if not state.free_or_poisoned(b):
+                all_are(state, page_range, Place.BUDDY)
+            here, first = b - state.config.blocks_of(zone)[0], state.base(zone)
+            marked = {pfn - first for pfn in state.pfns(b) if state.place[pfn] is not Place.BUDDY}
+            state.buddy(zone).remove_block(here, marked)
+            for pfn in state.pfns(b):
+                if state.place[pfn] is not Place.PCP:
+                    state.place[pfn] = Place.OFFLINE
+        return Effect()
+
+    updates = [
+        (Cell(name, (b,)), lift(new))
+        for b in page_range.blocks
+        for name, new in (("block_offline", True), ("free", 0), ("misplaced", 0))
+    ]
+    for b in page_range.blocks if poisons else ():
+        updates.append((Cell("held", (b,)), value("held", b) - value("poisoned", b)))
+        updates.append((Cell("poisoned", (b,)), lift(0)))
+    return Op(
+        "spin_lock(&zone->lock): del_page_from_free_list()",
+        Kind.CRITICAL,
+        updates=tuple(updates),
+        effect=effect,
+        tag="offline",
+    )
+
+
+def all_are(state: State, page_range: PageRange, place: Place) -> None:
+    """BugError if a page of the range is elsewhere."""
+    for pfn in (p for b in page_range.blocks for p in state.pfns(b)):
+        if state.place[pfn] is not place:
+            raise BugError(f"page {pfn} of the range is {state.place[pfn].value}, not {place.value}")

@@ -83,6 +83,7 @@ class Machine:
         # Any, for which routines there are is the kernel's business
         text: Any = kernel
         self.kernel: Any = text(config)
+        self.kernel.poisons = True
         self.state = State(config)
         self.check = check
         self.tasks: list[Task] = []

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kernelmodel import ops
+from kernelmodel import isolation_ops, ops
 from kernelmodel.cells import value
 from kernelmodel.errors import BugError, ModelError
 from kernelmodel.mmzone import EBUSY, EINTR, EINVAL, MEMORY_OFFLINE, MigrateType, Page, PageRange
 from kernelmodel.ops import Effect, Kind, Op, Routine, read
 from kernelmodel.page_isolation import PageIsolation
 from kernelmodel.state import Place, State
-from kernelmodel.terms import Cell, Term, choice, const, implies, ite, land, lift, lor
+from kernelmodel.terms import FALSE, Cell, Term, choice, const, implies, ite, land, lift, lnot, lor
 
 
 class MemoryHotplug(PageIsolation):
@@ -106,24 +106,28 @@ class MemoryHotplug(PageIsolation):
         Pages on their way to being free are not on an LRU list: not found.  Returns (found, page).
         """
         found, block = choice("found", "bool"), choice("block")
-        inside = lor(*(block == b for b in page_range.blocks))
-        used = land(*(implies(block == b, value("in_use", b) > 0) for b in page_range.blocks))
+        if self.migrates:
+            inside = lor(*(block == b for b in page_range.blocks))
+            used = land(*(implies(block == b, value("in_use", b) > 0) for b in page_range.blocks))
+            returns, where = (found, block), land(inside, implies(found, used))
+        else:
+            returns, where = (FALSE, block), land(lnot(found), block == page_range.first)
 
         def effect(state: State, wanted: Mapping[str, int]) -> Effect:
             first = [b for b in page_range.blocks if b == wanted.get("block")]
             for b in (*first, *(b for b in page_range.blocks if b not in first)):
                 for pfn in state.pfns(b):
                     movable = state.place[pfn] is Place.IN_USE and pfn not in state.order_in_use
-                    if movable and wanted.get("found", True) and not _inside_compound(state, pfn):
+                    if movable and wanted.get("found", True) and not state.inside_compound(pfn):
                         return Effect({"found": True, "block": b}, pfn)
             return Effect({"found": False, "block": page_range.first})
 
         return Op(
             "scan_movable_pages()",
             Kind.LOCAL,
-            returns=(found, block),
+            returns=returns,
             choices=(found, block),
-            where=land(inside, implies(found, used)),
+            where=where,
             effect=effect,
             pack=lambda values, pfn: (
                 values[0],
@@ -176,6 +180,7 @@ class MemoryHotplug(PageIsolation):
         """mm/migrate.c: putback_movable_pages(): an isolated page goes back to its LRU list, in use as before."""
 
         def effect(state: State, _: Mapping[str, int]) -> Effect:
+            _insist_on_isolated(state, page, "putback_movable_pages()")
             state.place[page.pfn] = Place.IN_USE
             return Effect()
 
@@ -200,6 +205,7 @@ class MemoryHotplug(PageIsolation):
             return ite(moved, 0, back)
 
         def effect(state: State, wanted: Mapping[str, int]) -> Effect:
+            _insist_on_isolated(state, page, "unmap_and_move()")
             done = bool(wanted.get("moved", True))
             if not done:
                 state.place[page.pfn], state.place[target.pfn] = Place.IN_USE, Place.FREEING
@@ -219,28 +225,11 @@ class MemoryHotplug(PageIsolation):
         )
 
     def offline_isolated_pages(self, page_range: PageRange) -> Routine:
-        """mm/page_alloc.c: __offline_isolated_pages(): the range's free pages leave the buddy."""
+        """mm/page_alloc.c: __offline_isolated_pages(): the range's free pages leave the buddy.
 
-        def effect(state: State, _: Mapping[str, int]) -> Effect:
-            zone = page_range.zone
-            _all_are(state, page_range, Place.BUDDY)
-            for b in page_range.blocks:
-                state.buddy(zone).remove_block(b - state.config.blocks_of(zone)[0])
-                for pfn in state.pfns(b):
-                    state.place[pfn] = Place.OFFLINE
-            return Effect()
-
-        yield Op(
-            "spin_lock(&zone->lock): del_page_from_free_list()",
-            Kind.CRITICAL,
-            updates=tuple(
-                (Cell(name, (b,)), const(new))
-                for b in page_range.blocks
-                for name, new in (("block_offline", True), ("free", 0), ("misplaced", 0))
-            ),
-            effect=effect,
-            tag="offline",
-        )
+        Pages that memory_failure() has marked are passed over; one on a pcplist stays there.
+        """
+        yield isolation_ops.remove_range(page_range, self.poisons)
 
     def forget_isolated_blocks(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(): ``zone->nr_isolate_pageblock -= …`` under zone->lock."""
@@ -318,7 +307,7 @@ class MemoryHotplug(PageIsolation):
         """mm/memory_hotplug.c: online_pages_range(): the range's pages enter the buddy, on the ISOLATE free lists."""
 
         def effect(state: State, _: Mapping[str, int]) -> Effect:
-            _all_are(state, page_range, Place.OFFLINE)
+            isolation_ops.all_are(state, page_range, Place.OFFLINE)
             for b in page_range.blocks:
                 state.online_block(b)
             return Effect()
@@ -339,11 +328,6 @@ class MemoryHotplug(PageIsolation):
         )
 
 
-def _all_are(state: State, page_range: PageRange, place: Place) -> None:
-    for pfn in (p for b in page_range.blocks for p in state.pfns(b)):
-        if state.place[pfn] is not place:
-            raise BugError(f"page {pfn} of the range is {state.place[pfn].value}, not {place.value}")
-
-
-def _inside_compound(state: State, pfn: int) -> bool:
-    return any(head <= pfn < head + (1 << order) for head, order in state.order_in_use.items())
+def _insist_on_isolated(state: State, page: Page, who: str) -> None:
+    if state.place[page.pfn] is not Place.FREEING:
+        raise BugError(f"{who} of page {page.pfn}, which is {state.place[page.pfn].value}: isolate_lru_page() it first")

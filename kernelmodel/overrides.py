@@ -118,14 +118,17 @@ def unreached(kernel: type[KernelText]) -> list[str]:
     return sorted(name for _, _, name in (k for k in keys if k not in _called_ones))
 
 
-def check_reached(kernel: type[KernelText], tasks: str) -> None:
-    """ModelError if an override was never called: a verdict would not be about it.  ``tasks`` says who ran, in words."""
+def check_reached(kernel: type[KernelText], tasks: str, cure: str = "add a task that calls it") -> None:
+    """ModelError if an override was never called: a verdict would not be about it.
+
+    ``tasks`` says who ran, in words, and ``cure`` how others are added.
+    """
     missed = unreached(kernel)
     if missed:
         routines = ", ".join(f"{n}()" for n in missed)
         raise ModelError(
             f"{kernel.name}: no task of this run ever comes to {routines}, so a verdict would say nothing of it; there are"
-            f" {tasks}: add a task that calls it, or override what this kernel calls"
+            f" {tasks}: {cure}, or override what this kernel calls"
         )
 
 

@@ -20,12 +20,13 @@ class Place(Enum):
     PCP = "on a pcplist"
     IN_USE = "in use"
     FREEING = "being freed"
+    POISONED = "kept by memory_failure()"
     OFFLINE = "offline"
     LOST = "lost"
 
 
 #: the places that the cell ``held`` counts
-HELD = (Place.IN_USE, Place.FREEING)
+HELD = (Place.IN_USE, Place.FREEING, Place.POISONED)
 
 
 class State:
@@ -41,6 +42,8 @@ class State:
         self.place = [Place.OFFLINE] * (nr_pages * config.nr_zones)
         self.stored_type = [0] * len(self.place)
         self.order_in_use: dict[int, int] = {}
+        #: pages with a mark of memory_failure() that it does not keep; one that comes to the buddy loses it
+        self.hwpoison: set[int] = set()
         for block in range(config.nr_blocks):
             self.online_block(block)
 
@@ -89,6 +92,7 @@ class State:
         self.buddy(zone).free_one_page(local, order, migratetype, self.block_types(zone), isolate)
         for p in range(pfn, pfn + (1 << order)):
             self.place[p] = Place.BUDDY
+            self.hwpoison.discard(p)
 
     def online_block(self, block: int) -> None:
         """mm/memory_hotplug.c: generic_online_page() for the pages of a block."""
@@ -100,6 +104,14 @@ class State:
         """mm/page_alloc.c: __rmqueue(); the pages are then in nobody's place: the caller says where they go."""
         local = self.buddy(zone).rmqueue(order, migratetype)
         return None if local is None else local + self.base(zone)
+
+    def inside_compound(self, pfn: int) -> bool:
+        """Whether a page in use is part of a larger one."""
+        return any(head <= pfn < head + (1 << order) for head, order in self.order_in_use.items())
+
+    def free_or_poisoned(self, block: int) -> bool:
+        """Whether each page of a block is free in the buddy, or marked by memory_failure()."""
+        return all(self.place[p] in (Place.BUDDY, Place.POISONED) or p in self.hwpoison for p in self.pfns(block))
 
     # --- projection on the abstract cells ---
 

@@ -32,6 +32,10 @@ class KernelText:
     #: the routine at whose return the isolation of a range, its first argument, is complete: from there on no page of the
     #: range may be allocated.  A kernel that isolates and then drains elsewhere names the routine that does both.
     isolation_complete: ClassVar[str] = "start_isolate_page_range"
+    #: whether a run may have pages in use that offline_pages() migrates; where it has none, it never looks for one in vain
+    migrates: bool = True
+    #: whether memory_failure() may have marked pages
+    poisons: bool = False
 
     def __init__(self, config: Config) -> None:
         """A kernel for a machine of the given size; ModelError if it has no routine ``isolation_complete``."""

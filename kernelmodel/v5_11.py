@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kernelmodel import ops
 from kernelmodel.base import Base
 from kernelmodel.mmzone import EBUSY, MEMORY_OFFLINE, MigrateType, PageRange, Zone
 from kernelmodel.ops import Routine, read, write
@@ -67,10 +66,6 @@ class V5_11(Base):
         yield from self.zone_pcp_disable(zone)
         yield from self.get_any_page()
         yield from self.zone_pcp_enable(zone)
-
-    def get_any_page(self) -> Routine:
-        """mm/memory-failure.c: get_any_page(), shake_page(): takes a reference, and drains LRU caches if it has to."""
-        yield ops.happens("get_any_page(), shake_page()")
 
     def offline_pages(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(); returns 0 or a negative errno.  ``label`` is the C text's goto label."""

@@ -164,7 +164,7 @@ def _isolation_undone(config: Config) -> Iterator[Check]:
 
 def _pages_accounted(config: Config) -> Iterator[Check]:
     for b in range(config.nr_blocks):
-        freed = lnot(value("held", b) == value("in_use", b))
+        freed = lnot(value("held", b) == value("in_use", b) + value("poisoned", b))
         yield Check(TRUE, freed, f"every task has returned, and a page of block {b} is neither in use nor free")
         outside = pages_of_block_on_pcplists(config, b) + value("held", b)
         lost = land(lnot(value("block_offline", b)), lnot(value("free", b) + outside == value("pages", b)))

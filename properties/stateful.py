@@ -143,8 +143,8 @@ class History(RuleBasedStateMachine):
             self.faults[task.name] = FAULTS[fault]
 
     def start_hwpoison(self, cpu: int) -> None:
-        """A task that disables and enables pcplists without keeping CPUs from coming and going."""
-        self.spawn("hwpoison", self.machine.kernel.get_hwpoison_page(self.machine.zone()), cpu)
+        """A task that marks a page and looks at it, without keeping CPUs from coming and going."""
+        self.spawn("hwpoison", self.machine.kernel.memory_failure(self.machine.zone()), cpu)
 
     def alive(self) -> list[Task]:
         """Tasks that have not finished, workers included only while they have work."""

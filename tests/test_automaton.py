@@ -47,6 +47,7 @@ ROUTINES: dict[str, Make] = {
 ONLY_V5_11: dict[str, Make] = {
     "zone_pcp_disable": lambda k, *_: k.zone_pcp_disable(Zone(0)),
     "get_hwpoison_page": lambda k, *_: k.get_hwpoison_page(Zone(0)),
+    "memory_failure": lambda k, *_: k.memory_failure(Zone(0)),
 }
 CASES = [(k, r) for k in KERNELS for r in ROUTINES] + [("v5.11", r) for r in ONLY_V5_11]
 VISITS = 3

@@ -12,8 +12,10 @@ from kernelmodel.kernels import kernel, mutant
 from kernelmodel.machine import Machine
 from kernelmodel.mmzone import MigrateType, PageRange
 from kernelmodel.state import Place
+from kernelmodel.systematic import build, mutations
 from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
+from verify.bmc.__main__ import main as bmc
 from verify.bmc.sections import apart, in_sections
 from verify.bmc.solve import Engine
 from verify.explore.__main__ import main
@@ -218,3 +220,47 @@ def test_a_text_that_loses_pages_without_end_is_not_searched_without_end():
     assert found["pages_accounted"].result is Result.VIOLATED and found["pages_accounted"].replayed
     assert found[STRAY.name].result is Result.UNDECIDED and "without end" in found[STRAY.name].reason
     assert found["no_deadlock"].result is Result.UNDECIDED
+
+
+LOST = """
+from kernelmodel import V5_11
+
+
+class Lost(V5_11):
+    name = "lost"
+
+    def do_migrate_range(self, page):
+        if not (yield self.isolate_lru_page(page)):
+            return
+        target = yield from self.alloc_migration_target(page)
+        if target is None:
+            yield self.putback_movable_pages(page)
+"""
+
+
+@pytest.mark.parametrize("engine", [main, bmc])
+def test_where_nothing_migrates_a_text_that_migrates_is_not_judged(engine, tmp_path, capsys):
+    """With no page to migrate nobody comes to do_migrate_range(), and that it loses the page is not seen."""
+    file = tmp_path / "lost.py"
+    file.write_text(LOST)
+    with pytest.raises(SystemExit) as stopped:
+        engine(["--variant", str(file)])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "ever comes to do_migrate_range()" in said and "--migrations" in said
+
+
+def test_where_a_page_migrates_it_is_found_lost(tmp_path, capsys):
+    file = tmp_path / "lost.py"
+    file.write_text(LOST)
+    options = "--variant", str(file), "--allocs", "0", "--frees", "0", "--updates", "0", "--property", "pages_accounted"
+    assert main([*options, "--beside", "none"]) == 1
+    assert "a page of block 1 is neither in use nor free" in capsys.readouterr().out
+
+
+def test_a_page_that_is_not_isolated_is_not_put_back():
+    """The kernel takes a reference with isolate_lru_page(), and gives it back once."""
+    (change,) = (m for m in mutations(V5_11, ["do_migrate_range"]) if m.name == "do_migrate_range/double/2")
+    verdict = Explorer(build(V5_11, change), Finite(ALONE, 3)).decide([PROPERTIES["pages_accounted"]], False)[0]
+    assert (verdict.result, verdict.replayed) == (Result.VIOLATED, True)
+    assert "isolate_lru_page() it first" in verdict.found

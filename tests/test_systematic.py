@@ -249,3 +249,9 @@ def test_the_numbers_of_an_operation_with_two_halves_are_left_alone() -> None:
     """Its abstract half says what its concrete half does, and is no line of the kernel."""
     assert not [m for m in mutations(V5_11, ["offline_isolated_pages"]) if m.kind == "constant"]
     assert [m for m in mutations(V5_11, ["pageset_init"]) if m.kind == "constant"]
+
+
+def test_what_only_a_migration_comes_to_is_searched_with_one() -> None:
+    lost = judge(V5_11, named("migrate_pages/delete/1"), ["explore"], PATIENCE)
+    assert (lost.status, lost.breaks) == (KILLED, "pages_accounted")
+    assert judge(V5_11, named("migrate_and_dissolve/constant/2"), ["explore"], PATIENCE).status == SAME

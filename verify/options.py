@@ -107,6 +107,10 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
     )  # fmt: skip
 
 
+#: what to do about a routine to which no task of a run comes
+ADD_A_TASK = "add a task that calls it (--migrations, --reclaims, --hwpoisons or --hotplugs)"
+
+
 def migrations_of(options: argparse.Namespace) -> int:
     """How many pages there are to migrate: where no other task allocates, offline_pages() does, for a page of its own."""
     if options.migrations is not None:

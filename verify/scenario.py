@@ -182,7 +182,7 @@ def _alloc(zone: Zone, migratetype: Term) -> Callable[[Any], Routine]:
 
 def _hwpoison(zone: Zone) -> Callable[[Any], Routine]:
     def make(kernel: Any) -> Routine:
-        if not hasattr(kernel, "get_hwpoison_page"):
+        if not hasattr(kernel, "zone_pcp_disable"):
             raise ModelError(f"{kernel.name} has no get_hwpoison_page() that disables pcplists: leave --hwpoisons out")
         routine: Routine = kernel.get_hwpoison_page(zone)
         return routine

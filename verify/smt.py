@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import z3
+import z3.z3
 
 from kernelmodel.terms import Cell, Term
+
+# z3's own checks of its arguments' types take a tenth of a run
+z3.z3.Z3_DEBUG = False
 
 #: a z3 expression; the package has no types for them
 Expr = Any

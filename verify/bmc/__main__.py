@@ -22,6 +22,7 @@ from verify.bmc.solve import ENGINE, Engine
 from verify.command import command, write_text
 from verify.folding import columns_of
 from verify.options import (
+    ADD_A_TASK,
     EXIT_CODES,
     RACE,
     Parser,
@@ -185,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.variant and kernel is not None:
             run.engine(kernel).model(misplaced=False)
-            check_reached(kernel, scenario.tasks_in_words())
+            check_reached(kernel, scenario.tasks_in_words(), ADD_A_TASK)
         if kernel is not None and stop:
             run.one_by_one(kernel, properties)
         else:

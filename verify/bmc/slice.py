@@ -97,6 +97,7 @@ class Model:
         """``zeros`` names cells that are known to be 0 in every reachable state (a lemma proved before)."""
         self.kernel, self.scenario, self.config = kernel, scenario, scenario.config
         self.instance = kernel(self.config)
+        self.instance.migrates = scenario.migrations > 0
         self.specs = scenario.tasks()
         self.specs += workers_elsewhere(scenario, len(self.specs) + 1)
         self._loops: dict[str, Loops] = {}
@@ -104,9 +105,6 @@ class Model:
         writers = {c for s in self.specs for n in self.graph(s, s.cpu or 0).nodes for c, _ in n.op.updates}
         self._known = {c: 0 for c in layout(self.config) if c.name in zeros}
         self._known |= {c: initial(self.config, c) for c in layout(self.config) if c.name in NEVER_ZERO}
-        if not scenario.migrations:
-            # then offline_pages() finds no page in use
-            self._known |= {c: 0 for c in layout(self.config) if c.name == "in_use"}
         self._known |= {
             c: initial(self.config, c)
             for c in layout(self.config)

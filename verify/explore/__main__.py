@@ -24,6 +24,7 @@ from verify.explore.search import Limits, room_mb
 from verify.explore.solve import COMPILERS, ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
 from verify.folding import columns_of
 from verify.options import (
+    ADD_A_TASK,
     EXIT_CODES,
     Parser,
     add_kernel,
@@ -238,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.variant:
             for one in (finite, *others):
                 Model(kernel, one, [])
-            check_reached(kernel, finite.scenario.tasks_in_words())
+            check_reached(kernel, finite.scenario.tasks_in_words(), ADD_A_TASK)
         named = options.kernel or options.mutant or options.variant
         run.go(properties, first_only=bool(named) and stop)
     except KeyboardInterrupt:

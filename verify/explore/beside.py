@@ -28,7 +28,7 @@ def beside(kernel: type[KernelText], finite: Finite, altered: bool) -> tuple[Fin
     if not altered:
         return (replace(finite, scenario=few, pages=1),)
     drains = replace(few, allocs=min(1, s.allocs), hotplugs=0, reclaims=1)
-    locks = replace(few, frees=0, updates=1, reclaims=1, hwpoisons=int(hasattr(kernel, "get_hwpoison_page")))
+    locks = replace(few, frees=0, updates=1, reclaims=1, hwpoisons=int(hasattr(kernel, "zone_pcp_disable")))
     return tuple(replace(finite, scenario=each, pages=1 + each.allocs) for each in (few, drains, locks))
 
 

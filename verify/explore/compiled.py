@@ -117,10 +117,6 @@ class Compiler:
                 own[c.args[0]] = name
             lines.append(f"{indent}for k0, k1 in {self.model.finite.new_limits!r}:")
             indent += "    "
-        elif self.model.finds_nothing(op):
-            # with no page to migrate it does not matter which block it would have been in
-            found, block = (c.args[0] for c in op.choices)
-            own[found], own[block] = "0", str(values[block][0])
         else:
             for i, c in enumerate(op.choices):
                 own[c.args[0]] = f"k{i}"
@@ -135,10 +131,11 @@ class Compiler:
         violated, reached = ["0"], ["0"]
         for i, prop in enumerate(self.model.properties):
             for check in prop.step_checks(self.model.config, op):
-                for bits, term in ((violated, check.violation), (reached, check.premise)):
+                place = self.model.premise(i, check.cpu)
+                for bits, bit, term in ((violated, i, check.violation), (reached, place, check.premise)):
                     text = self.source(term, task, own)
                     if text != "0":
-                        bits.append(f"({1 << i} if {text} else 0)")
+                        bits.append(f"({1 << bit} if {text} else 0)")
         return [f"{indent}bad = {' | '.join(violated)}", f"{indent}seen = {' | '.join(reached)}"]
 
     def _edge(

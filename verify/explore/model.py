@@ -32,8 +32,6 @@ BUDDY = 0
 NEVER_ZERO = ("zone.present_pages",)
 #: written by tasks that take a CPU down and up, and by no other
 ONLINE = "cpu_online"
-#: operations whose choices are fixed where no page is in use at the start: a page to migrate is never found
-FINDS_NOTHING = ("scan_movable_pages",)
 #: the name of what stands for a task's location where a term speaks of it; no cell of the kernel's
 LOCATION = "location"
 #: the kinds of tasks that wait for work when nothing is left to do
@@ -91,12 +89,13 @@ class Model:
         self.properties = properties
         self.any_order = any_order
         instance = kernel(self.config)
+        instance.migrates = finite.scenario.migrations > 0
         specs = finite.scenario.tasks()
         steady = NEVER_ZERO if finite.scenario.hotplugs else (*NEVER_ZERO, ONLINE)
         fixed = {c: initial(self.config, c) for c in layout(self.config) if c.name in steady}
         graphs = [
             fold(
-                instance, _maker(s, instance), self.cpus_of(s), fixed, any_order, self._left_out,
+                instance, _maker(s, instance), self.cpus_of(s), fixed, any_order,
                 functools.partial(self.present, s),
             )
             for s in specs
@@ -129,12 +128,21 @@ class Model:
                     stuck = lor(land(lnot(ended), *map(self._waits, self.tasks)), *map(self._may_not, self.tasks))
                     self.state_checks.append(StateCheck(i, Check(TRUE, stuck, "deadlock")))
 
-    def finds_nothing(self, op: Op) -> bool:
-        """Whether the operation looks for pages to migrate, of which there are none."""
-        return op.tag in FINDS_NOTHING and not self.finite.scenario.migrations
+    def premise(self, prop: int, cpu: int | None) -> int:
+        """The number of the premises of a property's checks for one CPU, or of those for none."""
+        return prop * (self.config.nr_cpus + 1) + (0 if cpu is None else 1 + cpu)
 
-    def _left_out(self, op: Op) -> bool:
-        return op.tag == "migrate" and not self.finite.scenario.migrations
+    def premises(self) -> list[tuple[int, int | None]]:
+        """For each number of premises the property and the CPU."""
+        return [(i, c) for i in range(len(self.properties)) for c in (None, *self.config.cpus)]
+
+    def spoken_of(self) -> set[tuple[int, int | None]]:
+        """The properties, with each CPU for which they have a check somewhere."""
+        found = {(s.prop, s.check.cpu) for s in self.state_checks}
+        for node in (n for t in self.tasks for n in t.graph.kept):
+            for i, prop in enumerate(self.properties):
+                found |= {(i, c.cpu) for c in prop.step_checks(self.config, node.op)}
+        return found
 
     # --- where tasks may be ---
 
@@ -218,9 +226,7 @@ class Model:
     def _looked_at(self, node: FoldedNode) -> set[Cell]:
         """The cells that an operation, or a property that judges it, reads."""
         checks = [c for p in self.properties for c in p.step_checks(self.config, node.op)]
-        return cells_in(
-            (*_read(node.op, self.finds_nothing(node.op)), *(t for c in checks for t in (c.premise, c.violation)))
-        )
+        return cells_in((*_read(node.op), *(t for c in checks for t in (c.premise, c.violation))))
 
     def _analyse(self, specs: list[TaskSpec], graphs: list[FoldedGraph]) -> None:
         self.initial_values = {c: frozenset(self._initial(c)) for c in layout(self.config)}
@@ -391,10 +397,9 @@ def _only(entry: tuple[tuple[tuple[Term, ...], int], ...]) -> int:
     return entry[0][1]
 
 
-def _read(op: Op, finds_nothing: bool) -> list[Term]:
+def _read(op: Op) -> list[Term]:
     """What an operation reads; what it adds to, or joins with, is not read by that."""
-    constraint = () if finds_nothing else (op.where, op.counted)
-    return [op.guard, *constraint, *returns_of(op), *(_without_self(c, t) for c, t in op.updates)]
+    return [op.guard, op.where, op.counted, *returns_of(op), *(_without_self(c, t) for c, t in op.updates)]
 
 
 def _without_self(cell: Cell, term: Term) -> Term:

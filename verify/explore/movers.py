@@ -21,7 +21,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kernelmodel.cells import CELLS
@@ -63,11 +63,15 @@ class Footprint:
     sets: dict[Cell, Term]
     seen: list[Term]
     violations: list[Term]
+    #: cells that it changes
+    writes: frozenset[Cell] = field(init=False)
+    #: cells that it reads, or that a property which judges it does
+    watches: frozenset[Cell] = field(init=False)
 
-    @property
-    def writes(self) -> set[Cell]:
-        """Cells that it changes."""
-        return {*self.adds, *self.joins, *self.sets}
+    def __post_init__(self) -> None:
+        """What is asked for often is computed once."""
+        self.writes = frozenset((*self.adds, *self.joins, *self.sets))
+        self.watches = self.reads | cells_in(self.violations)
 
 
 class Movers:
@@ -101,17 +105,18 @@ class Movers:
         for f in self.prints:
             for c in f.writes:
                 self.writers.setdefault(c, []).append(f)
-            for c in f.reads | cells_in(f.violations):
+            for c in f.watches:
                 self.readers.setdefault(c, []).append(f)
         self._stable: dict[tuple[int, Cell, int], bool] = {}
         self._unchanged: dict[Any, bool] = {}
         self._right: dict[tuple[int, int, int], bool] = {}
         self.facts = {t.number: self._facts(t) for t in model.tasks}
-        self._violations = [
+        violations = [
             [self._closed(p, None) for p in conjuncts(c.check.violation)]
             for c in model.state_checks
             if not c.rest and self._closed(c.check.violation, None).op != "const"
         ]
+        self._violations = [(parts, cells_in(parts)) for parts in violations]
         self.conditions: dict[tuple[int, int], Condition] = {}
         if only_facts:
             return
@@ -157,7 +162,7 @@ class Movers:
         if not self._preserves(f, before, True):
             return False
         touched = {g for c in f.writes for g in (*self.readers.get(c, ()), *self.writers.get(c, ()))}
-        touched |= {g for c in f.reads | cells_in(f.violations) for g in self.writers.get(c, ())}
+        touched |= {g for c in f.watches for g in self.writers.get(c, ())}
         suspects = [g for g in touched if g.task is not f.task]
         for _, target in f.node.edges:
             after = {} if target == RETURNED else self.facts[f.task.number][target]
@@ -179,9 +184,6 @@ class Movers:
         joins: dict[Cell, Term] = {}
         sets: dict[Cell, Term] = {}
         seen = [guard, *(self._closed(t, task) for t in (op.where, op.counted, *returns_of(op)))]
-        if self.model.finds_nothing(op):
-            # it finds nothing here, whatever is there (see compiled.py)
-            seen = [guard]
         for cell, term in op.updates:
             if cell in self.known or cell not in self.model.address:
                 continue
@@ -302,7 +304,7 @@ class Movers:
     def _move(self, f: Footprint, conditions: Facts, away: dict[int, set[int]]) -> bool:
         mine = self.facts[f.task.number][f.location]
         touched = {g for c in f.writes for g in (*self.readers.get(c, ()), *self.writers.get(c, ()))}
-        touched |= {g for c in f.reads | cells_in(f.violations) for g in self.writers.get(c, ())}
+        touched |= {g for c in f.watches for g in self.writers.get(c, ())}
         suspects = [g for g in touched if g.task is not f.task]
         suspects.sort(key=lambda g: (g.task.number, g.location, g.node.number))
         while True:
@@ -435,7 +437,7 @@ class Movers:
         both = f.writes & g.writes
         if any(not ((c in f.adds and c in g.adds) or (c in f.joins and c in g.joins)) for c in both):
             return True
-        if g.writes & (f.reads | cells_in(f.violations)):
+        if g.writes & f.watches:
             there = {**given, **self.facts[g.task.number][g.location], **g.needs}
             if not all(self._same(t, g, there, False) for t in (*f.seen, *f.violations)):
                 return True
@@ -447,8 +449,8 @@ class Movers:
 
     def _preserves(self, f: Footprint, given: Facts, right: bool = False) -> bool:
         """Whether no state property's violation that is true before ``f`` is false after it; ``right``: or after, before."""
-        for parts in self._violations:
-            if not any(f.writes & cells_in([p]) for p in parts):
+        for parts, cells in self._violations:
+            if f.writes.isdisjoint(cells):
                 continue
             constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in given.items()}
             if not right and any(substitute_cells(p, constants).key == ("const", "bool", False) for p in parts):
@@ -473,11 +475,10 @@ class Movers:
         changed = cells & f.writes
         if not changed:
             return True
-        constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in given.items() if c in cells}
-        key = (
-            term.key, f.task.number, f.location, f.node.number, one_way, right, tuple(sorted(constants.items(), key=str)),
-        )  # fmt: skip
+        known = frozenset((c, given[c]) for c in cells if c in given)
+        key = (term.key, f.task.number, f.location, f.node.number, one_way, right, known)
         if key not in self._unchanged:
+            constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in known}
             self._unchanged[key] = self._try_all(term, f, constants, changed, one_way, right)
         return self._unchanged[key]
 

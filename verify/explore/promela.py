@@ -82,7 +82,7 @@ class _Printer:
         op = node.op
         for picked in self._choices(op):
             parts = [f"c{task.location} == {location}", self._text(self.model.guard(task, node, True), task, {})]
-            if op.choices and not self.model.finds_nothing(op) and op.tag != "new_limits":
+            if op.choices and op.tag != "new_limits":
                 parts += [self._text(op.where, task, picked), self._text(op.counted, task, picked)]
             returned = {f"{node.number}.{i}": _picked(t, picked) for i, t in enumerate(returns_of(op))}
             checks = self._judged(op, task, picked)
@@ -99,8 +99,6 @@ class _Printer:
         if op.tag == "new_limits":
             for limits in self.model.finite.new_limits:
                 yield dict(zip(names, limits, strict=True))
-        elif self.model.finds_nothing(op):
-            yield {n: 0 if i == 0 else values[n][0] for i, n in enumerate(names)}
         else:
             for combination in itertools.product(*(values[n] for n in names)):
                 yield {n: int(x) for n, x in zip(names, combination, strict=True)}

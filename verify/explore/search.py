@@ -55,6 +55,8 @@ class Found:
     levels: int = 0
     violated: int = 0
     reached: set[int] = field(default_factory=set)
+    #: the same for each CPU that a check is for, where CPUs are told apart
+    reached_on: set[tuple[int, int | None]] = field(default_factory=set)
     deadlocks: int = 0
     stuck: str = ""
     stopped: str = ""
@@ -299,16 +301,22 @@ class Search:
         return False
 
     def _look_for_premises(self, rows: Rows) -> None:
-        props = {self.model.state_checks[i].prop for i in self._premises} - self.found.reached
-        for i, predicate in list(self._premises.items()):
-            prop = self.model.state_checks[i].prop
-            if prop not in props or prop in self.found.reached:
+        apart = self.transitions.tells_cpus_apart
+        for i, predicate in self._premises.items():
+            check = self.model.state_checks[i]
+            if (check.prop, check.check.cpu) in self.found.reached_on or (
+                not apart and check.prop in self.found.reached
+            ):
                 continue
             if self._holds_somewhere(rows, self._premise_columns[i], predicate, {}):
-                self.found.reached.add(prop)
-        for i in range(len(self.model.properties)):
-            if self.transitions.premises_seen >> i & 1:
-                self.found.reached.add(i)
+                self._reach(check.prop, check.check.cpu)
+        for number, (prop, cpu) in enumerate(self.model.premises()):
+            if self.transitions.premises_seen >> number & 1:
+                self._reach(prop, cpu)
+
+    def _reach(self, prop: int, cpu: int | None) -> None:
+        self.found.reached.add(prop)
+        self.found.reached_on.add((prop, cpu))
 
     def _deadlocks(self, level: Level, alive: npt.NDArray[np.bool_]) -> None:
         stuck = np.flatnonzero(~alive)

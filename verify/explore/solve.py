@@ -32,6 +32,8 @@ COMPILERS = ("auto", "none")
 NO_DEADLOCK = DEADLOCK.name
 #: properties that read cells which every section with interrupts off writes, so that little moves: searched apart
 _APART = ("offline_progress", "isolated_page_not_allocated")
+#: with so many CPUs, frees and allocs, all properties are judged in one search
+_FEW = 4
 #: watched in each search with movers, for they take its cell to be 0
 _WATCHED = "isolated_page_on_isolate_list"
 
@@ -46,6 +48,8 @@ class Group:
     watched: bool
     finite: Finite
     peak: float = 0.0
+    #: properties and the CPUs for which their premises are not reached, where CPUs are told apart
+    missed: tuple[tuple[str, int], ...] = ()
 
     @property
     def dead_end(self) -> bool:
@@ -93,8 +97,9 @@ class Explorer:
         return replace(self, finite=finite, beside=())
 
     def groups_of(self, properties: Sequence[Property]) -> list[list[Property]]:
-        """The properties of each search."""
-        if self.reduce != "full":
+        """The properties of each search: where states are few, what a search needs to begin takes most of its time."""
+        s = self.finite.scenario
+        if self.reduce != "full" or s.cpus + s.frees + s.allocs + s.migrations <= _FEW:
             return [list(properties)]
         apart = [p for p in properties if p.name in _APART]
         rest = [p for p in properties if p.name not in _APART]
@@ -123,7 +128,9 @@ class Explorer:
         search = search_by(self.compiler, self.jobs, transitions, self.limits, bits, self.progress)
         found = search.run(initial_rows(transitions.model, self.reduce == "full"))
         broken = bool(assumed) and bool(found.violated >> names.index(_WATCHED) & 1)
-        return Group(names, found, how, broken, finite, peak_mb())
+        missed = transitions.model.spoken_of() - found.reached_on if transitions.tells_cpus_apart else set()
+        unseen = tuple(sorted((names[i], c) for i, c in missed if c is not None))
+        return Group(names, found, how, broken, finite, peak_mb(), unseen)
 
     def _transitions(
         self, finite: Finite, properties: list[Property], assumed: Sequence[str]
@@ -253,6 +260,9 @@ class Explorer:
             reason = f"{f.stopped} after {f.states:,} states, {f.levels} levels, {len(f.reached)} premises reached"
         if result is Result.VACUOUS:
             reason = "no state or step reaches its premise"
+        missed = ", ".join(f"CPU {c}" for n, c in group.missed if n == prop.name)
+        if result is Result.HOLDS and missed:
+            reason = f"its premise is never reached for {missed}"
         return self._verdict(prop.name, result, group, reachable=reached, reason=reason)
 
     def _violated(self, prop: Property, group: Group, finite: Finite) -> Verdict:

@@ -41,6 +41,8 @@ class AsymmetryError(Exception):
 class Symmetric(Transitions):
     """Transitions whose fingerprints do not tell equal CPUs and equal tasks apart."""
 
+    tells_cpus_apart = False
+
     def __init__(self, model: Model, movers: Movers | None = None, checks: Sequence[int] | None = None) -> None:
         """AsymmetryError where the model is not symmetric."""
         super().__init__(model, movers, False, checks)
@@ -223,7 +225,7 @@ class Symmetric(Transitions):
     def delta(self, table: Table, v: list[int], w: list[int]) -> Sequence[int]:
         """The change of each class's sum from ``v`` to ``w``."""
         total = [0] * self.classes
-        for a in table.written.tolist():
+        for a in table.writes:
             part = self._parts[a]
             if part is not None and v[a] != w[a]:
                 kind, weight, as_bool = part

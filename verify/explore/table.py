@@ -52,7 +52,8 @@ class Table:
         self.engine, self.task, self.location, self.which = engine, task, location, which
         self.node = task.at(location)[which]
         read, written, away = engine.footprint(task, location, which)
-        self.written = np.array(sorted(written), dtype=np.int64)
+        self.writes = sorted(written)
+        self.written = np.array(self.writes, dtype=np.int64)
         self.inline, self.late = engine.split_checks(read | written, written)
         extra = {a for check in self.inline for a in engine.check_columns[check]}
         self.key = np.array(sorted(read | written | extra), dtype=np.int64)
@@ -96,7 +97,7 @@ class Table:
     def _compute(self, values: Rows, hashes: Hashes) -> None:
         engine = self.engine
         counts, new, deltas, bad = [], [], [], []
-        counting = [a for a in self.written.tolist() if a in engine.counting]
+        counting = [a for a in self.writes if a in engine.counting]
         for column in values.T:
             v = [0] * engine.extent
             for address, x in zip(self.addresses, column.tolist(), strict=True):
@@ -106,7 +107,7 @@ class Table:
                 engine.runaway = "the text makes pages, or loses them, without end: its states have no end"
             counts.append(len(outcomes))
             for w, wrong in outcomes:
-                new.append([w[a] for a in self.written])
+                new.append([w[a] for a in self.writes])
                 deltas.append(engine.delta(self, v, w))
                 bad.append(wrong)
         first = len(self.bad) + np.concatenate(([0], np.cumsum(counts)[:-1])) if counts else np.empty(0)
@@ -145,6 +146,9 @@ class Transitions:
     With ``movers`` a task that comes to an operation that needs no interleaving goes on at once.
     """
 
+    #: whether two states are two states where they differ in the names of CPUs only
+    tells_cpus_apart = True
+
     def __init__(
         self,
         model: Model,
@@ -162,6 +166,7 @@ class Transitions:
         self.check_cells = {i: cells_in([model.state_checks[i].check.violation]) for i in self.checks}
         self.check_columns = {i: self.columns_of(c) for i, c in self.check_cells.items()}
         self.predicates = {i: self.compiler.predicate(model.state_checks[i].check.violation) for i in self.checks}
+        #: bits of Model.premises()
         self.premises_seen = 0
         self.counting = frozenset(a for c, a in model.address.items() if c.name in _COUNTING)
         #: what makes the states endless; empty if nothing does
@@ -267,8 +272,7 @@ class Transitions:
 
     def _node_footprint(self, task: TaskModel, node: FoldedNode) -> tuple[set[int], set[int]]:
         op = node.op
-        constraint = () if self.model.finds_nothing(op) else (op.where, op.counted)
-        terms = [self.model.guard(task, node, self.exact), *constraint, *returns_of(op)]
+        terms = [self.model.guard(task, node, self.exact), op.where, op.counted, *returns_of(op)]
         terms += [t for c, t in op.updates if c in self.model.address]
         for prop in self.model.properties:
             for check in prop.step_checks(self.model.config, op):
@@ -383,7 +387,7 @@ class Transitions:
     def delta(self, table: Table, v: list[int], w: list[int]) -> Sequence[int]:
         """The change of the row's hash from ``v`` to ``w``."""
         total = 0
-        for a in table.written.tolist():
+        for a in table.writes:
             if w[a] != v[a]:
                 total += (w[a] - v[a]) * int(self.random[a])
         return (total & 0xFFFFFFFFFFFFFFFF,)

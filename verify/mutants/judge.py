@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kernelmodel.booting import check_boots
@@ -39,6 +39,8 @@ KILLED, SAME, UNREACHED, REFUSED, SURVIVES, UNDECIDED, DISAGREE, CRASHED = (
 )  # fmt: skip
 #: the bound of bmc, and the same with more rounds of offline_pages()'s loop, which explore does not bound
 BOUND, MORE_ROUNDS = Scenario(), Scenario(rounds=3)
+#: what explore searches where a mutant is not killed otherwise: offline_pages() alone, with a page that it migrates
+MOVES = replace(DEFAULT, scenario=Scenario(cpus=2, frees=0, allocs=0, updates=0, offlines=1, migrations=1), pages=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +116,24 @@ def _judged(kernel: type[KernelText], mutation: Mutation, engines: Sequence[str]
 
     setattr(changed, mutation.routine, watched)
     same = unchanged(kernel, changed, engines)
+    # asked after the other, for they share what was noted of the routine
+    moves = "explore" in engines and not unchanged(kernel, changed, engines, moves=True)
     if not reached:
         return _record(mutation, UNREACHED, f"no task of {' and '.join(engines)} comes to it")
-    if same:
+    if same and not moves:
         return _record(mutation, SAME, "the control graphs of all tasks are those of the original")
     doubts: list[str] = []
-    if "explore" in engines:
-        found = _by_explore(changed, mutation, engines, deadline)
+    if "explore" in engines and not same:
+        explorer = Explorer(changed, DEFAULT, beside=beside(changed, DEFAULT, altered=True))
+        found = _by_explore(explorer, mutation, engines, deadline)
         if found is not None:
             return found
+    if moves:
+        found = _by_explore(Explorer(changed, MOVES), mutation, (), deadline)
+        if found is not None:
+            return found
+    if same:
+        return _record(mutation, SURVIVES)
     if "bmc" in engines:
         found = _by_bmc(changed, mutation, engines, deadline, doubts)
         if found is not None:
@@ -132,29 +143,33 @@ def _judged(kernel: type[KernelText], mutation: Mutation, engines: Sequence[str]
     return _record(mutation, SURVIVES, "; ".join(doubts))
 
 
-def unchanged(kernel: type[KernelText], changed: type[KernelText], engines: Sequence[str]) -> bool:
-    """Whether all tasks of the engines have the control graphs that they had: then no verdict can differ."""
-    proofs = "prove" in engines
-    return all(_equal(a, b) for a, b in zip(_original(kernel, proofs), _graphs(changed, proofs), strict=True))
+def unchanged(kernel: type[KernelText], changed: type[KernelText], engines: Sequence[str], moves: bool = False) -> bool:
+    """Whether all tasks of the engines have the control graphs that they had: then no verdict can differ.
+
+    ``moves``: those of the configuration in which a page is migrated instead.
+    """
+    which = "moves" if moves else "proofs" if "prove" in engines else ""
+    return all(_equal(a, b) for a, b in zip(_original(kernel, which), _graphs(changed, which), strict=True))
 
 
 #: the last kernel asked for, and what was found of it
-_originals: dict[tuple[type, bool], list[FoldedGraph]] = {}
+_originals: dict[tuple[type, str], list[FoldedGraph]] = {}
 _proved: dict[type, frozenset[str]] = {}
 
 
-def _original(kernel: type[KernelText], proofs: bool) -> list[FoldedGraph]:
-    if (kernel, proofs) not in _originals:
+def _original(kernel: type[KernelText], which: str) -> list[FoldedGraph]:
+    if any(known is not kernel for known, _ in _originals):
         _originals.clear()
-        _originals[kernel, proofs] = _graphs(kernel, proofs)
-    return _originals[kernel, proofs]
+    if (kernel, which) not in _originals:
+        _originals[kernel, which] = _graphs(kernel, which)
+    return _originals[kernel, which]
 
 
-def _graphs(kernel: type[KernelText], proofs: bool) -> list[FoldedGraph]:
-    """The graphs of the tasks of explore and bmc, and with ``proofs`` of those that only prove has."""
-    finites = (DEFAULT, *beside(kernel, DEFAULT, altered=True))
+def _graphs(kernel: type[KernelText], which: str) -> list[FoldedGraph]:
+    """The graphs of the tasks of explore and bmc, and with "proofs" of those that only prove has; or those of MOVES."""
+    finites = (MOVES,) if which == "moves" else (DEFAULT, *beside(kernel, DEFAULT, altered=True))
     every = [t.graph for f in finites for t in Model(kernel, f, list(PROPERTIES.values())).tasks]
-    return [*every, *(t.graph for t in texts(kernel))] if proofs else every
+    return [*every, *(t.graph for t in texts(kernel))] if which == "proofs" else every
 
 
 def _equal(graph: FoldedGraph, other: FoldedGraph) -> bool:
@@ -165,10 +180,8 @@ def _equal(graph: FoldedGraph, other: FoldedGraph) -> bool:
 # --- the engines ---
 
 
-def _by_explore(
-    changed: type[KernelText], mutation: Mutation, engines: Sequence[str], deadline: float
-) -> Record | None:
-    explorer = Explorer(changed, DEFAULT, beside=beside(changed, DEFAULT, altered=True))
+def _by_explore(explorer: Explorer, mutation: Mutation, engines: Sequence[str], deadline: float) -> Record | None:
+    changed = explorer.kernel
     groups = explorer.search_all(list(PROPERTIES.values()))
     answers = [(p.name, g, g.verdict(p)[0]) for p in PROPERTIES.values() for g in groups if p.name in g.names]
     for name, group, result in answers:
