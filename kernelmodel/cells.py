@@ -7,87 +7,179 @@ a CPU, ``t`` a migratetype below PCPTYPES and ``b`` a pageblock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PCPTYPES, Zone
-from kernelmodel.terms import Cell, Sort, Term, load, total
+from kernelmodel.schema import Axis, CellKind, Index
+from kernelmodel.terms import Cell, Term, load, total
 
 #: the mutexes, in the order in which the kernel nests them
 MUTEXES = ("cpu_hotplug_lock", "mem_hotplug_lock", "pcp_batch_high_lock", "pcpu_drain_mutex")
 
-#: cell name -> (sort, derived, meaning)
-CELLS: dict[str, tuple[Sort, bool, str]] = {
-    "pcp.high": ("int", False, "[z,c] pcp->high"),
-    "pcp.batch": ("int", False, "[z,c] pcp->batch"),
-    "pcp.count": ("int", False, "[z,c] pcp->count"),
-    "pcp.nr": ("int", True, "[z,c,t,b] pages of block b on pcp->lists[t]"),
-    "irqs_off": ("int", False, "[c] 0, or the task that has disabled interrupts on CPU c"),
-    "preempt_count": ("int", False, "[c] how many tasks have disabled preemption on CPU c"),
-    "isolated_at_irqs_off": ("bool", False, "[c,b] ghost: block b was isolated when CPU c last disabled interrupts"),
-    "cpu_online": ("bool", False, "[c] CPU c is in cpu_online_mask"),
-    "pageblock.migratetype": ("int", False, "[b] get_pageblock_migratetype()"),
-    "block_offline": ("bool", False, "[b] the block has left the buddy (PageOffline, SetPageReserved)"),
-    "held": ("int", True, "[b] pages of block b that are neither free in the buddy, nor on a pcplist, nor offline"),
-    "in_use": ("int", True, "[b] pages of block b that have been allocated, and whose last reference is not gone"),
-    "poisoned": ("int", False, "[b] ghost: pages of block b that memory_failure() keeps; they count as held"),
-    "poisoned_on_pcplists": (
-        "int",
-        False,
-        "[b] ghost: how often memory_failure() has marked a page of block b that was on a pcplist",
+_PER_PCP: tuple[Axis, ...] = ("zone", "cpu")
+
+
+def _block_type(config: Config, index: Index) -> int:
+    return int(config.block_types[int(index[0])])
+
+
+def _pages_of_zone(config: Config, _: Index) -> int:
+    return config.blocks_per_zone * config.pages_per_block
+
+
+#: what each cell is, by its name
+CELLS: dict[str, CellKind] = {
+    "pcp.high": CellKind(
+        axes=_PER_PCP, c="pcp[{1}]->high", meaning="the count at which a free flushes the list; 0: pcplists are off",
+        open_at_start=True, starts_as="zone.pageset_high", written_by_all=True,
     ),
-    "free": ("int", True, "[b] pages of block b that are free in the buddy"),
-    "pages": ("int", True, "[b] pages of block b, wherever they are"),
-    "misplaced": ("int", True, "[b] free pages of the ISOLATE block b that lie on another type's free list"),
-    "isolated": ("bool", False, "[b] ghost: start_isolate_page_range() of block b has returned, not yet undone"),
-    "isolated_and_drained": (
-        "bool",
-        False,
-        "[b] ghost: isolated, and what the kernel drains after it has been drained",
+    "pcp.batch": CellKind(
+        axes=_PER_PCP, c="pcp[{1}]->batch", meaning="how many pages move at a time", initial=1, open_at_start=True,
+        least=1, starts_as="zone.pageset_batch", written_by_all=True,
     ),
-    "zone.nr_isolate_pageblock": ("int", False, "[z] zone->nr_isolate_pageblock"),
-    "zone.pageset_high": ("int", False, "[z] zone->pageset_high"),
-    "zone.pageset_batch": ("int", False, "[z] zone->pageset_batch"),
-    "zone.managed_pages": ("int", False, "[z] zone_managed_pages()"),
-    "zone.present_pages": ("int", False, "[z] zone->present_pages"),
-    "zone.was_reset": ("bool", False, "[z] ghost: zone_pcp_reset() has freed the zone's pagesets at least once"),
-    "percpu_pagelist_fraction": ("int", False, "the sysctl"),
-    "mutex": ("int", False, "[name] 0, or the task that holds the mutex (cpu_hotplug_lock: its writer)"),
-    "cpu_hotplug_readers": ("int", False, "number of cpus_read_lock() holders"),
-    "cpu_hotplug_reader": (
-        "int",
-        False,
-        "ghost: the last of the cpus_read_lock() holders, 0 once that has given it back",
+    "pcp.count": CellKind(
+        axes=_PER_PCP, c="pcp[{1}]->count", meaning="how many pages the CPU believes to have", open_at_start=True,
+        counts_pages=True,
     ),
-    "lock_edge": (
-        "bool",
-        False,
-        "[a,b] ghost: somebody has asked for lock b, to read or to write, while holding lock a",
+    "pcp.nr": CellKind(
+        axes=("zone", "cpu", "type", "block"), words="pages of block {3} on CPU{1}'s {2} list",
+        meaning="pages of a block on pcp->lists[t]", derived=True, open_at_start=True, counts_pages=True, where="pcplist",
     ),
-    "cpus_with_pcps": ("bool", False, "[c] the static cpumask of drain_all_pages()"),
-    "drain.zone": ("int", False, "[c] the zone of CPU c's drain work item, -1 for all"),
-    "work.pending": ("bool", False, "[c] CPU c's drain work item is queued"),
-    "work.running": ("bool", False, "[c] CPU c's drain work item is being executed"),
-    "pcp_disabled_by": (
-        "int",
-        False,
-        "[z] ghost: 0, or the task whose zone_pcp_disable() has returned, enable not entered",
+    "irqs_off": CellKind(
+        axes=("cpu",), values="task", words="IRQs off on CPU{0}",
+        meaning="0, or the task that has disabled interrupts on the CPU",
     ),
-}
+    "preempt_count": CellKind(
+        axes=("cpu",), words="preempt_count of CPU{0}", meaning="how many tasks have disabled preemption on the CPU"
+    ),
+    "isolated_at_irqs_off": CellKind(
+        axes=("cpu", "block"), sort="bool", words="block {1} was isolated when CPU{0} turned interrupts off",
+        meaning="the block was isolated when the CPU last disabled interrupts", ghost=True, silent=True,
+    ),
+    "cpu_online": CellKind(
+        axes=("cpu",), sort="bool", words="cpu_online({0})", meaning="the CPU is in cpu_online_mask", initial=True,
+        of_everybody=True, bookkeeping=True,
+    ),
+    "pageblock.migratetype": CellKind(
+        axes=("block",), values="type", words="migratetype of block {0}", meaning="get_pageblock_migratetype()",
+        initial=_block_type, open_at_start=True,
+    ),
+    "block_offline": CellKind(
+        axes=("block",), sort="bool", words="block {0} is offline",
+        meaning="the block has left the buddy (PageOffline, SetPageReserved)",
+    ),
+    "held": CellKind(
+        axes=("block",), words="pages of block {0} in use", derived=True, open_at_start=True, sum_over_cpus=True,
+        counts_pages=True, where="task",
+        meaning="pages of the block that are neither free in the buddy, nor on a pcplist, nor offline",
+    ),
+    "in_use": CellKind(
+        axes=("block",), derived=True, open_at_start=True, counts_pages=True,
+        meaning="pages of the block that have been allocated, and whose last reference is not gone",
+    ),
+    "poisoned": CellKind(
+        axes=("block",), ghost=True, words="pages of block {0} that memory_failure() keeps",
+        meaning="pages of the block that memory_failure() keeps; they count as held",
+    ),
+    "poisoned_on_pcplists": CellKind(
+        axes=("block",), ghost=True, words="pages of block {0} that were marked on a pcplist",
+        meaning="how often memory_failure() has marked a page of the block that was on a pcplist",
+    ),
+    "free": CellKind(
+        axes=("block",), words="free pages of block {0}", derived=True, counts_pages=True, where="buddy",
+        meaning="pages of the block that are free in the buddy",
+    ),
+    "pages": CellKind(
+        axes=("block",), words="pages of block {0}", derived=True, counts_pages=True,
+        meaning="pages of the block, wherever they are",
+    ),
+    "misplaced": CellKind(
+        axes=("block",), words="pages of block {0} on a wrong free list", derived=True, sum_over_cpus=True,
+        counts_pages=True, usually_zero=True,
+        meaning="free pages of the ISOLATE block that lie on another type's free list",
+    ),
+    "isolated": CellKind(
+        axes=("block",), sort="bool", ghost=True, words="block {0} is isolated",
+        meaning="start_isolate_page_range() of the block has returned, not yet undone",
+    ),
+    "isolated_and_drained": CellKind(
+        axes=("block",), sort="bool", ghost=True, words="block {0} is isolated and drained",
+        meaning="isolated, and what the kernel drains after it has been drained",
+    ),
+    "zone.nr_isolate_pageblock": CellKind(
+        axes=("zone",), c="zone->nr_isolate_pageblock", meaning="how many pageblocks of the zone are isolated"
+    ),
+    "zone.pageset_high": CellKind(
+        axes=("zone",), c="zone->pageset_high", meaning="the high that zone_pcp_enable() restores", open_at_start=True
+    ),
+    "zone.pageset_batch": CellKind(
+        axes=("zone",), c="zone->pageset_batch", meaning="the batch that zone_pcp_enable() restores", initial=1,
+        open_at_start=True, least=1,
+    ),
+    "zone.managed_pages": CellKind(
+        axes=("zone",), c="zone->managed_pages", meaning="zone_managed_pages()", initial=_pages_of_zone, bookkeeping=True
+    ),
+    "zone.present_pages": CellKind(
+        axes=("zone",), c="zone->present_pages", meaning="pages of the zone; pageblock 0 of an engine's stays online",
+        initial=_pages_of_zone, bookkeeping=True, never_zero=True,
+    ),
+    "zone.was_reset": CellKind(
+        axes=("zone",), sort="bool", ghost=True, c="zone->was_reset",
+        meaning="zone_pcp_reset() has freed the zone's pagesets at least once",
+    ),
+    "percpu_pagelist_fraction": CellKind(meaning="the sysctl"),
+    "mutex": CellKind(
+        axes=("lock",), values="task", words="owner of {0}",
+        meaning="0, or the task that holds the mutex (cpu_hotplug_lock: its writer)",
+    ),
+    "cpu_hotplug_readers": CellKind(meaning="number of cpus_read_lock() holders", bookkeeping=True),
+    "cpu_hotplug_reader": CellKind(
+        meaning="the last of the cpus_read_lock() holders, 0 once that has given it back", ghost=True, bookkeeping=True
+    ),
+    "lock_edge": CellKind(
+        axes=("lock", "lock"), sort="bool", ghost=True, silent=True, bookkeeping=True,
+        words="{1} was asked for under {0}",
+        meaning="somebody has asked for the second lock, to read or to write, while holding the first",
+    ),
+    "cpus_with_pcps": CellKind(
+        axes=("cpu",), sort="bool", words="cpumask_test_cpu({0}, &cpus_with_pcps)",
+        meaning="the static cpumask of drain_all_pages()", bookkeeping=True,
+    ),
+    "drain.zone": CellKind(
+        axes=("cpu",), words="drain->zone of CPU{0}", meaning="the zone of the CPU's drain work item, -1 for all",
+        initial=-1, bookkeeping=True,
+    ),
+    "work.pending": CellKind(
+        axes=("cpu",), sort="bool", words="CPU{0}'s drain work queued", meaning="the CPU's drain work item is queued"
+    ),
+    "work.running": CellKind(
+        axes=("cpu",), sort="bool", words="CPU{0}'s drain work running",
+        meaning="the CPU's drain work item is being executed",
+    ),
+    "pcp_disabled_by": CellKind(
+        axes=("zone",), values="task", ghost=True, words="task that disabled the pcplists",
+        meaning="0, or the task whose zone_pcp_disable() has returned, enable not entered",
+    ),
+}  # fmt: skip
+
+
+def names(chosen: Callable[[CellKind], bool]) -> frozenset[str]:
+    """The names of the cells of which something is true."""
+    return frozenset(name for name, kind in CELLS.items() if chosen(kind))
 
 
 def is_derived(cell: Cell) -> bool:
     """Whether ``cell`` is a projection of the concrete structures rather than a stored variable."""
-    return CELLS[cell.name][1]
+    return CELLS[cell.name].derived
 
 
 def cpu_position(name: str) -> int:
     """The place of the CPU in the indices of the cells of that name; -1 if they are of no CPU."""
-    meaning = CELLS[name][2]
-    letters = meaning[1 : meaning.index("]")].split(",") if meaning.startswith("[") else []
-    return letters.index("c") if "c" in letters else -1
+    return CELLS[name].position("cpu")
 
 
 def value(name: str, *index: int | str) -> Term:
@@ -96,12 +188,12 @@ def value(name: str, *index: int | str) -> Term:
         raise ModelError(f"unknown cell {name!r}: there are {', '.join(CELLS)}; a kernel adds none of its own yet")
     if all(type(i) in (int, str) for i in index):
         return _value(name, index)
-    return load(Cell(name, index), CELLS[name][0])
+    return load(Cell(name, index), CELLS[name].sort)
 
 
 @lru_cache(maxsize=4096)
 def _value(name: str, index: tuple[int | str, ...]) -> Term:
-    return load(Cell(name, index), CELLS[name][0])
+    return load(Cell(name, index), CELLS[name].sort)
 
 
 def pcp_list_length(config: Config, z: int, cpu: int, t: int | None = None) -> Term:
@@ -119,38 +211,25 @@ def pages_of_block_on_pcplists(config: Config, b: int, cpu: int | None = None) -
 
 def layout(config: Config) -> Iterator[Cell]:
     """Every cell of a machine of this size, in a fixed order."""
-    dims: dict[str, list[tuple[int | str, ...]]] = {
-        "z": [(z,) for z in range(config.nr_zones)],
-        "c": [(c,) for c in config.cpus],
-        "b": [(b,) for b in range(config.nr_blocks)],
-        "z,c": [(z, c) for z in range(config.nr_zones) for c in config.cpus],
-        "c,b": [(c, b) for c in config.cpus for b in range(config.nr_blocks)],
-        "z,c,t,b": [
-            (zone.index, c, t, b)
-            for zone in config.zones
-            for c in config.cpus
-            for t in range(PCPTYPES)
-            for b in config.blocks_of(zone)
-        ],
-        "name": [(m,) for m in MUTEXES],
-        "a,b": [(a, b) for a in MUTEXES for b in MUTEXES],
-    }
-    for name, (_, _, meaning) in CELLS.items():
-        key = meaning[1 : meaning.index("]")] if meaning.startswith("[") else None
-        for index in [()] if key is None else dims[key]:
+    for name, kind in CELLS.items():
+        for index in _indices(config, kind.axes):
             yield Cell(name, index)
+
+
+def _indices(config: Config, axes: tuple[Axis, ...]) -> Iterator[Index]:
+    """Each index; an axis of pageblocks has those of the zone that is the first, if one is."""
+    ways: dict[Axis, Sequence[int | str]] = {
+        "zone": range(config.nr_zones), "cpu": config.cpus, "type": range(PCPTYPES), "lock": MUTEXES,
+        "block": range(config.nr_blocks),
+    }  # fmt: skip
+    within = axes[:1] == ("zone",) and "block" in axes
+    for values in itertools.product(*(ways[a] for a in axes)):
+        if not within or values[axes.index("block")] in config.blocks_of(Zone(int(values[0]))):
+            yield values
 
 
 def initial(config: Config, cell: Cell) -> int:
     """The value of a stored cell at boot: no page allocated yet, boot pagesets (high 0, batch 1), all CPUs online."""
-    if cell.name in ("pcp.batch", "zone.pageset_batch"):
-        return 1
-    if cell.name == "cpu_online":
-        return True
-    if cell.name == "drain.zone":
-        return -1
-    if cell.name == "pageblock.migratetype":
-        return int(config.block_types[int(cell.index[0])])
-    if cell.name in ("zone.managed_pages", "zone.present_pages"):
-        return config.blocks_per_zone * config.pages_per_block
-    return False if CELLS[cell.name][0] == "bool" else 0
+    kind = CELLS[cell.name]
+    value = kind.at_boot(config, cell.index)
+    return bool(value) if kind.sort == "bool" else value

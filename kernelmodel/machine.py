@@ -304,7 +304,7 @@ class Machine:
             if self.state.load(cell) != expected:
                 raise RefinementError(f"{op.text}: {cell} is {self.state.load(cell)}, the operation allows {expected}")
         for cell, new in written.items():
-            if CELLS[cell.name][0] == "bool" and not isinstance(new, bool):
+            if CELLS[cell.name].sort == "bool" and not isinstance(new, bool):
                 raise RefinementError(f"{op.text}: {cell} is given {new!r}, which is no truth value")
             if not whole and is_derived(cell) and self.state.load(cell) != new:
                 raise RefinementError(f"{op.text}: {cell} is {self.state.load(cell)}, the operation says {new}")

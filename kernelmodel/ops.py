@@ -321,8 +321,4 @@ def smp_processor_id() -> CpuOp:
 
 def _c_name(name: str, index: Sequence[int | str]) -> str:
     value(name)
-    if name.startswith("pcp."):
-        return f"pcp[{index[1]}]->{name[4:]}"
-    if name.startswith("zone."):
-        return f"zone->{name[5:]}"
-    return str(Cell(name, tuple(index)))
+    return CELLS[name].in_c(name, index)

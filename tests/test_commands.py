@@ -40,7 +40,7 @@ BAD = {
         DRAIN_LOCK + "        return (yield from self.drain_lock(zone))\n", "RecursionError",
     ),
     "a cell of its own": (
-        'cells.CELLS["pcp.lock"] = ("int", False, "[c] the lock")\n' + DRAIN_LOCK + "        yield ops.happens('x')\n",
+        'cells.CELLS["pcp.lock"] = cells.CELLS["mutex"]\n' + DRAIN_LOCK + "        yield ops.happens('x')\n",
         "kernelmodel.cells.CELLS",
     ),
     "a cell that there is not": (DRAIN_LOCK + "        yield ops.write(1, 'pcp.lock', 0)\n", "pcp.lock"),

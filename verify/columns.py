@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from kernelmodel.cells import CELLS, names
 from kernelmodel.machine import Step
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell
@@ -15,16 +16,7 @@ from verify.trace import Access, Start
 WIDTH = 50
 #: operations that are bookkeeping of the model or of the drain, shown as "..." unless nothing else is there
 _DULL = ("lockdep", "cpu", "preempt_disable", "preempt_enable")
-_DULL_CELLS = (
-    "cpus_with_pcps",
-    "drain.zone",
-    "cpu_online",
-    "zone.managed_pages",
-    "zone.present_pages",
-    "cpu_hotplug_readers",
-    "cpu_hotplug_reader",
-    "lock_edge",
-)
+_DULL_CELLS = names(lambda kind: kind.bookkeeping)
 _DULL_MUTEXES = ("mem_hotplug_lock", "pcpu_drain_mutex")
 #: never bookkeeping
 _TELLING = ("cpu_down", "cpu_up")
@@ -163,7 +155,7 @@ def _of_interest(access: Access, cpu: int | None) -> bool:
 
 
 def _cpu_of(cell: Cell) -> int | str:
-    return cell.index[1] if cell.name.startswith("pcp.") else cell.index[0]
+    return cell.index[CELLS[cell.name].position("cpu")]
 
 
 def statements(step: Step) -> Iterator[tuple[int, str, str]]:

@@ -337,7 +337,7 @@ class Encoding:
         assert e.section is not None
         cells = sorted(self.private)
         if e is e.section.first:
-            e.section.entry = {c: variable(f"{e.name}.in.{c}", CELLS[c.name][0]) for c in cells}
+            e.section.entry = {c: variable(f"{e.name}.in.{c}", CELLS[c.name].sort) for c in cells}
             e.before |= e.section.entry
             return
         inside = [p for p, _ in self._ways(e.task.spec.number)[e.node.number] if p and p.section is e.section]
@@ -391,7 +391,7 @@ class Encoding:
         if cell in e.before:
             return e.before[cell]
         if cell not in e.reads:
-            value = variable(f"{e.name}.reads.{cell}", CELLS[cell.name][0])
+            value = variable(f"{e.name}.reads.{cell}", CELLS[cell.name].sort)
             e.reads[cell] = value
             if cell in self.piece.cells:
                 self.constraints.append(z3.Implies(e.happened, self._latest_write(cell, e.clock, value, e)))
@@ -400,7 +400,7 @@ class Encoding:
                     others = self.elsewhere[e.name, cell] = z3.Int(f"{e.name}.elsewhere.{cell}")
                     self.constraints.append(others >= 0)
                     e.reads[cell] = value + others
-            elif is_derived(cell) or cell.name == "pcp.count":
+            elif CELLS[cell.name].counts_pages:
                 self.constraints.append(value >= 0)
         return e.reads[cell]
 
@@ -438,7 +438,7 @@ class Encoding:
     def _written(self, w: Event, cell: Cell) -> Expr:
         """The value that ``w`` writes, as a variable: it may be needed before it is built."""
         if cell not in w.written:
-            w.written[cell] = variable(f"{w.name}.writes.{cell}", CELLS[cell.name][0])
+            w.written[cell] = variable(f"{w.name}.writes.{cell}", CELLS[cell.name].sort)
         return w.written[cell]
 
     def _define_written(self) -> None:
@@ -468,7 +468,7 @@ class Encoding:
     # --- the start, and what is asked ---
 
     def _typed(self, cell: Cell, value: int) -> int:
-        return bool(value) if CELLS[cell.name][0] == "bool" else int(value)
+        return bool(value) if CELLS[cell.name].sort == "bool" else int(value)
 
     def _initially(self, cell: Cell) -> Expr:
         if cell in self.start:
@@ -476,10 +476,9 @@ class Encoding:
         if cell.name not in OPEN_AT_START:
             value = 0 if is_derived(cell) else initial(self.config, cell)
             return literal(self._typed(cell, value))
-        shared = {"pcp.high": "zone.pageset_high", "pcp.batch": "zone.pageset_batch"}
-        if cell.name in shared:
-            # at the start nobody holds pcp_batch_high_lock, so every CPU has the zone's cached limits
-            return self._initially(Cell(shared[cell.name], (cell.index[0],)))
+        kind = CELLS[cell.name]
+        if kind.starts_as:
+            return self._initially(Cell(kind.starts_as, (cell.index[kind.position("zone")],)))
         v = self.start[cell] = z3.Int(f"start.{cell}")
         if cell.name == "pcp.count":
             z, c = (int(i) for i in cell.index)
@@ -498,7 +497,7 @@ class Encoding:
             if cell.index[0] == self.config.nr_blocks - 1:
                 self.constraints.append(z3.Sum(every) == self.piece.scenario.migrations)
         else:
-            self.constraints.append(v >= (1 if "batch" in cell.name else 0))
+            self.constraints.append(v >= kind.least)
         return v
 
     def _free_blocks(self) -> Iterable[str]:
@@ -543,7 +542,7 @@ class Encoding:
         """The observer of a CPU with interrupts on looks between sections, as if it were one."""
         mine = [s for s in self.sections if s.cpu == self.piece.cpu]
         for c in sorted(self.private):
-            observed[c] = variable(f"observed.{c}", CELLS[c.name][0])
+            observed[c] = variable(f"observed.{c}", CELLS[c.name].sort)
         observed[Cell("irqs_off", (self.piece.cpu,))] = z3.IntVal(0)
         outside = [
             z3.Implies(s.first.happened, z3.Or(self.time < s.first.clock, z3.And(s.over, s.clock_end < self.time)))
@@ -555,7 +554,7 @@ class Encoding:
         if cell in self.known:
             return literal(self._typed(cell, self.known[cell]))
         if cell not in observed:
-            observed[cell] = variable(f"observed.{cell}", CELLS[cell.name][0])
+            observed[cell] = variable(f"observed.{cell}", CELLS[cell.name].sort)
             self.constraints.append(self._latest_write(cell, self.time, observed[cell], None))
             for w in self._writers.get(cell, ()):
                 self.constraints.append(z3.Or(z3.Not(w.happened), w.clock != self.time))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kernelmodel.automaton import DONE, Edge, Graph, Loops, Node, extract
-from kernelmodel.cells import initial, is_derived, layout, value
+from kernelmodel.cells import CELLS, initial, is_derived, layout, names, value
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, land, lnot
 from kernelmodel.text import KernelText
@@ -26,29 +26,14 @@ from verify.scenario import Scenario, TaskSpec, workers_elsewhere
 
 #: cells that belong to one CPU, and the place of that CPU in their index
 PER_CPU = {
-    "pcp.nr": 1, "pcp.count": 1, "pcp.high": 1, "pcp.batch": 1, "irqs_off": 0, "preempt_count": 0, "isolated_at_irqs_off": 0,
-    "work.pending": 0, "work.running": 0, "drain.zone": 0, "cpus_with_pcps": 0,
+    name: kind.position("cpu") for name, kind in CELLS.items() if "cpu" in kind.axes and not kind.of_everybody
 }  # fmt: skip
 #: per-CPU cells that tasks of any CPU write, so that a slice that follows no CPU still follows them
-LIMITS = frozenset(("pcp.high", "pcp.batch"))
+WRITTEN_BY_ALL = names(lambda kind: kind.written_by_all)
 #: sums over all CPUs: a slice follows its own CPU's part, and what others add is open (held) or excluded (misplaced)
-AGGREGATES = frozenset(("held", "misplaced"))
-#: only compared with 0, and never 0 here, for pageblock 0 stays online: whatever is written, the answer is the same
-NEVER_ZERO = frozenset(("zone.present_pages",))
+AGGREGATES = names(lambda kind: kind.sum_over_cpus)
 #: cells whose value at the start is open
-OPEN_AT_START = frozenset(
-    (
-        "pcp.nr",
-        "pcp.count",
-        "pcp.high",
-        "pcp.batch",
-        "zone.pageset_high",
-        "zone.pageset_batch",
-        "held",
-        "in_use",
-        "pageblock.migratetype",
-    )
-)
+OPEN_AT_START = names(lambda kind: kind.open_at_start)
 #: kinds of tasks that belong to a CPU's pcplists and may be left out of a slice
 CPU_TASKS = ("free", "alloc", "worker")
 
@@ -104,7 +89,7 @@ class Model:
         self._known: dict[Cell, int] = {}
         writers = {c for s in self.specs for n in self.graph(s, s.cpu or 0).nodes for c, _ in n.op.updates}
         self._known = {c: 0 for c in layout(self.config) if c.name in zeros}
-        self._known |= {c: initial(self.config, c) for c in layout(self.config) if c.name in NEVER_ZERO}
+        self._known |= {c: initial(self.config, c) for c in layout(self.config) if CELLS[c.name].never_zero}
         self._known |= {
             c: initial(self.config, c)
             for c in layout(self.config)
@@ -282,7 +267,7 @@ def followed(cell: Cell, cpu: int) -> bool:
     if cell.name not in PER_CPU:
         return True
     if cpu < 0:
-        return cell.name in LIMITS
+        return cell.name in WRITTEN_BY_ALL
     return cell.index[PER_CPU[cell.name]] == cpu
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from kernelmodel.cells import CELLS
 from kernelmodel.errors import ModelError
 from verify.explore.model import BUDDY, Model
 
@@ -20,12 +21,12 @@ class Identities:
         self.model = model
         self.places: dict[int, tuple[int, int, int | None]] = {}
         for address, cell in model.virtual.items():
-            if cell.name == "pcp.nr":
-                self.places[address] = (int(cell.index[3]), model.on_list(cell), None)
-            elif cell.name == "free":
-                self.places[address] = (int(cell.index[0]), BUDDY, None)
+            kind = CELLS[cell.name]
+            block = int(cell.index[kind.position("block")])
+            if kind.where == "task":
+                self.places[address] = (block, 0, 0)
             else:
-                self.places[address] = (int(cell.index[0]), 0, 0)
+                self.places[address] = (block, model.on_list(cell) if kind.where == "pcplist" else BUDDY, None)
 
     def fill(self, v: list[int]) -> None:
         """Put the counts behind the columns of ``v``."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernelmodel.cells import CELLS, initial, layout, value
+from kernelmodel.cells import CELLS, initial, layout, names, value
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import fold
 from kernelmodel.folded_graph import RETURNED, FoldedGraph, FoldedNode, registers_of
@@ -25,11 +25,11 @@ from verify.explore.values import ValueAnalysis, Values, possible
 from verify.scenario import TaskSpec
 
 #: cells that count pages; with identities they are computed from where each page is
-COUNTS = ("pcp.nr", "held", "free")
+COUNTS = names(lambda kind: bool(kind.where))
 #: where a page is: free in the buddy, or held by the task with that number, or (PCPLIST + …) on a pcplist
 BUDDY = 0
-#: only compared with 0, and never 0 here, for pageblock 0 stays online: what is read may be the first value
-NEVER_ZERO = ("zone.present_pages",)
+#: only compared with 0, and never 0 here: what is read may be the first value
+NEVER_ZERO = names(lambda kind: kind.never_zero)
 #: written by tasks that take a CPU down and up, and by no other
 ONLINE = "cpu_online"
 #: the name of what stands for a task's location where a term speaks of it; no cell of the kernel's
@@ -271,7 +271,7 @@ class Model:
     def value_of(self, cell: Cell) -> Term | None:
         """The constant that the cell always is, if it is one."""
         found = self.analysis.constant(cell)
-        return None if found is None else Term("const", (found,), CELLS[cell.name][0])
+        return None if found is None else Term("const", (found,), CELLS[cell.name].sort)
 
     def _place_cells(self, graphs: list[FoldedGraph]) -> None:
         used: set[Cell] = set()

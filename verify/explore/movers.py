@@ -24,14 +24,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kernelmodel.cells import CELLS
+from kernelmodel.cells import CELLS, names
 from kernelmodel.folded_graph import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, Term, atoms, const, evaluate, lnot, lor, substitute, substitute_cells
 from verify.explore.model import COUNTS, Model, TaskModel, cells_in, returns_of
 from verify.explore.values import Values, conjuncts, possible
 
 #: cells taken to be 0 always; a search that finds one that is not has to be done again without (see solve.py)
-ASSUMED_ZERO = ("misplaced",)
+ASSUMED_ZERO = tuple(sorted(names(lambda kind: kind.usually_zero)))
 #: kinds of tasks whose location an operation may depend on: a condition on each of many tasks would cost too much
 _FEW = ("worker", "offline", "update")
 #: more combinations of values than this are not tried: the operations then count as dependent
@@ -82,7 +82,7 @@ class Movers:
         self.model = model
         self.assumed = frozenset(assumed_zero)
         self.known = {
-            c: Term("const", (v,), CELLS[c.name][0])
+            c: Term("const", (v,), CELLS[c.name].sort)
             for c in model.initial_values
             if (v := model.analysis.constant(c)) is not None
         }
@@ -139,7 +139,7 @@ class Movers:
 
     def _may(self, f: Footprint, known: Facts, conditions: tuple[Term, ...]) -> bool:
         own = {f"{f.node.number}.{i}": self._closed(t, f.task) for i, t in enumerate(returns_of(f.node.op))}
-        constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in known.items()}
+        constants = {c: Term("const", (v,), CELLS[c.name].sort) for c, v in known.items()}
         closed = [substitute_cells(self._closed(substitute(c, own), f.task), constants) for c in conditions]
         return not any(c.op == "const" and not c.args[0] for c in closed)
 
@@ -257,7 +257,7 @@ class Movers:
         for condition in conditions:
             pre.update(literals(self._closed(substitute(condition, own), f.task)))
         written = {c: self._new(f, c) for c in f.writes}
-        constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in pre.items()}
+        constants = {c: Term("const", (v,), CELLS[c.name].sort) for c, v in pre.items()}
         after = {c: v for c, v in pre.items() if c not in written}
         for c, term in written.items():
             new = substitute_cells(term, constants)
@@ -267,7 +267,7 @@ class Movers:
 
     def _new(self, f: Footprint, cell: Cell) -> Term:
         """The value that an operation gives a cell."""
-        old = Term("cell", (cell,), CELLS[cell.name][0])
+        old = Term("cell", (cell,), CELLS[cell.name].sort)
         if cell in f.adds:
             return old + f.adds[cell]
         return lor(old, f.joins[cell]) if cell in f.joins else f.sets[cell]
@@ -284,7 +284,7 @@ class Movers:
     def _changes(self, f: Footprint, cell: Cell, value: int) -> bool:
         if f.needs.get(cell, value) != value:
             return False
-        new = substitute_cells(self._new(f, cell), {cell: Term("const", (value,), CELLS[cell.name][0])})
+        new = substitute_cells(self._new(f, cell), {cell: Term("const", (value,), CELLS[cell.name].sort)})
         return not (new.op == "const" and int(new.args[0]) == value)
 
     # --- movers ---
@@ -426,7 +426,7 @@ class Movers:
         """Truth values that cells have at the start and not where ``g`` is performed."""
         for c, v in {**self.facts[g.task.number][g.location], **g.needs}.items():
             if (
-                CELLS[c.name][0] == "bool"
+                CELLS[c.name].sort == "bool"
                 and c not in given
                 and self.model.initial_values[c] == frozenset((int(not v),))
             ):
@@ -452,7 +452,7 @@ class Movers:
         for parts, cells in self._violations:
             if f.writes.isdisjoint(cells):
                 continue
-            constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in given.items()}
+            constants = {c: Term("const", (v,), CELLS[c.name].sort) for c, v in given.items()}
             if not right and any(substitute_cells(p, constants).key == ("const", "bool", False) for p in parts):
                 continue
             if right and any(self._false_after(p, f, given) for p in parts):
@@ -462,7 +462,7 @@ class Movers:
         return True
 
     def _false_after(self, term: Term, f: Footprint, given: Facts) -> bool:
-        after = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in given.items() if c not in f.writes}
+        after = {c: Term("const", (v,), CELLS[c.name].sort) for c, v in given.items() if c not in f.writes}
         after |= {c: t for c in f.writes if (t := self._new(f, c)).op == "const"}
         return substitute_cells(term, after).key == ("const", "bool", False)
 
@@ -478,7 +478,7 @@ class Movers:
         known = frozenset((c, given[c]) for c in cells if c in given)
         key = (term.key, f.task.number, f.location, f.node.number, one_way, right, known)
         if key not in self._unchanged:
-            constants = {c: Term("const", (v,), CELLS[c.name][0]) for c, v in known}
+            constants = {c: Term("const", (v,), CELLS[c.name].sort) for c, v in known}
             self._unchanged[key] = self._try_all(term, f, constants, changed, one_way, right)
         return self._unchanged[key]
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kernelmodel.cells import names
 from kernelmodel.folded_graph import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, const, substitute
 from verify.explore.compiled import Compiler, Function
@@ -41,7 +42,7 @@ def multipliers(n: int) -> Hashes:
 
 
 #: cells that count pages, and what none of them is unless a text makes pages or loses them without end
-_COUNTING, RUNAWAY = ("pcp.nr", "pcp.count", "held", "in_use", "free", "misplaced"), 40
+_COUNTING, RUNAWAY = names(lambda kind: kind.counts_pages), 40
 
 
 class Table:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import z3
 
+from kernelmodel.cells import CELLS
 from properties.lemmas import GHOSTS, LEMMAS
 from verify.prove.obligations import GHOSTS_JUSTIFIED, LOCKS_KEPT, START, Answer, Prover
 from verify.prove.roles import Step
@@ -89,9 +90,7 @@ def _inside(step: Step) -> str:
 
 def _c_name(system: System, name: str) -> str:
     cell = next(c for c in system.followed if str(c) == name)
-    if cell.name.startswith("pcp."):
-        return f"pcp[c]->{cell.name[4:]}"
-    if cell.name.startswith("zone."):
-        return f"zone->{cell.name[5:]}"
+    if CELLS[cell.name].c:
+        return CELLS[cell.name].in_c(cell.name, ["c" if x == system.cpu else x for x in cell.index])
     index = ",".join("c" if x == system.cpu and cell.name != "pcp_disabled_by" else str(x) for x in cell.index)
     return f"{cell.name}[{index}]" if cell.name not in ("pcp_disabled_by",) else "disabled by task"

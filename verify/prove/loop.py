@@ -53,7 +53,7 @@ class Loop:
 
         def cell(c: Cell) -> Expr:
             value = known(c)
-            return variable(str(c), CELLS[c.name][0]) if value is None else value
+            return variable(str(c), CELLS[c.name].sort) if value is None else value
 
         def term(t: Term) -> Expr:
             return translate(

@@ -260,7 +260,7 @@ class Prover:
         for check in prop.state_checks(one):
             for part in _disjuncts(check.violation):
                 named = {a.args[0] for a in atoms(part, "cell")}
-                here = {c: load(self._moved(c), CELLS[c.name][0]) for c in named}
+                here = {c: load(self._moved(c), CELLS[c.name].sort) for c in named}
                 if any(str(t.args[0]) in self.system.variables for t in here.values()) and zones_of(part) <= {ZONE}:
                     found.append(self.predicates.formula(substitute_cells(part, here)))
         return found

@@ -91,7 +91,7 @@ class Predicates:
     @staticmethod
     def read(uid: int, cell: Cell) -> Expr:
         """The limit that a section reads at a step, whatever it is."""
-        return variable(f"w{uid}.any.{cell}", CELLS[cell.name][0])
+        return variable(f"w{uid}.any.{cell}", CELLS[cell.name].sort)
 
     def instance(self, formula: Expr, transition: Transition) -> Expr:
         """A hypothesis for the very limits that a transition reads."""
@@ -227,7 +227,7 @@ class Predicates:
 
     def _sort(self, item: Item) -> str:
         if isinstance(item[1], Cell):
-            return CELLS[item[1].name][0]
+            return CELLS[item[1].name].sort
         return "bool" if z3.is_bool(self.v[str(item[1])]) else "int"
 
     def _ranges(self, facts: Facts) -> Expr:

@@ -308,7 +308,7 @@ def _watching(cells: Iterable[Cell]) -> Property:
     """A property that is never violated and looks at all cells, so that the search keeps them apart."""
 
     def checks(config: Config) -> list[Check]:
-        looks = land(*(load(c, CELLS[c.name][0]) == load(c, CELLS[c.name][0]) for c in sorted(cells)))
+        looks = land(*(load(c, CELLS[c.name].sort) == load(c, CELLS[c.name].sort) for c in sorted(cells)))
         return [Check(TRUE, land(looks, load(Cell("irqs_off", (0,))) < 0), "")]
 
     return Property("watching", "nothing", "", "always", "", state=checks)

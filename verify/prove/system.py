@@ -65,7 +65,7 @@ class Opener:
 
     def cell(self, cell: Cell) -> Expr:
         """The open value of a cell."""
-        sort = CELLS[cell.name][0]
+        sort = CELLS[cell.name].sort
         made = variable(f"{self.prefix}.{cell}", sort)
         low, high = OPEN_RANGE.get(cell.name, (None, None))
         if low is not None:
@@ -117,7 +117,7 @@ class System(Parts):
     def _declare(self) -> None:
         v = self.variables
         for cell in sorted(self.followed, key=str):
-            v[str(cell)] = variable(str(cell), CELLS[cell.name][0])
+            v[str(cell)] = variable(str(cell), CELLS[cell.name].sort)
         for name in ("holder.at", "holder.id", "section.at", "section.id", "worker.at"):
             v[name] = z3.Int(name)
         for g in self.ghosts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from kernelmodel.cells import is_derived
+from kernelmodel.cells import CELLS
 from kernelmodel.machine import Step
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell
@@ -27,17 +27,6 @@ GLOSSARY: Mapping[str, str] = {
     "drain": "give all pages of a CPU's pcplists back to the buddy, by a work item that runs on that CPU",
     "IRQs off": "between local_irq_save() and local_irq_restore() nothing else runs on that CPU",
 }
-_CELLS = {
-    "cpu_online": "cpu_online({0})", "pageblock.migratetype": "migratetype of block {0}",
-    "cpus_with_pcps": "cpumask_test_cpu({0}, &cpus_with_pcps)", "mutex": "owner of {0}", "irqs_off": "IRQs off on CPU{0}",
-    "work.pending": "CPU{0}'s drain work queued", "work.running": "CPU{0}'s drain work running",
-    "drain.zone": "drain->zone of CPU{0}", "held": "pages of block {0} in use", "free": "free pages of block {0}",
-    "misplaced": "pages of block {0} on a wrong free list", "preempt_count": "preempt_count of CPU{0}",
-    "isolated": "block {0} is isolated", "isolated_and_drained": "block {0} is isolated and drained",
-    "isolated_at_irqs_off": "block {1} was isolated when CPU{0} turned interrupts off",
-    "pcp_disabled_by": "task that disabled the pcplists", "block_offline": "block {0} is offline",
-    "lock_edge": "{1} was asked for under {0}", "pages": "pages of block {0}",
-}  # fmt: skip
 #: operations whose reads and writes are told by the pages that move
 _MOVERS = ("refill", "take", "detach", "free_to_buddy", "list_add", "rmqueue", "offline", "online", "unmap_and_move")
 _READS = {
@@ -56,21 +45,15 @@ _ENVIRONMENT = {
 
 def cell_name(cell: Cell) -> str:
     """A cell as kernel code or words: ``pcp[0]->count``."""
-    if cell.name == "pcp.nr":
-        _, cpu, migratetype, block = cell.index
-        return f"pages of block {block} on CPU{cpu}'s {MigrateType(int(migratetype)).name} list"
-    if cell.name.startswith("pcp."):
-        return f"pcp[{cell.index[1]}]->{cell.name[4:]}"
-    if cell.name.startswith("zone."):
-        return f"zone->{cell.name[5:]}"
-    return _CELLS.get(cell.name, str(cell)).format(*cell.index)
+    return CELLS[cell.name].in_words(cell.name, cell.index)
 
 
 def cell_value(film: Film, cell: Cell, value: int) -> str:
     """A cell's value as C would write it, with names for tasks and migratetypes."""
-    if cell.name in ("irqs_off", "mutex", "pcp_disabled_by"):
+    values = CELLS[cell.name].values
+    if values == "task":
         return film.machine.tasks[value - 1].name if value else "nobody"
-    if cell.name == "pageblock.migratetype":
+    if values == "type":
         return MigrateType(value).name
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -86,16 +69,13 @@ def worth_reading(frame: Frame) -> list[tuple[Cell, int]]:
     step = frame.step
     if step is None or step.tag in ("irq_save", "irq_restore", "unlock", *_MOVERS):
         return []
-    return [
-        (c, v) for c, v in frame.read if c.name == "pcp.nr" or not (is_derived(c) or c.name.startswith("isolated_at"))
-    ]
+    return [(c, v) for c, v in frame.read if (k := CELLS[c.name]).where == "pcplist" or not (k.derived or k.silent)]
 
 
 def worth_writing(frame: Frame) -> list[tuple[Cell, int]]:
     """What a step wrote and a reader wants to know; where pages went is told as moves."""
     step = frame.step
-    quiet = ("isolated_at_irqs_off", "lock_edge")
-    return [] if step is None else [(c, v) for c, v in step.written if not is_derived(c) and c.name not in quiet]
+    return [] if step is None else [(c, v) for c, v in step.written if not ((k := CELLS[c.name]).derived or k.silent)]
 
 
 def explain(step: Step) -> str:

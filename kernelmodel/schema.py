@@ -1,0 +1,83 @@
+"""What a cell is, as data: engines, columns and timelines read it here and know no cell by its name.
+
+A kernel's description says of each shared variable which axes it has, what its values are, where it may start, and how C
+and people call it.  Nothing is parsed from prose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kernelmodel.config import Config
+from kernelmodel.mmzone import MigrateType
+from kernelmodel.terms import Sort
+
+#: what an index stands for
+Axis = Literal["zone", "cpu", "type", "block", "lock"]
+#: what a value stands for: a number, a task (0: none), a migratetype
+Values = Literal["number", "task", "type"]
+#: of a count of pages that is told by where each page is: on a pcplist, held by a task, free in the buddy
+Where = Literal["", "pcplist", "task", "buddy"]
+Index = tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellKind:
+    """All cells of one name.
+
+    ``axes`` are those of the index.  ``c`` is the C expression and ``words`` the name for people, with ``{0}`` for the
+    first index; ``meaning`` is a sentence.  ``initial`` is the value at boot.  ``derived`` cells are projections of the
+    concrete structures, ``ghost`` ones are there for properties only; ``silent`` ghosts are set over and over and say
+    nothing to a reader.  ``bookkeeping`` is what a reader of a trace can do without.
+    """
+
+    axes: tuple[Axis, ...] = ()
+    sort: Sort = "int"
+    values: Values = "number"
+    c: str = ""
+    words: str = ""
+    meaning: str
+    initial: int | Callable[[Config, Index], int] = 0
+    derived: bool = False
+    ghost: bool = False
+    silent: bool = False
+    bookkeeping: bool = False
+    #: a proof may begin with any value that is at least ``least``
+    open_at_start: bool = False
+    least: int = 0
+    #: where values at the start are open, it has that of the cell of this name that has the same zone
+    starts_as: str = ""
+    #: of a CPU, but everybody looks at it: it is followed for each CPU
+    of_everybody: bool = False
+    #: of a CPU, but tasks of any CPU write it
+    written_by_all: bool = False
+    #: a sum over all CPUs
+    sum_over_cpus: bool = False
+    #: a count of pages; ``where`` the pages are that it counts
+    counts_pages: bool = False
+    where: Where = ""
+    #: only compared with 0, and never 0
+    never_zero: bool = False
+    #: 0 as long as a property holds: a search may take it to be 0, and has to watch that
+    usually_zero: bool = False
+
+    def position(self, axis: Axis) -> int:
+        """The place of an axis in the index; -1 if it is none."""
+        return self.axes.index(axis) if axis in self.axes else -1
+
+    def in_c(self, name: str, index: Sequence[int | str]) -> str:
+        """A cell of this kind as operations write it."""
+        return self.c.format(*index) if self.c else f"{name}[{','.join(map(str, index))}]" if index else name
+
+    def in_words(self, name: str, index: Sequence[int | str]) -> str:
+        """A cell of this kind as people call it."""
+        if not self.words:
+            return self.in_c(name, index)
+        pairs = zip(self.axes, index, strict=True)
+        return self.words.format(*(MigrateType(int(i)).name if axis == "type" else i for axis, i in pairs))
+
+    def at_boot(self, config: Config, index: Index) -> int:
+        """The value of a stored cell when a machine has booted."""
+        return self.initial(config, index) if callable(self.initial) else self.initial
