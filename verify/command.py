@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import sys
 import traceback
@@ -15,6 +16,8 @@ from verify.verdict import Exit
 Main = Callable[[Sequence[str] | None], int]
 #: set to anything, it shows the traceback of a crash
 DEBUG = "STRAYPAGE_DEBUG"
+#: packages that only some commands need, by the extra that brings them
+EXTRAS = {"hypothesis": "test", "crosshair": "test", "pytest": "test", "cvc5": "cvc5", "matplotlib": "plots"}
 #: what shells report of a program that SIGPIPE ended
 READER_GONE = 128 + 13
 
@@ -43,6 +46,17 @@ def command(program: str) -> Callable[[Main], Callable[..., int]]:
         return guarded
 
     return decorate
+
+
+def needs(program: str, *modules: str) -> None:
+    """ModelError if a package that is an extra is not there."""
+    for module in modules:
+        try:
+            found = importlib.util.find_spec(module) is not None
+        except ValueError:
+            found = False
+        if not found:
+            raise ModelError(f"{program} needs {module}: pip install 'straypage[{EXTRAS[module]}]'")
 
 
 def _reader_gone() -> int:

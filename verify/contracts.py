@@ -24,7 +24,7 @@ import kernelmodel
 from kernelmodel.errors import ModelError
 from properties import contracts
 from properties.contracts import TWINS, Twin
-from verify.command import command
+from verify.command import command, needs
 from verify.options import Parser, fail, positive_seconds
 from verify.verdict import Exit
 
@@ -185,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in chosen:
             print(f"{name:44} {(inspect.getdoc(getattr(contracts, name)) or '').splitlines()[0]}")
         return int(Exit.OK)
+    needs("verify.contracts", "crosshair")
     code = Exit.OK
     pool = ThreadPoolExecutor(os.cpu_count())
     try:

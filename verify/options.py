@@ -7,16 +7,17 @@ import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.overrides import nearest
 from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.property import Property
-from verify.scenario import LARGEST, Scenario
+from verify.scenario import LARGEST, TASKS, Scenario
 from verify.verdict import Exit, Result
 
 EXIT_CODES = """exit codes, the worst wins:
@@ -84,6 +85,10 @@ def add_scenario(
         told = "each engine's own" if own else "%(default)s"
         parser.add_argument(f"--{name}", type=int, default=otherwise, metavar="N", help=f"{what} (default {told})")
     parser.add_argument(
+        "--tasks", action=_Tasks, metavar="KIND=N,...", default=argparse.SUPPRESS,
+        help=f"how many tasks of each kind, for the options of their own: {', '.join(TASKS)}",
+    )  # fmt: skip
+    parser.add_argument(
         "--migrations", type=int, metavar="N",
         help="pages in use that offline_pages() may have to migrate (default: 1 if nobody allocates, else 0)",
     )  # fmt: skip
@@ -105,6 +110,21 @@ def scenario_of(options: argparse.Namespace) -> Scenario:
         blocks=options.blocks, migrations=migrations_of(options),
         hotplugs=getattr(options, "hotplugs", None) or 0, reclaims=options.reclaims, hwpoisons=options.hwpoisons,
     )  # fmt: skip
+
+
+class _Tasks(argparse.Action):
+    """``free=2,hwpoison=1``: the same as ``--frees 2 --hwpoisons 1``."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Set what the options of the kinds would; one line where a kind is unknown, here or at all."""
+        for part in str(values).split(","):
+            kind, _, number = part.strip().partition("=")
+            if kind not in TASKS or not hasattr(namespace, TASKS[kind]):
+                error = nearest("kind of task", kind, [k for k, name in TASKS.items() if hasattr(namespace, name)])
+                parser.error(f"{option_string} {values}: {error}")
+            if not number.isdecimal():
+                parser.error(f"{option_string} {values}: {part.strip()!r} does not say how many: give {kind}=1")
+            setattr(namespace, TASKS[kind], int(number))
 
 
 #: what to do about a routine to which no task of a run comes

@@ -16,6 +16,13 @@ from kernelmodel.terms import Term, reg
 LARGEST = 64
 
 
+#: each kind of task, and the number of the scenario that says how many there are
+TASKS = {
+    "free": "frees", "alloc": "allocs", "update": "updates", "offline": "offlines", "hotplug": "hotplugs",
+    "reclaim": "reclaims", "hwpoison": "hwpoisons", "migration": "migrations",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
     """A task of the scenario; ``number`` as in the machine that replays it, ``cpu`` None if it may be on any CPU.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from kernelmodel.errors import ModelError
 from kernelmodel.mutants import MUTANTS
 from kernelmodel.overrides import nearest
-from verify.command import command, write_text
+from verify.command import command, needs, write_text
 from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
 from verify.mutants.render import heading, line, markdown, summary
 from verify.mutants.systematic_options import add_options
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.jobs < 1:
             raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
         writable([options.json, options.markdown])
+        if not options.engine or "random" in options.engine:
+            needs("--engine random", "hypothesis")
     except ModelError as error:
         fail(f"python -m verify.mutants: {error}")
     gc.disable()

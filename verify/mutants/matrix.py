@@ -12,14 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import settings
-from hypothesis.stateful import run_state_machine_as_test
-
 from kernelmodel.kernels import mutant
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from properties.catalogue import PROPERTIES
-from properties.profiles import FINDING, HUNTS, RACE_RULES
-from properties.stateful import history_of, machine_for
 from verify.bmc.solve import Engine
 from verify.explore.beside import beside
 from verify.explore.finite import Finite
@@ -153,23 +148,24 @@ def _broken(explorer: Explorer) -> tuple[tuple[str, ...], bool, str]:
 
 
 def _random(name: str, breaks: str, _: Sequence[str]) -> Kill:
+    # an extra: whoever does not ask for random histories need not have it
+    from hypothesis import HealthCheck, settings
+    from hypothesis.stateful import run_state_machine_as_test
+
+    from properties.profiles import FINDING, HUNTS, RACE_RULES
+    from properties.stateful import history_of, machine_for
+
     watched = None if breaks == EQUIVALENT else [breaks]
     machine = machine_for(mutant(name), history_of(MUTANTS[name]), watched)
     chosen = settings(
         max_examples=HUNTS["ci"] if watched else HUNTS["ci"] // 10, stateful_step_count=RACE_RULES, phases=FINDING,
-        derandomize=True, database=None, deadline=None, suppress_health_check=list(_health_checks()),
+        derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     try:
         run_state_machine_as_test(machine, settings=chosen)
     except AssertionError as error:
         return Kill("random", True, 0.0, note=str(error).split("\n", 1)[0])
     return Kill("random", False, 0.0, note=f"{chosen.max_examples} random histories")
-
-
-def _health_checks() -> Any:
-    from hypothesis import HealthCheck
-
-    return HealthCheck
 
 
 def _explore(name: str, breaks: str, broken: Sequence[str]) -> Kill:

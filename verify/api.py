@@ -1,0 +1,162 @@
+"""The engines as a library: ``from verify import check``."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from kernelmodel.errors import ModelError
+from kernelmodel.kernels import KERNELS, mutant, variant
+from kernelmodel.mutants import MUTANTS
+from kernelmodel.overrides import check_reached, nearest
+from kernelmodel.text import KernelText, from_a_file
+from properties.catalogue import NO_DEADLOCK, PROPERTIES, find
+from properties.property import Property
+from verify.runs import Net, Values
+from verify.scenario import TASKS, Scenario
+from verify.verdict import Verdict
+
+ENGINES = ("bmc", "explore", "prove")
+
+
+def check(
+    kernel: str | Path | type[KernelText] = "v5.11",
+    *,
+    properties: Sequence[str] = (),
+    engine: str = "bmc",
+    tasks: Mapping[str, int] | None = None,
+    cpus: int | None = None,
+    timeout: float | None = None,
+) -> tuple[Verdict, ...]:
+    """Decide properties of a kernel: the verdicts that the commands print, in the order of ``properties``.
+
+    ``kernel`` is the name of a version or of a mutant, the path of a file with a class that overrides routines
+    (``mine.py`` or ``mine.py:Mine``), or such a class, if it stands in a file.  ``properties`` are names, all if there
+    are none.  ``engine`` is "bmc" (bounded, all values), "explore" (every interleaving of a finite configuration) or
+    "prove" (any size).  ``tasks`` says how many tasks of a kind there are, such as ``{"free": 2, "offline": 1}``, and
+    ``cpus`` how many CPUs; what is not given is the engine's default, and "prove" takes neither.  ``timeout`` is in
+    seconds; what is not decided then is undecided.
+
+    A counterexample is in ``trace`` (columns) and ``schedule``, and has been replayed.  ModelError, whose text is one
+    line, where an argument does not fit or a text cannot be read.
+    """
+    if engine not in ENGINES:
+        raise nearest("engine", engine, ENGINES)
+    text = _kernel(kernel)
+    chosen = [find(name) for name in properties] or list(PROPERTIES.values())
+    deadline = None if timeout is None else time.monotonic() + timeout
+    if engine == "prove":
+        if tasks or cpus is not None:
+            raise ModelError("prove is about any number of CPUs and tasks: leave tasks and cpus out")
+        return _prove(text, chosen, deadline)
+    decide = _explore if engine == "explore" else _bmc
+    return decide(text, chosen, _numbers(tasks or {}, cpus), deadline)
+
+
+def _kernel(kernel: str | Path | type[KernelText]) -> type[KernelText]:
+    if isinstance(kernel, type):
+        if not issubclass(kernel, KernelText):
+            raise ModelError(f"{kernel.__name__} is no kernel: derive it from one, such as kernelmodel.V5_11")
+        if not from_a_file(kernel):
+            return kernel
+        try:
+            return variant(f"{inspect.getfile(kernel)}:{kernel.__name__}")
+        except (OSError, TypeError) as error:
+            raise ModelError(f"{kernel.__name__} stands in no file: write it to one and give its path") from error
+    name = str(kernel)
+    if name.endswith(".py") or ".py:" in name:
+        return variant(name)
+    if name in KERNELS:
+        return KERNELS[name]
+    if name in MUTANTS:
+        return mutant(name)
+    raise nearest("kernel, mutant or file", name, [*KERNELS, *MUTANTS])
+
+
+def _numbers(tasks: Mapping[str, int], cpus: int | None) -> dict[str, int]:
+    for kind in tasks:
+        if kind not in TASKS:
+            raise nearest("kind of task", kind, TASKS)
+    return {TASKS[kind]: n for kind, n in tasks.items()} | ({} if cpus is None else {"cpus": cpus})
+
+
+def _net(
+    kernel: type[KernelText], scenario: Scenario, properties: Sequence[Property], values: Values, found: Sequence[Verdict]
+) -> tuple[Verdict, ...]:  # fmt: skip
+    """Verdicts on a text that is not ours, each held against random runs of it."""
+    net = Net(kernel, scenario, properties, values)
+    return tuple(map(net.held_against, found))
+
+
+def _bmc(
+    kernel: type[KernelText], properties: Sequence[Property], numbers: Mapping[str, int], deadline: float | None
+) -> tuple[Verdict, ...]:
+    # each engine is imported by whoever asks for it
+    from verify.bmc.solve import Engine
+
+    scenario = _scenario(Scenario(), numbers)
+    engine = Engine(kernel, scenario, deadline)
+    engine.model(misplaced=False)
+    check_reached(kernel, scenario.tasks_in_words())
+    found = [engine.decide(p) for p in properties]
+    return _net(kernel, scenario, [p for p in properties if not p.rest], Values(rounds=True), found)
+
+
+def _explore(
+    kernel: type[KernelText], properties: Sequence[Property], numbers: Mapping[str, int], deadline: float | None
+) -> tuple[Verdict, ...]:
+    from verify.explore.beside import beside
+    from verify.explore.finite import DEFAULT
+    from verify.explore.model import Model
+    from verify.explore.search import Limits, room_mb
+    from verify.explore.solve import Explorer
+
+    scenario = _scenario(DEFAULT.scenario, numbers)
+    finite = replace(DEFAULT, scenario=scenario, pages=scenario.frees + scenario.migrations + 2)
+    others = beside(kernel, finite, altered=kernel not in KERNELS.values())
+    for one in (finite, *others):
+        Model(kernel, one, [])
+    check_reached(kernel, scenario.tasks_in_words())
+    limits = Limits(deadline, room_mb())
+    explorer = Explorer(kernel, finite, limits=limits, jobs=os.cpu_count() or 1, beside=others)
+    rest = [p for p in properties if p is not NO_DEADLOCK]
+    verdicts = {v.property: v for v in explorer.decide(rest, deadlock=NO_DEADLOCK in properties)}
+    found = [verdicts[p.name] for p in properties]
+    return _net(kernel, scenario, properties, Values(finite.new_limits, finite.pages), found)
+
+
+def _prove(kernel: type[KernelText], properties: Sequence[Property], deadline: float | None) -> tuple[Verdict, ...]:
+    from verify.prove.engine import PROVABLE, inapplicable, prove, searched, settled, weakened
+    from verify.prove.obligations import EACH, Prover
+    from verify.prove.population import texts
+    from verify.prove.roles import ProjectionError
+
+    found, proof, why = [], None, ""
+    try:
+        prover = Prover(kernel, [find(name) for name in PROVABLE], deadline)
+        check_reached(kernel, ", ".join(t.kind.name for t in texts(kernel)))
+        proof = prove(prover)
+        if proof.all_failed and not prover.late:
+            proof = prove(prover, EACH)
+            proof = proof if proof.differs else weakened(prover, proof)
+    except ProjectionError as error:
+        why = str(error)
+    for prop in properties:
+        verdict = inapplicable(kernel, prop)
+        if verdict is None and proof is not None and prop.name in PROVABLE:
+            verdict = settled(kernel, prop, proof)
+        found.append(verdict or searched(kernel, prop, proof, deadline, why))
+    return _net(kernel, Scenario(), properties, Values(any_size=True), found)
+
+
+def _scenario(default: Scenario, numbers: Mapping[str, int]) -> Scenario:
+    """A scenario with other numbers: where no task allocates, offline_pages() does, for a page of its own."""
+    every: dict[str, Any] = {**asdict(default), **numbers}
+    if "migrations" not in numbers:
+        every["migrations"] = int(every["allocs"] == 0 and every["offlines"] > 0)
+    return Scenario(**every)
