@@ -96,7 +96,7 @@ def test_hotplugs_is_an_option(capsys):
     small = ["--cpus", "2", "--frees", "1", "--allocs", "0", "--migrations", "0", "--updates", "0"]
     assert main([*small, "--hotplugs", "1", "--property", "dead_cpu_drained", "--kernel", "v5.11"]) == 0
     out = capsys.readouterr().out
-    assert "CPU 1 goes down and comes up" in out and "dead_cpu_drained               holds" in out
+    assert "CPU 1 goes down and comes up" in out and "dead_cpu_drained              holds" in out
     with pytest.raises(SystemExit) as refusal:
         main(["--cpus", "1", "--hotplugs", "1"])
     assert refusal.value.code == 2

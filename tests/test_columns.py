@@ -15,9 +15,10 @@ import pytest
 from kernelmodel.kernels import KERNELS, kernel, mutant
 from kernelmodel.mutants import MUTANTS
 from properties.catalogue import PROPERTIES, find
+from verify import page
 from verify.bmc.__main__ import main as bmc
 from verify.bmc.solve import Engine
-from verify.columns import WIDTH, columns, comment
+from verify.columns import columns, comment
 from verify.explore.__main__ import main as explore
 from verify.explore.finite import Finite
 from verify.explore.solve import Explorer
@@ -28,6 +29,14 @@ from verify.scenario import Scenario
 from verify.tracefile import KernelSpec, load, parse_schedule, play, record, save
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_pipe(monkeypatch, wide_page):
+    """As wide as what is piped into a file."""
+    monkeypatch.setattr(page, "_chosen", [page.IN_A_PIPE])
+
+
 _OFFLINE = "straypage-schedule-1 high=2 batch=2 types=1,1 cpu:offline0=0 | offline0@0*3 offline0@0{range_invalid=false}"
 #: each breaks its property: the race of the patch, both paths into a stray page, limits, locks, exits, buddy, counts
 SCHEDULES = {
@@ -110,13 +119,16 @@ def test_no_snapshot_is_left_over():
 
 @pytest.mark.parametrize("full", [False, True], ids=["folded", "full"])
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_columns_can_be_pasted_into_a_mail(films, name, full):
-    """At most 100 characters for 2 CPUs, plain ASCII, and the broken property in kernel words at the end."""
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_columns_can_be_pasted_into_a_mail(films, name, full, width, monkeypatch):
+    """As wide as was asked for, plain ASCII, and the broken property in kernel words at the end."""
+    monkeypatch.setattr(page, "_chosen", [width])
     text = as_columns(films[name], full=full)
     lines = text.splitlines()
-    assert max(map(len, lines)) <= 2 * WIDTH == 100
+    assert max(map(len, lines)) <= width
     assert text.isascii() and "\t" not in text and all(line == line.rstrip() for line in lines)
-    assert lines[-1] == f"=> {films[name].violation.found}"
+    told = lines[len(lines) - 1 - lines[::-1].index("") + 1 :]
+    assert " ".join(line.strip() for line in told) == f"=> {films[name].violation.found}"
     assert re.fullmatch(r"CPU0( +CPU1)?", lines[lines.index("") + 1])
 
 
@@ -164,8 +176,10 @@ def test_what_is_said_of_a_step(films, tag, text, returned, said):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_full_columns_have_all_that_folded_ones_have(films, name):
-    folded, full = (body(as_columns(films[name], full=full)) for full in (False, True))
+def test_full_columns_have_all_that_folded_ones_have(films, name, monkeypatch):
+    # wide enough that nothing is cut; a CPU of which nothing is left has no column in the folded ones
+    monkeypatch.setattr(page, "_chosen", [400])
+    folded, full = ([x.strip() for x in body(as_columns(films[name], full=full))] for full in (False, True))
     rest = iter(full)
     # each folded line comes again, in the same order; "..." stands for what was left out
     lost = [line for line in folded if line.strip() != "..." and line not in rest]
@@ -210,7 +224,7 @@ def test_a_drain_that_finds_a_page_is_shown():
 def test_the_last_step_is_never_folded(films):
     film = films["update-inside-window"]
     assert film.steps[-1].tag == "lockdep"
-    assert body(as_columns(film))[-2].strip() == "/* asked for */"
+    assert body(as_columns(film))[-2].strip() == "mutex_lock(&pcp_batch_high_lock)  /* asked for */"
 
 
 @pytest.mark.parametrize("engine", [bmc, explore, pytest.param(prove, marks=pytest.mark.deep)])
@@ -248,8 +262,9 @@ def test_replay_takes_full_and_list(tmp_path, capsys, films):
         ("no-migratetype-reread", 1, 0, 0, 56, 5, 50),
     ],
 )
-def test_explores_columns_are_short(name, frees, allocs, updates, steps, switches, lines):
+def test_explores_columns_are_short(name, frees, allocs, updates, steps, switches, lines, monkeypatch):
     """The fewest steps and context switches are the search's; the lines are what folding makes of them."""
+    monkeypatch.setattr(page, "_chosen", [100])
     finite = Finite(Scenario(cpus=2, frees=frees, allocs=allocs, updates=updates), 2)
     (verdict,) = Explorer(named(name), finite).decide([PROPERTIES[prop_of(name)]], deadlock=False)
     assert (verdict.statistics["steps"], verdict.statistics["context_switches"]) == (steps, switches)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from verify import page
 from verify.compare import __main__ as command
 from verify.compare.change import Change, Pair, exit_code, gone, new, pairs
 from verify.compare.sides import changed, meaning, side
@@ -281,12 +282,13 @@ def test_a_variant_that_an_engine_refuses_is_one_line(tmp_path, capsys):
 
 def test_the_docs_show_what_is_printed_today(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(page, "_chosen", [page.IN_A_PIPE])
     asked = ["--engines", "explore", "--property", "no_stray_page", "--property", "lock_order"]
     assert command.main(["v5.11", "docs/examples/skip_idle_cpus.py", *asked]) == 1
     shown = (ROOT / "docs" / "comparing-kernels.md").read_text()
     printed = [x for x in capsys.readouterr().out.splitlines() if not x.startswith(("explore: ", "A ", "CPU0"))]
     # which of several equally short traces comes first may change
-    assert [x for x in printed[: printed.index("----" + " " * 46 + "----")] if x and x not in shown] == []
+    assert [x for x in printed[: printed.index("----" + " " * 36 + "----")] if x and x not in shown] == []
     words = {c.value for c in Change}
     assert all(w in shown for w in words - {Change.NOT_RUN.value})
 

@@ -121,7 +121,7 @@ def test_a_default_run_has_a_cpu_that_comes_and_goes(capsys):
     out = capsys.readouterr().out
     assert end.value.code == 0
     assert "and 2 CPUs, 1 page, 1 free, 1 offline_pages(), CPU 1 goes down and comes up" in out.replace("\n", " ")
-    assert "dead_cpu_drained               holds" in out
+    assert "dead_cpu_drained              holds" in out
     with pytest.raises(SystemExit) as end:
         raise SystemExit(main(["--property", "dead_cpu_drained", "--hotplugs", "0"]))
     assert "it speaks of hotplugs, of which this bound has none" in capsys.readouterr().out

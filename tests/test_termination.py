@@ -79,7 +79,7 @@ def test_v5_11_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "claim: " in said and "strong fairness" in said
     assert said.count("    shown: ") == len(PARTS) and "NOT shown" not in said
-    assert "offline_ends                   proved" in said
+    assert "offline_ends                  proved" in said
     (record,) = json.loads(out.read_text())["verdicts"]
     assert record["property"] == "offline_ends" and record["result"] == "proved"
     assert list(record["statistics"]) == list(PARTS)

@@ -19,7 +19,7 @@ from properties.catalogue import NO_DEADLOCK, PROPERTIES, find
 from properties.property import Property
 from verify.runs import Net, Values
 from verify.scenario import TASKS, Scenario
-from verify.verdict import Verdict
+from verify.verdict import Result, Verdict
 
 ENGINES = ("bmc", "explore", "prove")
 
@@ -125,7 +125,15 @@ def _explore(
     limits = Limits(deadline, room_mb())
     explorer = Explorer(kernel, finite, limits=limits, jobs=os.cpu_count() or 1, beside=others)
     rest = [p for p in properties if p is not NO_DEADLOCK]
-    verdicts = {v.property: v for v in explorer.decide(rest, deadlock=NO_DEADLOCK in properties)}
+    verdicts: dict[str, Verdict] = {}
+    if kernel not in KERNELS.values():
+        # what a small configuration violates is shown there
+        shown = (explorer.demonstrate(p) for p in explorer.probe(rest))
+        verdicts = {v.property: v for v in shown if v is not None}
+    left = [p for p in rest if p.name not in verdicts]
+    deadlock = NO_DEADLOCK in properties
+    if left or deadlock:
+        verdicts |= {v.property: v for v in explorer.decide(left, deadlock)}
     found = [verdicts[p.name] for p in properties]
     return _net(kernel, scenario, properties, Values(finite.new_limits, finite.pages), found)
 
@@ -136,21 +144,27 @@ def _prove(kernel: type[KernelText], properties: Sequence[Property], deadline: f
     from verify.prove.population import texts
     from verify.prove.roles import ProjectionError
 
-    found, proof, why = [], None, ""
+    found, proof, left, why = [], None, None, ""
     try:
         prover = Prover(kernel, [find(name) for name in PROVABLE], deadline)
         check_reached(kernel, ", ".join(t.kind.name for t in texts(kernel)))
         proof = prove(prover)
         if proof.all_failed and not prover.late:
             proof = prove(prover, EACH)
-            proof = proof if proof.differs else weakened(prover, proof)
     except ProjectionError as error:
         why = str(error)
     for prop in properties:
         verdict = inapplicable(kernel, prop)
-        if verdict is None and proof is not None and prop.name in PROVABLE:
+        provable = proof is not None and prop.name in PROVABLE
+        if verdict is None and proof is not None and provable:
             verdict = settled(kernel, prop, proof)
-        found.append(verdict or searched(kernel, prop, proof, deadline, why))
+        if verdict is None:
+            verdict = searched(kernel, prop, proof, deadline, why)
+            if verdict.result is Result.UNDECIDED and proof is not None and provable and not proof.differs:
+                # without the lemmas that fail, and worked out once
+                left = left or (proof if prover.late else weakened(prover, proof))
+                verdict = settled(kernel, prop, left) or verdict
+        found.append(verdict)
     return _net(kernel, Scenario(), properties, Values(any_size=True), found)
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from kernelmodel.cells import CELLS, names
 from kernelmodel.machine import Step
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell
+from verify import page
 from verify.trace import Access, Start
 
-#: width of one column where two fit a mail
-WIDTH = 50
+#: a column is never narrower, however many CPUs there are
+_NARROWEST = 24
+#: below this, calls are indented by one space
+_NARROW = 38
 #: operations that are bookkeeping of the model or of the drain, shown as "..." unless nothing else is there
 _DULL = ("lockdep", "cpu", "preempt_disable", "preempt_enable")
 _DULL_CELLS = names(lambda kind: kind.bookkeeping)
@@ -29,57 +31,64 @@ _SECTION = "spin_lock(&zone->lock): "
 
 
 def columns(
-    start: Start, steps: Sequence[Step], accesses: Sequence[Access], found: str, cpu: int | None, *, full: bool = False
-) -> str:
+    start: Start, steps: Sequence[Step], accesses: Sequence[Access], found: str, cpu: int | None, *, full: bool = False,
+    width: int | None = None,
+) -> str:  # fmt: skip
     """The trace as text to paste into a mail: what the start was, the columns, and the broken property below.
 
-    ``cpu`` is the one that the property speaks of, if it is one: what concerns others only is left out.  With ``full``
-    nothing is.
+    ``cpu`` is the one that the property speaks of, if it is one: what concerns others only is left out, and CPUs of which
+    nothing is left.  With ``full`` nothing is.  ``width`` is that of a line (the page's).
     """
-    used = sorted({s.cpu for s in steps})
+    width = page.width() if width is None else width
+    left_out = set() if full else _left_out(steps, accesses, cpu)
+    used = sorted({s.cpu for n, s in enumerate(steps) if n not in left_out})
     acting = {s.task for s in steps}
-    lines = [*_start_lines(start, acting), "", _row([f"CPU{c}" for c in used]), _row(["----"] * len(used))]
+    wide = max(_NARROWEST, width // len(used))
+    tab = "  " if wide >= _NARROW else " "
+    lines = [*_start_lines(start, acting, width), ""]
+    lines += [page.row([f"CPU{c}" for c in used], wide), page.row(["----"] * len(used), wide)]
     shown_stack: dict[str, tuple[str, ...]] = {}
     last_task: dict[int, str] = {}
     dots: str | None = None
-    left_out = set() if full else _left_out(steps, accesses, cpu)
     for number, step in enumerate(steps):
-        column = used.index(step.cpu)
         if number in left_out:
             dots = step.task
             continue
+        column = used.index(step.cpu)
+        # but for the last column, a space has to part it from the next
+        room = wide - (column < len(used) - 1)
         stack = tuple(name for name in step.stack if name not in _PRIMITIVE)
         cell: list[str] = []
         if last_task.get(step.cpu) != step.task:
             if step.cpu in last_task or step.task.startswith("kworker"):
-                cell.append(f"/* {step.task} */")
+                cell += page.fill(f"/* {step.task} */", room=room)
             last_task[step.cpu] = step.task
         before = shown_stack.get(step.task, ())
         common = 0
         while common < min(len(before), len(stack)) and before[common] == stack[common]:
             common += 1
         if dots == step.task and before:
-            cell.append("  " * max(common, 1) + "...")
+            cell.append(tab * max(common, 1) + "...")
         dots = None
         for depth in range(common, len(stack)):
-            cell.append("  " * depth + f"{stack[depth]}()")
+            cell += page.fill(f"{stack[depth]}()", tab * depth, tab * (depth + 1), room)
         shown_stack[step.task] = stack
         for depth, statement, comment in statements(step):
-            cell += _wrapped("  " * (len(stack) + depth), statement, comment)
+            cell += _wrapped(tab * (len(stack) + depth), statement, comment, room, tab)
         for text in cell:
-            lines.append(_row(["" if i != column else text for i in range(len(used))]))
-    lines += ["", f"=> {found}"]
+            lines.append(page.row(["" if i != column else text for i in range(len(used))], wide))
+    lines += ["", *page.fill(found, "=> ", "   ", width)]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _start_lines(start: Start, acting: set[str]) -> list[str]:
+def _start_lines(start: Start, acting: set[str], width: int) -> list[str]:
     lists = [
         f"CPU{cpu}'s {MigrateType(t).name} list has {_pages(n)} of block {b}" for cpu, t, b, n in start.lists
     ]  # fmt: skip
     where = f"at the start: high {start.limits[0]}, batch {start.limits[1]}; {'; '.join(lists) or 'pcplists empty'}"
     blocks = [f"{name} frees a page of block {b}" for name, b in start.block_of.items() if name in acting]
     used = [f"{_pages(start.in_use.count(b))} of block {b} in use" for b in sorted(set(start.in_use))]
-    return textwrap.wrap("; ".join([where, *used, *blocks]), 2 * WIDTH)
+    return page.fill("; ".join([where, *used, *blocks]), room=width)
 
 
 def _pages(n: int) -> str:
@@ -226,21 +235,12 @@ def comment(step: Step) -> str:
     return ", ".join(str(int(v)) if not isinstance(v, bool) else str(v).lower() for v in step.returned)
 
 
-def _wrapped(indent: str, statement: str, told: str) -> list[str]:
+def _wrapped(indent: str, statement: str, told: str, room: int, tab: str) -> list[str]:
     """A statement and its comment as lines of a column; a comment is not cut unless it is too long for a line."""
-    width = max(WIDTH - 2, len(indent) + 20)
     said = f"/* {told} */" if told else ""
-    if not statement or not said or len(indent) + len(statement) + len(said) + 2 <= width:
-        return _filled(indent, "  ".join(filter(None, [statement, said])), width)
-    return [*_filled(indent, statement, width), *_filled(indent + "    ", said, width)]
-
-
-def _filled(indent: str, text: str, width: int) -> list[str]:
-    return textwrap.wrap(
-        text, width, initial_indent=indent, subsequent_indent=indent + "    ", break_long_words=False,
-        break_on_hyphens=False,
-    ) or [indent]  # fmt: skip
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "".join(c.ljust(WIDTH) if len(c) < WIDTH else c + " " for c in cells).rstrip()
+    rest = indent + tab + tab
+    if not statement or not said:
+        return page.fill(statement or said, indent, rest, room)
+    if len(indent) + len(statement) + len(said) + 2 <= room:
+        return [f"{indent}{statement}  {said}"]
+    return [*page.fill(statement, indent, rest, room), *page.fill(said, rest, rest, room)]

@@ -17,6 +17,7 @@ from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.property import Property
+from verify import page
 from verify.scenario import LARGEST, TASKS, Scenario
 from verify.verdict import Exit, Result
 
@@ -35,7 +36,15 @@ RACE = {"v5.10": "no_isolated_page_left", "base": "no_isolated_page_left"}
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line: cause and cure."""
+    """An argument parser whose errors are one line: cause and cure; every command has ``--width``."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        """As argparse has it."""
+        super().__init__(*args, **named)
+        self.add_argument(
+            "--width", action=_Width, metavar="N", default=argparse.SUPPRESS,
+            help=f"lines of at most N characters (default: the terminal's, {page.IN_A_PIPE} in a pipe)",
+        )  # fmt: skip
 
     def error(self, message: str) -> NoReturn:
         """Print the one line and leave with the exit code for bad input."""
@@ -43,6 +52,17 @@ class Parser(argparse.ArgumentParser):
         close = difflib.get_close_matches(unknown, self._option_string_actions, 1) if unknown else []
         hint = f"; did you mean {close[0]}?" if close else "; --help lists the options"
         fail(f"{self.prog}: {message}{hint}")
+
+
+class _Width(argparse.Action):
+    """The width of the page, known before anything is printed."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Choose it; one line where it is no number, or too small for two columns."""
+        del namespace
+        if not str(values).isdecimal() or not page.NARROWEST <= int(values) <= 500:
+            parser.error(f"{option_string} {values}: give {page.NARROWEST} to 500")
+        page.choose(int(values))
 
 
 def fail(line: str) -> NoReturn:

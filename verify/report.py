@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from verify import page
 from verify.command import write_text
 from verify.verdict import Exit, Result, Verdict, worst
 
@@ -21,14 +22,15 @@ SAID = {
     Exit.CRASHED: "a part of it crashed: see above",
 }
 
-
+#: where the notes on a verdict begin
+_NOTES = 42
 _CONFIRMED = {
     True: "replayed on the concrete model", False: "NOT confirmed by the concrete model", None: "reached; no trace is shown",
 }  # fmt: skip
 
 
 def line(verdict: Verdict) -> str:
-    """One property's verdict as one line."""
+    """One property's verdict as a line, or some where it has much to say."""
     notes = []
     if verdict.result is Result.HOLDS:
         notes.append(f"reachable: {'yes' if verdict.reachable else 'no'}")
@@ -44,12 +46,22 @@ def line(verdict: Verdict) -> str:
         )
     if verdict.seconds:
         notes.append(f"{verdict.seconds:.1f} s")
-    return f"  {verdict.property:30} {verdict.result.value:14} {'; '.join(notes)}".rstrip()
+    start = f"  {verdict.property:29} {verdict.result.value:9} "
+    told = "; ".join(notes)
+    if len(told) < 2 * (page.width() - _NOTES):
+        return page.paragraph(told, start, " " * _NOTES)
+    return "\n".join([start.rstrip(), *page.fill(told, " " * 6)])
 
 
 def heading(verdict: Verdict) -> str:
     """What was checked, and the bound."""
-    return f"{verdict.kernel}, {verdict.engine}, {verdict.memory_model}\n  bound: {verdict.bound}"
+    first = f"{verdict.kernel}, {verdict.engine}, {verdict.memory_model}"
+    return f"{first}\n{page.paragraph(f'bound: {verdict.bound}', '  ', '    ')}"
+
+
+def not_checked(names: Sequence[str]) -> str:
+    """What was left out after a violation, and how to have it too."""
+    return page.paragraph(f"not checked: {', '.join(names)} (--property all checks them too)", "  ", "    ")
 
 
 def as_json(verdicts: Sequence[Verdict], command: Sequence[str], interrupted: bool) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from verify.options import (
     writable,
 )  # fmt: skip
 from verify.output import write_traces
-from verify.report import SAID, as_json, heading, line, write_json
+from verify.report import SAID, as_json, heading, line, not_checked, write_json
 from verify.runs import Net, Values
 from verify.scenario import Scenario
 from verify.verdict import Exit, Result, Verdict, worst
@@ -96,7 +96,7 @@ class Run:
             if verdict.result is Result.VIOLATED:
                 rest = [p.name for p in properties[n + 1 :] if p.applies_to(kernel)]
                 if rest and not self.options.quiet:
-                    print(f"  not checked: {', '.join(rest)} (--property all checks them too)")
+                    print(not_checked(rest))
                 break
 
     def all_of(self, kernel: type[KernelText], properties: Sequence[Property], with_race: bool) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from verify import page
 from verify.compare.change import Pair, gone, new
 from verify.compare.sides import Changed, Side
 from verify.suite.traces import length, steps_of
 from verify.verdict import Exit, Result, Verdict
 
 SCHEMA = "straypage-comparison-1"
-WIDTH = 100
 #: numbers of an engine's statistics that tell what its work was
 _WORK = {"bmc": "events", "explore": "states", "prove": "obligations"}
 #: what an exit code says of a comparison
@@ -50,13 +49,16 @@ def text(c: Comparison) -> str:
     """For a terminal."""
     lines = [f"A  {_name(c.a)}", f"B  {_name(c.b)}", ""]
     lines += _functions(c)
-    width = tuple(max(len(s.title), len(Result.NOT_APPLICABLE.value)) + 2 for s in (c.a, c.b))
-    lines += ["", f"{'':33}{c.a.title:{width[0]}}{c.b.title:{width[1]}}change"]
+    width = tuple(max(len(s.title), len(Result.NOT_APPLICABLE.value)) + 1 for s in (c.a, c.b))
+    lines += ["", f"{'':32}{c.a.title:{width[0]}}{c.b.title:{width[1]}}change"]
     for engine, pairs in _by_engine(c.pairs):
         lines += ["", f"{engine}: {_cost(c, engine, pairs)}"]
         for bound in _bounds(pairs):
             lines += _wrapped(bound, "  ")
-        lines += [f"  {p.name:31}{_result(p.a):{width[0]}}{_result(p.b):{width[1]}}{_word(p)}".rstrip() for p in pairs]
+        for p in pairs:
+            start = f"  {p.name:30}{_result(p.a):{width[0]}}{_result(p.b):{width[1]}}"
+            fits = len(start) + len(_word(p)) <= page.width()
+            lines += [start + _word(p)] if fits else [start.rstrip(), *page.fill(_word(p), " " * 6)]
     for verdict in new(c.pairs):
         lines += [
             "",
@@ -124,10 +126,7 @@ def _name(side: Side) -> str:
 
 
 def _wrapped(line: str, first: str, rest: str | None = None) -> list[str]:
-    return textwrap.wrap(
-        line, WIDTH, initial_indent=first, subsequent_indent=first if rest is None else rest, break_long_words=False,
-        break_on_hyphens=False,
-    )  # fmt: skip
+    return page.fill(line, first, rest)
 
 
 def _functions(c: Comparison) -> list[str]:

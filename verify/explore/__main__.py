@@ -41,7 +41,7 @@ from verify.options import (
     scenario_of,
     writable,
 )  # fmt: skip
-from verify.report import SAID, as_json, heading, line, write_json
+from verify.report import SAID, as_json, heading, line, not_checked, write_json
 from verify.runs import Net, Values
 from verify.verdict import Exit, Result, Verdict, worst
 
@@ -143,7 +143,7 @@ class Run:
             if first_only and prop is properties[0]:
                 others = [p.name for p in rest if not self.explorer.why_not(p)]
                 if not self.options.quiet:
-                    print(f"  not checked: {', '.join([*others, NO_DEADLOCK])} (--property all checks them too)")
+                    print(not_checked([*others, NO_DEADLOCK]))
                 return
         for verdict in self.explorer.decide(rest, self.deadlock):
             self._take(verdict)

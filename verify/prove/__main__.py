@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +18,7 @@ from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.lemmas import LEMMAS
 from properties.property import Property
+from verify import page
 from verify.command import command
 from verify.folding import columns_of
 from verify.options import (
@@ -146,7 +146,8 @@ class Run:
         from verify.prove import infer
 
         say = (lambda *_: None) if self.options.quiet else print
-        say(f"{self.kernel.name}, {ENGINE} from inferred lemmas, sequential consistency\n  bound: {BOUND}")
+        say(f"{self.kernel.name}, {ENGINE} from inferred lemmas, sequential consistency")
+        say(page.paragraph(f"bound: {BOUND}", "  ", "    "))
         prover = Prover(self.kernel, [find(name) for name in PROVABLE], self.deadline)
         began = time.monotonic()
         seen = infer.reached_rows(self.kernel, self.deadline)
@@ -170,7 +171,8 @@ class Run:
         """Verdicts on the properties, and real traces where the proof fails."""
         properties, stop = self.properties()
         if not self.options.quiet:
-            print(f"{self.kernel.name}, {ENGINE}, sequential consistency\n  bound: {BOUND}")
+            print(f"{self.kernel.name}, {ENGINE}, sequential consistency")
+            print(page.paragraph(f"bound: {BOUND}", "  ", "    "))
         net = Net(self.kernel, Scenario(), properties, Values(any_size=True))
         for n, prop in enumerate(properties):
             verdict = net.held_against(self._verdict(prop))
@@ -189,9 +191,7 @@ class Run:
         if open_ and not self.options.quiet and not self.options.property:
             print("  what the lemmas do not decide, and why (verify.bmc and verify.explore do, within their bounds):")
             for name in open_:
-                print(
-                    textwrap.fill(f"{name}: {NOT_PROVED[name]}", 118, initial_indent="    ", subsequent_indent="      ")
-                )
+                print(page.paragraph(f"{name}: {NOT_PROVED[name]}", "    ", "      "))
 
     def _verdict(self, prop: Property) -> Verdict:
         expected = expected_of(self.options, self.kernel, prop, Scenario())
@@ -218,7 +218,7 @@ class Run:
             self.left = proof if proof.differs or prover.late else weakened(prover, proof)
             if self.left.dropped and not self.options.quiet:
                 fails = f"not inductive here: {', '.join(self.left.dropped)}; what follows is proved without"
-                print(textwrap.fill(fails, 118, initial_indent="  ", subsequent_indent="    "))
+                print(page.paragraph(fails, "  ", "    "))
         return self.left
 
     def _summary(self, proof: Proof) -> None:
@@ -226,13 +226,14 @@ class Run:
             return
         count = {r: sum(a.result == r for a in proof.answers) for r in {a.result for a in proof.answers}}
         failed = count.get(FAILED, 0) + count.get(UNKNOWN, 0)
-        print(
-            f"  {proof.transitions} transitions x {len(LEMMAS)} lemmas: {len(proof.answers)} obligations,"
+        summary = (
+            f"{proof.transitions} transitions x {len(LEMMAS)} lemmas: {len(proof.answers)} obligations,"
             f" {count.get(UNTOUCHED, 0)} of them of lemmas that the transition does not touch;"
             f" {failed or 'none'} not proved; {proof.seconds:.1f} s"
         )
+        print(page.paragraph(summary, "  ", "    "))
         if proof.vacuous:
-            print(f"  never possible when the lemmas hold: {'; '.join(proof.vacuous)}")
+            print(page.paragraph(f"never possible when the lemmas hold: {'; '.join(proof.vacuous)}", "  ", "    "))
         else:
             print("  each transition is possible when the lemmas hold")
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 
 from kernelmodel.terms import show
 from properties.lemmas import GHOSTS, LEMMAS, cell_of
+from verify import page
 from verify.prove.facts import Facts, Split
 from verify.prove.obligations import ALWAYS, GHOSTS_JUSTIFIED, LOCKS_KEPT, PROVED, START, Answer, Proof, Prover
 from verify.prove.roles import Step
 from verify.prove.scope import ASSUMPTIONS, NOT_PROVED
 from verify.prove.uniform import SIZES
-
-WIDTH = 118
 
 
 def explanation(prover: Prover, proof: Proof) -> str:
@@ -23,10 +21,7 @@ def explanation(prover: Prover, proof: Proof) -> str:
 
 
 def _wrapped(text: str, indent: str, first: str | None = None) -> str:
-    return textwrap.fill(
-        text, WIDTH, initial_indent=indent if first is None else first, subsequent_indent=indent,
-        break_on_hyphens=False,
-    )  # fmt: skip
+    return page.paragraph(text, indent if first is None else first, indent)
 
 
 # --- the phases of the offliner ---

@@ -9,7 +9,6 @@ are shut, which the lemmas show.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +18,7 @@ from kernelmodel.terms import Term, lnot, reg
 from kernelmodel.text import KernelText
 from properties.catalogue import find
 from properties.lemmas import DRAIN_LOCK
+from verify import page
 from verify.prove.engine import ENGINE, find_trace
 from verify.prove.loop import Known, Loop
 from verify.prove.obligations import Proof, Prover
@@ -292,7 +292,7 @@ def argument(parts: Sequence[Shown]) -> str:
     """The claim, what it assumes, and its parts, for people."""
 
     def filled(text: str, first: str) -> str:
-        return textwrap.fill(text, 118, initial_indent=first, subsequent_indent="      ", break_on_hyphens=False)
+        return page.paragraph(text, first, "      ")
 
     lines = [filled(f"claim: {STATEMENT}", "  ")]
     lines += [filled(f"assumed: {words}", "  ") for words in ASSUMED]
@@ -320,7 +320,7 @@ def traced(kernel: type[KernelText], parts: Sequence[Shown], deadline: float | N
         found = find_trace(kernel, prop, deadline)
         if found.result is Result.VIOLATED:
             more = onwards(kernel, found)
-            trace = f"{found.trace}\n{textwrap.fill(more, 118)}" if more else found.trace
+            trace = f"{found.trace}\n{page.paragraph(more)}" if more else found.trace
             why = f"{open_.reason}; the trace, of {name}, is from verify.{found.engine}"
             return replace(found, property=NAME, engine=ENGINE, bound=BOUND, reason=why, trace=trace)
     return replace(open_, reason=f"{open_.reason}; no trace found")

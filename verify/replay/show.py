@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 
 from kernelmodel.machine import Step
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell
+from verify import page
 from verify.columns import columns, comment
 from verify.tracefile.film import Film, Frame
 from verify.tracefile.picture import PLACES, CpuPicture, Picture
 from verify.tracefile.words import cell_name, cell_value, explain, worth_reading, worth_writing
-
-WIDTH = 100
 
 
 def as_columns(film: Film, *, full: bool = False) -> str:
@@ -73,7 +71,7 @@ def where(film: Film, frame: Frame) -> str:
     came = f"  /* {comment(step)} */" if comment(step) else ""
     lines.append(f"{'  ' * (len(stack) + 1)}{step.text}{came}")
     if meaning := explain(step):
-        lines += textwrap.wrap(meaning, WIDTH - 2, initial_indent="  ", subsequent_indent="  ")
+        lines += page.fill(meaning, "  ")
     for cell, value in worth_reading(frame):
         came, goes = _written_by(film, frame, cell), _overwritten(film, frame, cell)
         lines.append(f"  read     {cell_name(cell)}: {cell_value(film, cell, value)}{came}{goes}")
@@ -113,9 +111,9 @@ def moves(before: Picture, after: Picture) -> list[str]:
     """One sentence for each group of pages that went from one place to another."""
     old, new = before.where(), after.where()
     groups: dict[tuple[str, str], list[int]] = {}
-    for page, place in new.items():
-        if old[page] != place:
-            groups.setdefault((old[page], place), []).append(page)
+    for pfn, place in new.items():
+        if old[pfn] != place:
+            groups.setdefault((old[pfn], place), []).append(pfn)
     return [f"{pages(group)}: {source} -> {target}" for (source, target), group in groups.items()]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import textwrap
 from collections.abc import Callable, Iterable
 from typing import TextIO
 
 from kernelmodel.errors import ModelError
+from verify import page
 from verify.replay.show import as_list, one_line, task_width, where, zone
 from verify.tracefile.film import Film
 from verify.tracefile.words import GLOSSARY
@@ -45,7 +45,7 @@ class Stepper:
         lines = [
             f"{film.kernel.name}: a run of {self.end} steps on {film.trace.scenario.cpus} CPUs, one atomic operation each."
         ]
-        lines += textwrap.wrap(f"To hold: {film.prop.statement}.", 100)
+        lines += page.fill(f"To hold: {film.prop.statement}.")
         if film.violation:
             lines.append(f"Violated after step {film.violation.step}: {film.violation.found}.")
         else:
