@@ -15,4 +15,4 @@ gc.set_threshold(200_000, 20, 20)
 @pytest.fixture(autouse=True)
 def wide_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is printed in this process is not wrapped, so that tests can look for sentences; test_columns has its own."""
-    monkeypatch.setattr(page, "_chosen", [400])
+    monkeypatch.setattr(page, "_chosen", [4000])

@@ -70,6 +70,15 @@ def paragraph(text: str, first: str = "", rest: str | None = None) -> str:
     return "\n".join(fill(text, first, rest))
 
 
+def fit(text: str) -> str:
+    """A text with lines of its own, of which those that are too long go on below, two characters further in."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += [line] if len(line) <= width() else fill(line, indent, indent + "  ")
+    return "\n".join(lines)
+
+
 def row(cells: Sequence[str], wide: int) -> str:
     """Cells side by side, each column ``wide`` characters."""
     return "".join(c.ljust(wide) for c in cells).rstrip()

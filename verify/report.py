@@ -49,7 +49,7 @@ def line(verdict: Verdict) -> str:
     start = f"  {verdict.property:29} {verdict.result.value:9} "
     told = "; ".join(notes)
     if len(told) < 2 * (page.width() - _NOTES):
-        return page.paragraph(told, start, " " * _NOTES)
+        return page.paragraph(told, start, " " * _NOTES).rstrip()
     return "\n".join([start.rstrip(), *page.fill(told, " " * 6)])
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-
-import z3
+from concurrent.futures import Future
 
 from properties.catalogue import PROPERTIES
 from properties.property import Property
 from verify.bmc.solve import LEMMAS, Engine, Outcome
+from verify.forked import can_fork, children
 from verify.verdict import Verdict
 
 #: set before the children are forked, for kernels of users' files cannot be sent to them
@@ -22,14 +19,13 @@ _engines: list[Engine] = []
 def decide_all(work: Sequence[tuple[Engine, Property]]) -> Iterator[Verdict]:
     """The verdict on each property under its engine."""
     jobs = min(len(work), os.cpu_count() or 1)
-    if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
+    if jobs < 2 or not can_fork():
         for engine, prop in work:
             yield engine.decide(prop)
         return
     engines = list(dict.fromkeys(engine for engine, _ in work))
     _engines[:] = engines
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_interrupts_to_the_parent) as pool:
+    with children(jobs) as pool:
         futures: dict[tuple[int, str], Future[Outcome]] = {}
         wanted = [(engines[0], PROPERTIES[name]) for name in LEMMAS]
         # from the last to the first, for the long questions at the end of the catalogue would leave one core idle
@@ -37,20 +33,10 @@ def decide_all(work: Sequence[tuple[Engine, Property]]) -> Iterator[Verdict]:
             key = (engines.index(engine), prop.name)
             if key not in futures:
                 futures[key] = pool.submit(_quick, *key)
-        try:
-            for name in LEMMAS:
-                engines[0].learn(PROPERTIES[name], futures[0, name].result())
-            for engine, prop in work:
-                yield engine.conclude(prop, futures[engines.index(engine), prop.name].result())
-        except BaseException:
-            for process in list(getattr(pool, "_processes", {}).values()):
-                process.terminate()
-            raise
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    z3.set_param("ctrl_c", False)
+        for name in LEMMAS:
+            engines[0].learn(PROPERTIES[name], futures[0, name].result())
+        for engine, prop in work:
+            yield engine.conclude(prop, futures[engines.index(engine), prop.name].result())
 
 
 def _quick(engine: int, prop: str) -> Outcome:

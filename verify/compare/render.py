@@ -47,7 +47,7 @@ class Comparison:
 
 def text(c: Comparison) -> str:
     """For a terminal."""
-    lines = [f"A  {_name(c.a)}", f"B  {_name(c.b)}", ""]
+    lines = [*page.fill(_name(c.a), "A  ", "   "), *page.fill(_name(c.b), "B  ", "   "), ""]
     lines += _functions(c)
     width = tuple(max(len(s.title), len(Result.NOT_APPLICABLE.value)) + 1 for s in (c.a, c.b))
     lines += ["", f"{'':32}{c.a.title:{width[0]}}{c.b.title:{width[1]}}change"]

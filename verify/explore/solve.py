@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -21,6 +20,7 @@ from verify.explore.native import search_by
 from verify.explore.search import Found, Limits, initial_rows, peak_mb
 from verify.explore.symmetry import AsymmetryError, Symmetric
 from verify.explore.table import Transitions
+from verify.forked import can_fork, children
 from verify.scenario import count
 from verify.verdict import Result, Verdict
 
@@ -162,23 +162,11 @@ class Explorer:
         plan = [(finite, names) for finite, names in plan if names or deadlock]
         if self.jobs < 2 or len(plan) < 2:
             return [self._search_one(*one) for one in plan]
-        # takes a while to import, and is not always needed; so below
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
-
-        forks = "fork" in multiprocessing.get_all_start_methods()
-        if not forks:
+        if not can_fork():
             return [self._search_one(*one) for one in plan]
         _forked[:] = [self]
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(min(self.jobs, len(plan)), mp_context=context, initializer=_ignore_interrupts) as pool:
-            try:
-                futures = [pool.submit(_search_one, *one) for one in plan]
-                return [f.result() for f in futures]
-            except BaseException:
-                for process in list(getattr(pool, "_processes", {}).values()):
-                    process.terminate()
-                raise
+        with children(min(self.jobs, len(plan))) as pool:
+            return [f.result() for f in [pool.submit(_search_one, *one) for one in plan]]
 
     def _search_one(self, finite: Finite, names: Sequence[str]) -> Group:
         return self.search([find(n) for n in names], finite=finite)
@@ -331,10 +319,6 @@ class Explorer:
 
 #: set before the children are forked, for kernels of users' files cannot be sent to them
 _forked: list[Explorer] = []
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _search_one(finite: Finite, names: Sequence[str]) -> Group:

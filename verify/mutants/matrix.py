@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +16,7 @@ from verify.bmc.solve import Engine
 from verify.explore.beside import beside
 from verify.explore.finite import Finite
 from verify.explore.solve import Explorer
+from verify.forked import can_fork, children
 from verify.scenario import Scenario
 from verify.verdict import Result, Verdict
 
@@ -96,25 +94,14 @@ class Matrix:
 
 def collect(names: Sequence[str], engines: Sequence[str], jobs: int, timeout: float | None = None) -> Iterator[Row]:
     """The rows of some mutants, in their order, as they come; after ``timeout`` seconds TimeoutError."""
-    forks = "fork" in multiprocessing.get_all_start_methods()
-    if not forks or (timeout is None and (jobs < 2 or len(names) < 2)):
+    if not can_fork() or (timeout is None and (jobs < 2 or len(names) < 2)):
         yield from (row_of(name, engines) for name in names)
         return
     deadline = None if timeout is None else time.monotonic() + timeout
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(min(jobs, len(names)), mp_context=context, initializer=_ignore_interrupts) as pool:
-        try:
-            futures = [pool.submit(row_of, name, tuple(engines)) for name in names]
-            for future in futures:
-                yield future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        except BaseException:
-            for process in list(getattr(pool, "_processes", {}).values()):
-                process.terminate()
-            raise
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with children(min(jobs, len(names))) as pool:
+        futures = [pool.submit(row_of, name, tuple(engines)) for name in names]
+        for future in futures:
+            yield future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 def row_of(name: str, engines: Sequence[str]) -> Row:

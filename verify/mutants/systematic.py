@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from kernelmodel.errors import ModelError
 from kernelmodel.systematic import Mutation, mutations
 from kernelmodel.text import KernelText
 from verify.command import write_text
+from verify.forked import can_fork, children
 from verify.mutants.judge import CRASHED, DISAGREE, ENGINES, UNDECIDED, Record, judge
 from verify.mutants.reviewed import Reason, reason_of, reasons
 from verify.mutants.survey import heading, line, markdown, open_, summary
@@ -133,10 +132,6 @@ def _version(kernel: type[KernelText], engines: Sequence[str]) -> str:
 _task: list[tuple[type[KernelText], tuple[str, ...], float]] = []
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def _one(mutation: Mutation) -> Record:
     kernel, engines, seconds = _task[0]
     return judge(kernel, mutation, engines, seconds)
@@ -149,20 +144,14 @@ def _all(
     _task[:] = [(kernel, engines, options.timeout or PATIENCE)]
     yield from (store.known[m.digest] for m in todo if m.digest in store.known)
     rest = [m for m in todo if m.digest not in store.known]
-    if options.jobs < 2 or len(rest) < 2 or "fork" not in multiprocessing.get_all_start_methods():
+    if options.jobs < 2 or len(rest) < 2 or not can_fork():
         for m in rest:
             record = _one(m)
             store.add(record)
             yield record
         return
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(min(options.jobs, len(rest)), mp_context=context, initializer=_ignore_interrupts) as pool:
-        try:
-            for future in as_completed([pool.submit(_one, m) for m in rest]):
-                record = future.result()
-                store.add(record)
-                yield record
-        except BaseException:
-            for process in list(getattr(pool, "_processes", {}).values()):
-                process.terminate()
-            raise
+    with children(min(options.jobs, len(rest))) as pool:
+        for future in as_completed([pool.submit(_one, m) for m in rest]):
+            record = future.result()
+            store.add(record)
+            yield record

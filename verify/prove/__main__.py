@@ -189,7 +189,10 @@ class Run:
         asked = {p.name for p in properties}
         open_ = [n for n in NOT_PROVED if n not in asked and find(n).applies_to(self.kernel)]
         if open_ and not self.options.quiet and not self.options.property:
-            print("  what the lemmas do not decide, and why (verify.bmc and verify.explore do, within their bounds):")
+            open_words = (
+                "what the lemmas do not decide, and why (verify.bmc and verify.explore do, within their bounds):"
+            )
+            print(page.paragraph(open_words, "  ", "    "))
             for name in open_:
                 print(page.paragraph(f"{name}: {NOT_PROVED[name]}", "    ", "      "))
 

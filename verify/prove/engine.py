@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import z3
@@ -17,6 +14,7 @@ from kernelmodel.kernels import KERNELS
 from kernelmodel.text import KernelText
 from properties.lemmas import LEMMAS
 from properties.property import Property
+from verify.forked import can_fork, children
 from verify.prove.obligations import PROVED, START, TOGETHER, UNKNOWN, Answer, Proof, Prover
 from verify.prove.scope import NOT_PROVED
 from verify.prove.uniform import differing
@@ -51,24 +49,18 @@ def prove(prover: Prover, depth: int = TOGETHER, jobs: int | None = None) -> Pro
     numbers = list(range(len(prover.transitions)))
     jobs = min(2, os.cpu_count() or 1) if jobs is None else jobs
     _prover[:] = [prover]
-    if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
+    if jobs < 2 or not can_fork():
         proof.differs = _differs()
         chunks = [_chunk(numbers, depth)]
         proof.answers += [*prover.start(), *prover.conclusions(depth)]
     else:
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_child) as pool:
-            try:
-                differs = pool.submit(_differs)
-                portions = [numbers[i : i + PORTION] for i in range(0, len(numbers), PORTION)]
-                futures = [pool.submit(_chunk, portion, depth) for portion in portions]
-                proof.answers += [*prover.start(), *prover.conclusions(depth)]
-                chunks = [f.result() for f in futures]
-                proof.differs = differs.result()
-            except BaseException:
-                for process in list(getattr(pool, "_processes", {}).values()):
-                    process.terminate()
-                raise
+        with children(jobs) as pool:
+            differs = pool.submit(_differs)
+            portions = [numbers[i : i + PORTION] for i in range(0, len(numbers), PORTION)]
+            futures = [pool.submit(_chunk, portion, depth) for portion in portions]
+            proof.answers += [*prover.start(), *prover.conclusions(depth)]
+            chunks = [f.result() for f in futures]
+            proof.differs = differs.result()
     for number, (answers, taken) in zip(numbers, (c for chunk in chunks for c in chunk), strict=True):
         proof.answers += answers
         if taken is False:
@@ -98,11 +90,6 @@ def weakened(prover: Prover, proof: Proof) -> Proof:
         left.answers = [new.get((a.where, a.goal), a) for a in left.answers]
     left.seconds += time.monotonic() - began
     return left
-
-
-def _child() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    z3.set_param("ctrl_c", False)
 
 
 def _chunk(numbers: Sequence[int], depth: int) -> Chunk:

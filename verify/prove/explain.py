@@ -17,7 +17,7 @@ from verify.prove.uniform import SIZES
 def explanation(prover: Prover, proof: Proof) -> str:
     """All of it as text."""
     parts = (_phases(prover), _lemmas(proof), _beside(proof), _conclusions(proof), _not_proved(), _assumptions())
-    return "\n\n".join("\n".join(part) for part in parts)
+    return page.fit("\n\n".join("\n".join(part) for part in parts))
 
 
 def _wrapped(text: str, indent: str, first: str | None = None) -> str:

@@ -1,0 +1,66 @@
+"""One pool for all that uses several cores: forked children that leave interrupts to their parent and never outlive it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
+#: linux/prctl.h: PR_SET_PDEATHSIG
+_SET_PARENT_DEATH_SIGNAL = 1
+
+
+def can_fork() -> bool:
+    """Whether children can be forked here, which have all that cannot be sent to them."""
+    import multiprocessing
+
+    return "fork" in multiprocessing.get_all_start_methods()
+
+
+@contextmanager
+def children(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of so many forked children; whatever ends the block, an interrupt too, ends them.
+
+    They are forked at the beginning of the block: what they need has to be there by then.
+    """
+    # takes a while to import, and is not always needed
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(os.getpid(),)) as pool:
+        try:
+            # an interrupt that comes while they are forked would reach one that does not ignore it yet
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                pool.submit(_nothing)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield pool
+        except BaseException:
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                process.terminate()
+            raise
+
+
+def _begin(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if "z3" in sys.modules:
+        sys.modules["z3"].set_param("ctrl_c", False)
+    if sys.platform == "linux":
+        # where the parent is killed nobody would end them
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def _nothing() -> None:
+    """Something to do, for the first task forks the children."""
