@@ -43,7 +43,9 @@ def test_a_violation_comes_with_its_trace(engine: str) -> None:
     assert "free_unref_page()" in found.trace and len(found.schedule) > 2
 
 
-@pytest.mark.parametrize(("engine", "command"), [("bmc", bmc), ("explore", explore)])
+@pytest.mark.parametrize(
+    ("engine", "command"), [pytest.param("bmc", bmc, marks=pytest.mark.deep), ("explore", explore)]
+)
 def test_the_command_says_the_same(engine: str, command, tmp_path: Path) -> None:
     tasks = {"free": 1, "alloc": 0, "update": 1, "offline": 1}
     words = ",".join(f"{k}={n}" for k, n in tasks.items())

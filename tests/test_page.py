@@ -39,16 +39,15 @@ def test_where_lines_end(text: str, room: int, lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "width"),
     [
-        ["verify.explore", "--mutant", "no-drain"],
-        ["verify.bmc", "--property", "cpus_stay"],
-        ["verify.prove", "--property", "limits_exclusive", "--explain"],
-        ["verify.compare", "v5.11", "v5.11", "--engines", "explore", "--property", "lock_order"],
+        (["verify.explore", "--mutant", "no-drain"], None),
+        (["verify.explore", "--mutant", "no-drain"], 72),
+        (["verify.bmc", "--property", "cpus_stay"], None),
+        (["verify.prove", "--property", "limits_exclusive", "--explain"], 72),
+        (["verify.compare", "v5.11", "v5.11", "--engines", "explore", "--property", "lock_order"], 72),
     ],
-    ids=" ".join,
 )
-@pytest.mark.parametrize("width", [None, 72])
 def test_what_is_piped_is_no_wider_than_80_or_asked(words: list[str], width: int | None) -> None:
     asked = [] if width is None else ["--width", str(width)]
     run = subprocess.run(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from verify import page
 from verify.explore.__main__ import main as explore
 from verify.suite.overview import VERBS
 
@@ -168,7 +169,8 @@ def missing(lines, printed):
 
 
 @pytest.mark.parametrize("options", ["--kernel base", ""])
-def test_the_tutorials_outputs_are_printed_today(options, capsys):
+def test_the_tutorials_outputs_are_printed_today(options, capsys, monkeypatch):
+    monkeypatch.setattr(page, "_chosen", [page.IN_A_PIPE])
     lines = shown(f"python -m verify.explore {options}".strip())
     assert len(lines) > 5
     assert explore(options.split()) == (1 if options else 0)
