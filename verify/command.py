@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from kernelmodel.errors import ModelError
 from verify.verdict import Exit
@@ -18,6 +19,9 @@ Main = Callable[[Sequence[str] | None], int]
 DEBUG = "STRAYPAGE_DEBUG"
 #: packages that only some commands need, by the extra that brings them
 EXTRAS = {"hypothesis": "test", "crosshair": "test", "pytest": "test", "cvc5": "cvc5", "matplotlib": "plots"}
+#: the name of standard output as a file
+STANDARD_OUTPUT = "-"
+_standard_output: list[TextIO] = []
 #: what shells report of a program that SIGPIPE ended
 READER_GONE = 128 + 13
 
@@ -28,9 +32,11 @@ def command(program: str) -> Callable[[Main], Callable[..., int]]:
     def decorate(main: Main) -> Callable[..., int]:
         @functools.wraps(main)
         def guarded(arguments: Sequence[str] | None = None) -> int:
+            before = sys.stdout
             try:
                 code = main(arguments)
                 sys.stdout.flush()
+                before.flush()
                 return code
             except BrokenPipeError:
                 return _reader_gone()
@@ -42,6 +48,9 @@ def command(program: str) -> Callable[[Main], Callable[..., int]]:
                 return int(Exit.USAGE)
             except Exception as error:
                 return _crashed(program, error)
+            finally:
+                sys.stdout = before
+                _standard_output.clear()
 
         return guarded
 
@@ -80,8 +89,19 @@ def _crashed(program: str, error: Exception) -> int:
     return int(Exit.CRASHED)
 
 
+def keep_standard_output_for_a_file() -> None:
+    """From now on the command's own text goes to standard error: the file ``-`` has standard output for itself."""
+    _standard_output[:] = [sys.stdout]
+    sys.stdout = sys.stderr
+
+
 def write_text(path: str | Path, text: str) -> None:
-    """Write a file; an OSError names it, also where the system's own does not (a full disk)."""
+    """Write a file, or standard output for ``-``; an OSError names it, also where the system's own does not (a full disk)."""
+    if str(path) == STANDARD_OUTPUT:
+        out = _standard_output[0] if _standard_output else sys.stdout
+        out.write(text if text.endswith("\n") else text + "\n")
+        out.flush()
+        return
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:

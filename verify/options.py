@@ -18,6 +18,7 @@ from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.property import Property
 from verify import page
+from verify.command import STANDARD_OUTPUT, keep_standard_output_for_a_file
 from verify.scenario import LARGEST, TASKS, Scenario
 from verify.verdict import Exit, Result
 
@@ -230,9 +231,16 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def writable(paths: Sequence[str | None]) -> None:
-    """Refuse output files that cannot be written before any work is done; what they hold is kept until then."""
+    """Refuse output files that cannot be written before any work is done; what they hold is kept until then.
+
+    ``-`` is standard output, for one of them; what the command has to say itself goes to standard error then.
+    """
+    if (many := list(paths).count(STANDARD_OUTPUT)) > 1:
+        raise ModelError(f"{many} files would go to standard output (-): leave it to one of them")
+    if many:
+        keep_standard_output_for_a_file()
     for text in paths:
-        if text is None:
+        if text is None or text == STANDARD_OUTPUT:
             continue
         path = Path(text)
         try:

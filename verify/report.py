@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verify import page
-from verify.command import write_text
+from verify.command import STANDARD_OUTPUT, write_text
 from verify.verdict import Exit, Result, Verdict, worst
 
 #: what an exit code says
@@ -79,7 +79,7 @@ def write_json(path: str, record: Any) -> None:
     """Write JSON, in whole or not at all; what is no regular file is written to directly."""
     text = json.dumps(record, indent=2) + "\n"
     target = Path(path)
-    if target.exists() and not target.is_file():
+    if path == STANDARD_OUTPUT or (target.exists() and not target.is_file()):
         write_text(target, text)
         return
     part = target.with_name(f".{target.name}.{os.getpid()}.part")

@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_property(p)
     p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
-    p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
+    p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON (-: to standard output)")
     add_output(p)
     p.add_argument("--smt2", metavar="FILE", help="write the queries that decided as SMT-LIB, to run with `z3 FILE`")
     p.add_argument("--quiet", action="store_true", help="print nothing but violations; the exit code tells the rest")

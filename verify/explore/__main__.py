@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
         help="give up beyond so much memory: undecided (default: nine tenths of what is free)",
     )
     p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
-    p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
+    p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON (-: to standard output)")
     add_output(p)
     p.add_argument("--promela", metavar="FILE", help="write the model for SPIN, unreduced, and search nothing")
     p.add_argument("--quiet", action="store_true", help="print nothing but violations; the exit code tells the rest")

@@ -97,9 +97,14 @@ class Explorer:
         return replace(self, finite=finite, beside=())
 
     def groups_of(self, properties: Sequence[Property]) -> list[list[Property]]:
-        """The properties of each search: where states are few, what a search needs to begin takes most of its time."""
+        """The properties of each search.
+
+        Where states are few, what a search needs to begin takes most of its time: then all are judged in one, unless there
+        is a core for each.
+        """
         s = self.finite.scenario
-        if self.reduce != "full" or s.cpus + s.frees + s.allocs + s.migrations <= _FEW:
+        few = s.cpus + s.frees + s.allocs + s.migrations <= _FEW and self.jobs < 2 + len(self.beside)
+        if self.reduce != "full" or few:
             return [list(properties)]
         apart = [p for p in properties if p.name in _APART]
         rest = [p for p in properties if p.name not in _APART]

@@ -222,17 +222,19 @@ class Symmetric(Transitions):
                 found[1 + c] = _mix(self._weight((name, "role", roles.role[location][c], registers)))
         return found
 
-    def delta(self, table: Table, v: list[int], w: list[int]) -> Sequence[int]:
-        """The change of each class's sum from ``v`` to ``w``."""
-        total = [0] * self.classes
-        for a in table.writes:
-            part = self._parts[a]
-            if part is not None and v[a] != w[a]:
-                kind, weight, as_bool = part
-                total[kind] += ((w[a] != 0) - (v[a] != 0) if as_bool else w[a] - v[a]) * weight
-        for i, (old, new) in enumerate(zip(self._of_task(table.task, v), self._of_task(table.task, w), strict=True)):
-            total[i] += new - old
-        return [t & _MASK for t in total]
+    def deltas(self, table: Table, v: list[int], after: Sequence[list[int]]) -> list[Sequence[int]]:
+        """The change of each class's sum from ``v`` to each of some rows."""
+        before = self._of_task(table.task, v)
+        parts = [(a, part) for a in table.writes if (part := self._parts[a]) is not None]
+        found: list[Sequence[int]] = []
+        for w in after:
+            total = [new - old for new, old in zip(self._of_task(table.task, w), before, strict=True)]
+            for a, (kind, weight, as_bool) in parts:
+                x, y = v[a], w[a]
+                if x != y:
+                    total[kind] += ((y != 0) - (x != 0) if as_bool else y - x) * weight
+            found.append([t & _MASK for t in total])
+        return found
 
     def hashes(self, rows: Rows) -> Hashes:
         """The classes' sums of each row."""

@@ -107,9 +107,9 @@ class Table:
             if counting and any(abs(w[a]) > RUNAWAY for w, _ in outcomes for a in counting):
                 engine.runaway = "the text makes pages, or loses them, without end: its states have no end"
             counts.append(len(outcomes))
+            deltas += engine.deltas(self, v, [w for w, _ in outcomes])
             for w, wrong in outcomes:
                 new.append([w[a] for a in self.writes])
-                deltas.append(engine.delta(self, v, w))
                 bad.append(wrong)
         first = len(self.bad) + np.concatenate(([0], np.cumsum(counts)[:-1])) if counts else np.empty(0)
         if new:
@@ -385,13 +385,13 @@ class Transitions:
                 wrong |= 1 << self.model.state_checks[i].prop
         return wrong
 
-    def delta(self, table: Table, v: list[int], w: list[int]) -> Sequence[int]:
-        """The change of the row's hash from ``v`` to ``w``."""
-        total = 0
-        for a in table.writes:
-            if w[a] != v[a]:
-                total += (w[a] - v[a]) * int(self.random[a])
-        return (total & 0xFFFFFFFFFFFFFFFF,)
+    def deltas(self, table: Table, v: list[int], after: Sequence[list[int]]) -> list[Sequence[int]]:
+        """The change of the row's hash from ``v`` to each of some rows."""
+        found: list[Sequence[int]] = []
+        for w in after:
+            total = sum((w[a] - v[a]) * int(self.random[a]) for a in table.writes if w[a] != v[a])
+            found.append((total & 0xFFFFFFFFFFFFFFFF,))
+        return found
 
     def hashes(self, rows: Rows) -> Hashes:
         """The hash of each row, one line for each class."""
