@@ -8,14 +8,14 @@ a CPU, ``t`` a migratetype below PCPTYPES and ``b`` a pageblock.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PCPTYPES, Zone
 from kernelmodel.schema import Axis, CellKind, Index
-from kernelmodel.terms import Cell, Term, load, total
+from kernelmodel.terms import Cell, Term, land, load, total
 
 #: the mutexes, in the order in which the kernel nests them
 MUTEXES = ("cpu_hotplug_lock", "mem_hotplug_lock", "pcp_batch_high_lock", "pcpu_drain_mutex")
@@ -172,6 +172,22 @@ def names(chosen: Callable[[CellKind], bool]) -> frozenset[str]:
     return frozenset(name for name, kind in CELLS.items() if chosen(kind))
 
 
+def declare(kinds: Iterable[tuple[str, CellKind]]) -> None:
+    """Add the cells that a kernel has of its own; ModelError where one of that name is something else."""
+    for name, kind in kinds:
+        if CELLS.get(name, kind) != kind:
+            raise ModelError(f"cell {name!r} is known, and something else: {CELLS[name].meaning}; choose another name")
+        CELLS[name] = kind
+
+
+def quiet(config: Config, cpu: int) -> Term:
+    """That nobody is in the critical section of a CPU's pcplists, of any zone."""
+    axes = CELLS[config.section].axes
+    zones = range(config.nr_zones) if "zone" in axes else (0,)
+    where = ({"zone": z, "cpu": cpu} for z in zones)
+    return land(*(value(config.section, *(w[a] for a in axes)) == 0 for w in where))
+
+
 def is_derived(cell: Cell) -> bool:
     """Whether ``cell`` is a projection of the concrete structures rather than a stored variable."""
     return CELLS[cell.name].derived
@@ -185,7 +201,9 @@ def cpu_position(name: str) -> int:
 def value(name: str, *index: int | str) -> Term:
     """The value of a cell as a term of the cell's sort; ModelError if there is no such cell."""
     if name not in CELLS:
-        raise ModelError(f"unknown cell {name!r}: there are {', '.join(CELLS)}; a kernel adds none of its own yet")
+        raise ModelError(
+            f"unknown cell {name!r}: there are {', '.join(CELLS)}; a kernel declares those of its own in `cells`"
+        )
     if all(type(i) in (int, str) for i in index):
         return _value(name, index)
     return load(Cell(name, index), CELLS[name].sort)

@@ -13,7 +13,9 @@ class Config:
     """How large the machine is.
 
     ``block_types`` gives the initial migratetype of each pageblock; the blocks are dealt to the zones in equal runs.
-    ``pageblock_order`` is log2 of the pages of a block; free buddies have orders ``0 .. max_order - 1``.
+    ``pageblock_order`` is log2 of the pages of a block; free buddies have orders ``0 .. max_order - 1``.  ``section`` is
+    the kernel's: the name of the cell, of a CPU and maybe a zone, that is not 0 while somebody is in the critical section
+    of that CPU's pcplist.
     """
 
     nr_cpus: int = 2
@@ -21,6 +23,7 @@ class Config:
     block_types: tuple[MigrateType, ...] = (MigrateType.MOVABLE, MigrateType.MOVABLE)
     pageblock_order: int = 2
     max_order: int = 4
+    section: str = "irqs_off"
 
     def __post_init__(self) -> None:
         if self.nr_cpus < 1 or self.nr_zones < 1:

@@ -79,7 +79,7 @@ class Machine:
         self, kernel: type[KernelText], config: Config, limits: tuple[int, int] | None = None, check: bool = True
     ) -> None:
         """Boot: memory free, per-CPU pagesets set up, one drain worker on each CPU."""
-        self.config = config
+        self.config = config = kernel.sized(config)
         # Any, for which routines there are is the kernel's business
         text: Any = kernel
         self.kernel: Any = text(config)

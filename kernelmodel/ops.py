@@ -108,7 +108,7 @@ def check_cells(op: Op) -> None:
     for cell, _ in op.updates:
         if cell.name not in CELLS:
             raise ModelError(
-                f"{op.text}: unknown cell {cell}: kernelmodel/cells.py has them; a kernel adds none of its own yet"
+                f"{op.text}: unknown cell {cell}: kernelmodel/cells.py has them; a kernel declares those of its own in `cells`"
             )
 
 
@@ -262,6 +262,38 @@ def unlock(mutex: str) -> Op:
         updates=((Cell("mutex", (mutex,)), const(0)),),
         must=f"{mutex} is unlocked by a task that does not hold it{hint}",
         tag="unlock",
+    )
+
+
+def spin_lock(name: str, *index: int) -> Op:
+    """include/linux/spinlock.h: spin_lock() of the lock that is the cell of that name and index."""
+    owner = value(name, *index)
+    text = f"spin_lock(&{_c_name(name, index)})"
+    return Op(text, Kind.LOCK, guard=owner == 0, updates=((Cell(name, index), ME),), tag="spin_lock")
+
+
+def spin_trylock(name: str, *index: int) -> Op:
+    """include/linux/spinlock.h: spin_trylock(); returns whether the lock was free and is now ours."""
+    owner = value(name, *index)
+    return Op(
+        f"spin_trylock(&{_c_name(name, index)})",
+        Kind.LOCK,
+        updates=((Cell(name, index), ite(owner == 0, ME, owner)),),
+        returns=(owner == 0,),
+        tag="spin_lock",
+    )
+
+
+def spin_unlock(name: str, *index: int) -> Op:
+    """include/linux/spinlock.h: spin_unlock(); an error for a task that does not hold the lock."""
+    text = _c_name(name, index)
+    return Op(
+        f"spin_unlock(&{text})",
+        Kind.UNLOCK,
+        guard=value(name, *index) == ME,
+        updates=((Cell(name, index), const(0)),),
+        must=f"{text} is unlocked by a task that does not hold it",
+        tag="spin_unlock",
     )
 
 

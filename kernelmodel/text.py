@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from kernelmodel import ops
-from kernelmodel.cells import value
+from kernelmodel.cells import CELLS, declare, value
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import MEMORY_OFFLINE, PageRange, Zone
 from kernelmodel.ops import Op, Routine, mark
+from kernelmodel.schema import CellKind
 from kernelmodel.terms import ME, Cell, const, ite, land, lnot
 
 _C_NAME = re.compile(r"[\w/.-]+\.[chS]: (\w+)\(")
@@ -37,9 +39,24 @@ class KernelText:
     #: whether memory_failure() may have marked pages
     poisons: bool = False
 
+    #: cells that this kernel has of its own: name and kind of each
+    cells: ClassVar[tuple[tuple[str, CellKind], ...]] = ()
+    #: the cell that is not 0 while somebody is in the critical section of a CPU's pcplist
+    section: ClassVar[str] = "irqs_off"
+
+    @classmethod
+    def sized(cls, config: Config) -> Config:
+        """A machine of that size that runs this kernel; ModelError where its ``section`` is no cell of a CPU."""
+        declare(cls.cells)
+        if cls.section not in CELLS or "cpu" not in CELLS[cls.section].axes:
+            raise ModelError(
+                f"{cls.__name__}: section is {cls.section!r}, which is no cell of a CPU: declare it in `cells`"
+            )
+        return replace(config, section=cls.section)
+
     def __init__(self, config: Config) -> None:
         """A kernel for a machine of the given size; ModelError if it has no routine ``isolation_complete``."""
-        self.config = config
+        self.config = self.sized(config)
         if not hasattr(type(self), self.isolation_complete):
             raise ModelError(
                 f"isolation_complete is {self.isolation_complete!r}, which is no routine of {type(self).__name__}: name the"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 
-from kernelmodel.cells import MUTEXES, pages_of_block_on_pcplists, pcp_list_length, value
+from kernelmodel.cells import MUTEXES, pages_of_block_on_pcplists, pcp_list_length, quiet, value
 from kernelmodel.config import Config
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
@@ -15,22 +15,23 @@ from kernelmodel.terms import FALSE, ME, TRUE, Term, ite, land, lnot, lor, total
 from properties.property import Check, Property
 
 
-def _irqs_on(cpu: int) -> Term:
-    return land(value("irqs_off", cpu) == 0, value("cpu_online", cpu))
+def _quiet(config: Config, cpu: int) -> Term:
+    """The CPU is online, and nobody is in the critical section of its pcplists."""
+    return land(quiet(config, cpu), value("cpu_online", cpu))
 
 
 def _no_stray_page(config: Config) -> Iterator[Check]:
     for z in range(config.nr_zones):
         for c in config.cpus:
             empty = land(pcp_list_length(config, z, c) == 0, value("pcp.count", z, c) == 0)
-            window = land(lnot(value("pcp_disabled_by", z) == 0), _irqs_on(c))
+            window = land(lnot(value("pcp_disabled_by", z) == 0), _quiet(config, c))
             left = f"{{n}} left on CPU{c}'s pcplist after zone_pcp_disable()"
             yield Check(window, land(window, lnot(empty)), left, c, pcp_list_length(config, z, c))
 
 
 def _no_isolated_page_left(config: Config) -> Iterator[Check]:
     for c in config.cpus:
-        windows = {b: land(value("isolated_and_drained", b), _irqs_on(c)) for b in range(config.nr_blocks)}
+        windows = {b: land(value("isolated_and_drained", b), _quiet(config, c)) for b in range(config.nr_blocks)}
         left = [land(w, pages_of_block_on_pcplists(config, b, c) > 0) for b, w in windows.items()]
         amount = total(ite(w, pages_of_block_on_pcplists(config, b, c), 0) for b, w in windows.items())
         found = f"{{n}} of an isolated pageblock left on CPU{c}'s pcplist"
@@ -67,7 +68,7 @@ def _misplaced_pages(state: State) -> list[str]:
 def _pages_conserved(config: Config) -> Iterator[Check]:
     for z in range(config.nr_zones):
         for c in config.cpus:
-            on = _irqs_on(c)
+            on = _quiet(config, c)
             differs = lnot(value("pcp.count", z, c) == pcp_list_length(config, z, c))
             yield Check(on, land(on, differs), f"pcp[{c}]->count differs from the pages on its lists", c)
 
@@ -133,7 +134,7 @@ def _offline_progress(config: Config, op: Op) -> Iterator[Check]:
         blocks = op.info["blocks"]
         all_freed = land(*(value("held", b) == 0 for b in blocks))
         for c in config.cpus:
-            settled = land(all_freed, _irqs_on(c))
+            settled = land(all_freed, _quiet(config, c))
             on_list = lor(*(pages_of_block_on_pcplists(config, b, c) > 0 for b in blocks))
             yield Check(
                 settled, land(settled, on_list),
@@ -151,6 +152,9 @@ def _exits_give_back(config: Config) -> Iterator[Check]:
     for cells, what in (("irqs_off", "interrupts are still off"), ("preempt_count", "preemption is still off")):
         left = lor(*(lnot(value(cells, c) == 0) for c in config.cpus))
         yield Check(TRUE, left, f"every task has returned, and {what} on a CPU")
+    inside = lor(*(lnot(quiet(config, c)) for c in config.cpus))
+    if config.section != "irqs_off":
+        yield Check(TRUE, inside, f"every task has returned, and {config.section} is still held")
 
 
 def _isolation_undone(config: Config) -> Iterator[Check]:

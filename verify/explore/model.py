@@ -85,7 +85,7 @@ class Model:
         ``rest_as_state``: properties at rest are state properties that say, in terms of locations, that a run has ended.
         """
         self.kernel, self.finite, self.identities = kernel, finite, identities
-        self.config = finite.scenario.config
+        self.config = kernel.sized(finite.scenario.config)
         self.properties = properties
         self.any_order = any_order
         instance = kernel(self.config)

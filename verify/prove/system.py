@@ -29,7 +29,7 @@ from properties.lemmas import (
 from verify.prove.facts import Facts, Item, Setting, Split, constant, holder_facts
 from verify.prove.parts import Parts
 from verify.prove.population import Size, Text
-from verify.prove.roles import OVER, Step, cells, hangs, registers
+from verify.prove.roles import OVER, ProjectionError, Step, cells, hangs, registers
 from verify.smt import Expr, translate, variable
 
 NOBODY = 0
@@ -86,6 +86,10 @@ class System(Parts):
         self, kernel: type[KernelText], size: Size | None = None, population: Sequence[Text] | None = None,
         judged: Callable[[Op], bool] = lambda _: False,
     ) -> None:  # fmt: skip
+        if kernel.section != KernelText.section:
+            raise ProjectionError(
+                f"the pcplists are guarded by {kernel.section}, which the roles of the proof do not know"
+            )
         super().__init__(kernel, size, population, judged)
         self.judged = judged
         self.facts: dict[int, dict[Split, Facts]] = self._facts()
