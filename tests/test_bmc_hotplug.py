@@ -43,7 +43,7 @@ class NeverDrained(V5_11):
 @pytest.mark.parametrize(
     "made",
     [
-        V5_11,
+        pytest.param(V5_11, marks=pytest.mark.deep),
         mutant("dead-cpu-not-drained"),
         pytest.param(mutant("no-cpus-read-lock"), marks=pytest.mark.deep),
         pytest.param(NeverDrained, marks=pytest.mark.deep),

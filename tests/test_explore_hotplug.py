@@ -79,7 +79,7 @@ def found(made, finite, reduce):
     "made",
     [
         V5_11,
-        kernel("base"),
+        pytest.param(kernel("base"), marks=pytest.mark.deep),
         mutant("no-cpus-read-lock"),
         mutant("dead-cpu-not-drained"),
         pytest.param(LowersOnline, marks=pytest.mark.deep),

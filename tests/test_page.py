@@ -44,7 +44,7 @@ def test_where_lines_end(text: str, room: int, lines: list[str]) -> None:
         (["verify.explore", "--mutant", "no-drain"], None),
         (["verify.explore", "--mutant", "no-drain"], 72),
         (["verify.bmc", "--property", "cpus_stay"], None),
-        (["verify.prove", "--property", "limits_exclusive", "--explain"], 72),
+        pytest.param(["verify.prove", "--property", "limits_exclusive", "--explain"], 72, marks=pytest.mark.deep),
         (["verify.compare", "v5.11", "v5.11", "--engines", "explore", "--property", "lock_order"], 72),
     ],
 )

@@ -83,7 +83,7 @@ def test_the_quiet_moment_is_the_kernels() -> None:
                 assert asked in looked_at and other not in looked_at
 
 
-@pytest.mark.parametrize("engine", ["bmc", "prove"])
+@pytest.mark.parametrize("engine", ["bmc", pytest.param("prove", marks=pytest.mark.deep)])
 def test_engines_that_know_interrupts_only_say_so(engine: str) -> None:
     (verdict,) = check(LOCKED, properties=["no_stray_page"], engine=engine)
     assert verdict.result is Result.UNDECIDED and "pcp.lock" in verdict.reason

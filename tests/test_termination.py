@@ -217,10 +217,10 @@ class WaitsInSection(V5_11):
         pytest.param(OddTest, {TEST, RANKS}, marks=pytest.mark.deep),
         pytest.param(DrainsTillTold, {RANKS}, marks=pytest.mark.deep),
         pytest.param(StartsAgain, {RANKS}, marks=pytest.mark.deep),
-        (FourthCpuWaits, {ANY_NUMBER}),
+        pytest.param(FourthCpuWaits, {ANY_NUMBER}, marks=pytest.mark.deep),
         pytest.param(FlushesUnlocked, {QUEUED}, marks=pytest.mark.deep),
         pytest.param(WaitsInSection, {WAITS, QUEUED}, marks=pytest.mark.deep),
-        (mutant("update-inside-window"), {WAITS}),
+        pytest.param(mutant("update-inside-window"), {WAITS}, marks=pytest.mark.deep),
         (mutant("missed-enable-on-removal-failure"), {KEEPS}),
     ],
 )
