@@ -108,6 +108,7 @@ def test_drain_work_of_a_cpu_that_has_gone_drains_another_cpu():
     assert "take_cpu_down" in verdict.trace
 
 
+@pytest.mark.deep
 def test_random_runs_of_the_text_find_what_the_search_finds():
     made = mutant("dead-cpu-not-drained")
     assert check(made, SMALL.scenario, [DRAINED], Values(SMALL.new_limits, 1), 400, 60.0).contradictions

@@ -48,7 +48,7 @@ def test_batch_left_old_is_violated_by_one_offline_pages_alone():
     assert check(left, ALONE, [STRAY], Values(((2, 2),), 3), 400, 60.0).contradictions
 
 
-@pytest.mark.parametrize("name", ["v5.11", "no-force-all-cpus"])
+@pytest.mark.parametrize("name", [pytest.param("v5.11", marks=pytest.mark.deep), "no-force-all-cpus"])
 def test_what_the_others_do_not_break_a_migration_does_not_break(name):
     made = kernel(name) if name == "v5.11" else mutant(name)
     assert Explorer(made, Finite(ALONE, 3)).decide([STRAY], deadlock=False)[0].result is Result.HOLDS

@@ -455,7 +455,8 @@ def test_a_job_that_crashes_has_no_answer(tmp_path):
 def test_a_job_beyond_its_time_is_stopped_and_keeps_what_it_has(tmp_path):
     began = time.monotonic()
     answer, interrupted = start(Job("mutants", "mutants", "verify.mutants", ("--jobs", "1"), tmp_path, limit=2.5))
-    assert not interrupted and time.monotonic() - began < 20
+    # stopped at once, or after the grace that a busy machine may need
+    assert not interrupted and time.monotonic() - began < 60
     assert answer.code is Exit.UNDECIDED and answer.why == "out of time after 2.5 s"
 
 
