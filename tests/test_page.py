@@ -45,7 +45,11 @@ def test_where_lines_end(text: str, room: int, lines: list[str]) -> None:
         (["verify.explore", "--mutant", "no-drain"], 72),
         (["verify.bmc", "--property", "cpus_stay"], None),
         pytest.param(["verify.prove", "--property", "limits_exclusive", "--explain"], 72, marks=pytest.mark.deep),
-        (["verify.compare", "v5.11", "v5.11", "--engines", "explore", "--property", "lock_order"], 72),
+        pytest.param(
+            ["verify.compare", "v5.11", "v5.11", "--engines", "explore", "--property", "lock_order"],
+            72,
+            marks=pytest.mark.deep,
+        ),
     ],
 )
 def test_what_is_piped_is_no_wider_than_80_or_asked(words: list[str], width: int | None) -> None:

@@ -77,6 +77,7 @@ def test_a_changed_text_meets_another_drain_in_a_default_run(capsys):
     assert re.search(r"cpus_with_pcps\[\d\] = false", out) and re.search(r"cpus_with_pcps\[\d\]  /\* false \*/", out)
 
 
+@pytest.mark.deep
 def test_bmc_has_them_as_options(capsys):
     small = ["--cpus", "2", "--frees", "0", "--allocs", "1", "--updates", "0", "--offlines", "0"]
     assert bmc([*small, "--hwpoisons", "2", "--reclaims", "1", "--property", "no_stray_page"]) == 0
