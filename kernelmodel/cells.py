@@ -1,8 +1,8 @@
 """The abstract cells: every variable that two tasks can share, with its sort and whether it is stored or derived.
 
 Stored cells are plain variables of the kernel (``pcp.high``) or ghosts that only properties read.  Derived cells are
-projections of the concrete structures (how many pages of which block lie on which list).  ``z`` is a zone index, ``c``
-a CPU, ``t`` a migratetype below PCPTYPES and ``b`` a pageblock.
+projections of the concrete structures (how many pages of which block lie on which list).  What an index stands for is
+in the kind's ``axes``.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from types import ModuleType
 
 from kernelmodel.base import Base
 from kernelmodel.booting import check_boots
-from kernelmodel.cells import declare
 from kernelmodel.errors import ModelError
 from kernelmodel.labels import check_labels
 from kernelmodel.mutants import MUTANTS, build
@@ -68,7 +67,6 @@ def variant(spec: str) -> type[KernelText]:
         made = chosen
     else:
         made = type(chosen.__name__, (chosen, V5_11), {"__module__": chosen.__module__})
-    declare(made.cells)
     check_overrides(made, path)
     check_labels(made)
     record(made)

@@ -79,10 +79,11 @@ class Machine:
         self, kernel: type[KernelText], config: Config, limits: tuple[int, int] | None = None, check: bool = True
     ) -> None:
         """Boot: memory free, per-CPU pagesets set up, one drain worker on each CPU."""
-        self.config = config = kernel.sized(config)
         # Any, for which routines there are is the kernel's business
         text: Any = kernel
         self.kernel: Any = text(config)
+        self.config: Config = self.kernel.config
+        config = self.config
         self.kernel.poisons = True
         self.state = State(config)
         self.check = check

@@ -42,7 +42,7 @@ class KernelText:
     #: cells that this kernel has of its own: name and kind of each
     cells: ClassVar[tuple[tuple[str, CellKind], ...]] = ()
     #: the cell that is not 0 while somebody is in the critical section of a CPU's pcplist
-    section: ClassVar[str] = "irqs_off"
+    section: ClassVar[str] = Config().section
 
     @classmethod
     def sized(cls, config: Config) -> Config:

@@ -7,9 +7,9 @@ trace and the number of states.  ``python tools/record.py --compare A B`` shows 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from properties.catalogue import PROPERTIES
 from verify.bmc.solve import Engine
 from verify.explore.finite import DEFAULT
 from verify.explore.solve import Explorer
+from verify.forked import children
 from verify.scenario import Scenario
 
 ENGINES = ("explore", "bmc")
@@ -44,7 +45,7 @@ def record(name: str, engine: str) -> list[dict[str, Any]]:
 
 def everything() -> Iterator[dict[str, Any]]:
     """All records, in a fixed order."""
-    with ProcessPoolExecutor() as pool:
+    with children(os.cpu_count() or 1) as pool:
         for found in pool.map(record, *zip(*((n, e) for n in (*KERNELS, *MUTANTS) for e in ENGINES), strict=True)):
             yield from found
 

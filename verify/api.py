@@ -18,7 +18,7 @@ from kernelmodel.text import KernelText, from_a_file
 from properties.catalogue import NO_DEADLOCK, PROPERTIES, find
 from properties.property import Property
 from verify.runs import Net, Values
-from verify.scenario import TASKS, Scenario
+from verify.scenario import TASKS, Scenario, default_migrations
 from verify.verdict import Result, Verdict
 
 ENGINES = ("bmc", "explore", "prove")
@@ -111,13 +111,13 @@ def _explore(
     kernel: type[KernelText], properties: Sequence[Property], numbers: Mapping[str, int], deadline: float | None
 ) -> tuple[Verdict, ...]:
     from verify.explore.beside import beside
-    from verify.explore.finite import DEFAULT
+    from verify.explore.finite import DEFAULT, default_pages
     from verify.explore.model import Model
     from verify.explore.search import Limits, room_mb
     from verify.explore.solve import Explorer
 
     scenario = _scenario(DEFAULT.scenario, numbers)
-    finite = replace(DEFAULT, scenario=scenario, pages=scenario.frees + scenario.migrations + 2)
+    finite = replace(DEFAULT, scenario=scenario, pages=default_pages(scenario))
     others = beside(kernel, finite, altered=kernel not in KERNELS.values())
     for one in (finite, *others):
         Model(kernel, one, [])
@@ -169,8 +169,8 @@ def _prove(kernel: type[KernelText], properties: Sequence[Property], deadline: f
 
 
 def _scenario(default: Scenario, numbers: Mapping[str, int]) -> Scenario:
-    """A scenario with other numbers: where no task allocates, offline_pages() does, for a page of its own."""
+    """A scenario with other numbers, and pages to migrate as the commands have them."""
     every: dict[str, Any] = {**asdict(default), **numbers}
     if "migrations" not in numbers:
-        every["migrations"] = int(every["allocs"] == 0 and every["offlines"] > 0)
+        every["migrations"] = default_migrations(every["allocs"], every["offlines"])
     return Scenario(**every)

@@ -19,7 +19,7 @@ from properties.catalogue import PROPERTIES, find
 from properties.property import Property
 from verify import page
 from verify.command import STANDARD_OUTPUT, keep_standard_output_for_a_file
-from verify.scenario import LARGEST, TASKS, Scenario
+from verify.scenario import LARGEST, TASKS, Scenario, default_migrations
 from verify.verdict import Exit, Result
 
 EXIT_CODES = """exit codes, the worst wins:
@@ -153,10 +153,10 @@ ADD_A_TASK = "add a task that calls it (--migrations, --reclaims, --hwpoisons or
 
 
 def migrations_of(options: argparse.Namespace) -> int:
-    """How many pages there are to migrate: where no other task allocates, offline_pages() does, for a page of its own."""
+    """How many pages there are to migrate, if nothing is said the default number."""
     if options.migrations is not None:
         return int(options.migrations)
-    return int(options.allocs == 0 and options.offlines > 0)
+    return default_migrations(options.allocs, options.offlines)
 
 
 def kernel_of(options: argparse.Namespace) -> type[KernelText] | None:

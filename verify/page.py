@@ -43,7 +43,6 @@ def fill(text: str, first: str = "", rest: str | None = None, room: int | None =
     # the end of a comment stays with its last word
     for word in (w.replace("\0", " ") for w in text.replace(" */", "\0*/").split()):
         while True:
-            indent = first if not lines else rest
             gap = "" if bare else " "
             left = room - len(line) - len(gap)
             if len(word) <= left:
@@ -54,7 +53,7 @@ def fill(text: str, first: str = "", rest: str | None = None, room: int | None =
                 line, bare = rest, True
                 continue
             at = _cut(word, max(1, left))
-            lines.append(indent + word[:at])
+            lines.append(line + word[:at])
             word, line = word[at:], rest
     return [*lines, line] if not bare or not lines else lines
 

@@ -23,6 +23,11 @@ TASKS = {
 }  # fmt: skip
 
 
+def default_migrations(allocs: int, offlines: int) -> int:
+    """How many pages there are to migrate: where no other task allocates, offline_pages() does, for a page of its own."""
+    return int(allocs == 0 and offlines > 0)
+
+
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
     """A task of the scenario; ``number`` as in the machine that replays it, ``cpu`` None if it may be on any CPU.

@@ -80,8 +80,9 @@ class Model:
 
     def __init__(self, kernel: type[KernelText], scenario: Scenario, zeros: Sequence[str] = ()) -> None:
         """``zeros`` names cells that are known to be 0 in every reachable state (a lemma proved before)."""
-        self.kernel, self.scenario, self.config = kernel, scenario, kernel.sized(scenario.config)
-        self.instance = kernel(self.config)
+        self.kernel, self.scenario = kernel, scenario
+        self.instance = kernel(scenario.config)
+        self.config = self.instance.config
         self.instance.migrates = scenario.migrations > 0
         self.specs = scenario.tasks()
         self.specs += workers_elsewhere(scenario, len(self.specs) + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from rich.console import Console
 
 from kernelmodel.errors import ModelError
 from properties.catalogue import PROPERTIES, find
-from verify.command import command, write_text
+from verify.command import STANDARD_OUTPUT, command, write_text
 from verify.compare.change import exit_code, gone, new, pairs
 from verify.compare.render import Comparison, as_json, markdown, text
 from verify.compare.sides import Changed, Side, changed, side
@@ -172,15 +171,11 @@ def hand_out(c: Comparison, options: argparse.Namespace) -> None:
         for word, verdicts, spec in (("new", new(c.pairs), c.b.spec), ("gone", gone(c.pairs), c.a.spec)):
             for verdict in verdicts:
                 gallery.add(verdict, spec, f"{word}-{verdict.property}")
-    if options.json and options.json != "-":
+    if options.json:
         write_json(options.json, as_json(c))
-    if options.markdown and options.markdown != "-":
+    if options.markdown:
         write_text(options.markdown, markdown(c))
-    if options.json == "-":
-        print(json.dumps(as_json(c), indent=2))
-    elif options.markdown == "-":
-        print(markdown(c), end="")
-    elif not options.quiet:
+    if STANDARD_OUTPUT not in (options.json, options.markdown) and not options.quiet:
         print(text(c))
     sys.stdout.flush()
 

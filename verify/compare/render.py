@@ -54,7 +54,7 @@ def text(c: Comparison) -> str:
     for engine, pairs in _by_engine(c.pairs):
         lines += ["", f"{engine}: {_cost(c, engine, pairs)}"]
         for bound in _bounds(pairs):
-            lines += _wrapped(bound, "  ")
+            lines += page.fill(bound, "  ")
         for p in pairs:
             start = f"  {p.name:30}{_result(p.a):{width[0]}}{_result(p.b):{width[1]}}"
             fits = len(start) + len(_word(p)) <= page.width()
@@ -68,7 +68,7 @@ def text(c: Comparison) -> str:
         ]
     lines.append("")
     for line in [*_gone_lines(c), *c.problems]:
-        lines += _wrapped(line, "", "  ")
+        lines += page.fill(line, "", "  ")
     return "\n".join([*lines, f"exit {int(c.code)}: {c.said}"])
 
 
@@ -125,16 +125,12 @@ def _name(side: Side) -> str:
     return f"{side.spec.title}: {kernel.summary}" if side.spec.kind != "variant" and kernel.summary else side.spec.title
 
 
-def _wrapped(line: str, first: str, rest: str | None = None) -> list[str]:
-    return page.fill(line, first, rest)
-
-
 def _functions(c: Comparison) -> list[str]:
     if not c.changed:
         return ["no function differs"]
     names = ", ".join(f.title for f in c.changed)
     number = f"{len(c.changed)} function{'s differ' if len(c.changed) > 1 else ' differs'}"
-    return [*_wrapped(f"{number}: {names}", ""), "", *(f.diff for f in c.changed)]
+    return [*page.fill(f"{number}: {names}"), "", *(f.diff for f in c.changed)]
 
 
 def _by_engine(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:

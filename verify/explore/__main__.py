@@ -18,7 +18,7 @@ from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.property import Property
 from verify.command import command
 from verify.explore.beside import beside, with_all
-from verify.explore.finite import DEFAULT, Finite
+from verify.explore.finite import DEFAULT, Finite, default_pages
 from verify.explore.model import Model
 from verify.explore.search import Limits, room_mb
 from verify.explore.solve import COMPILERS, ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
@@ -196,7 +196,7 @@ class Run:
 def finite_of(options: argparse.Namespace) -> Finite:
     """The configuration that the options describe."""
     scenario = scenario_of(options)
-    pages = scenario.frees + scenario.migrations + 2 if options.pages is None else options.pages
+    pages = default_pages(scenario) if options.pages is None else options.pages
     return Finite(scenario, pages, options.high, options.batch)
 
 

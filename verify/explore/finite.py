@@ -90,3 +90,8 @@ ALLOC_TYPE = int(MigrateType.MOVABLE)
 
 #: what a search of verify.explore covers if nothing else is asked for
 DEFAULT = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=1, offlines=1, rounds=1, spread=False), 3)
+
+
+def default_pages(scenario: Scenario) -> int:
+    """How many pages there are if nothing is said: those of the tasks, and two more."""
+    return scenario.frees + scenario.migrations + 2

@@ -85,10 +85,10 @@ class Model:
         ``rest_as_state``: properties at rest are state properties that say, in terms of locations, that a run has ended.
         """
         self.kernel, self.finite, self.identities = kernel, finite, identities
-        self.config = kernel.sized(finite.scenario.config)
         self.properties = properties
         self.any_order = any_order
-        instance = kernel(self.config)
+        instance = kernel(finite.scenario.config)
+        self.config = instance.config
         instance.migrates = finite.scenario.migrations > 0
         specs = finite.scenario.tasks()
         steady = NEVER_ZERO if finite.scenario.hotplugs else (*NEVER_ZERO, ONLINE)

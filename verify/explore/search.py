@@ -54,8 +54,7 @@ class Found:
     transitions: int = 0
     levels: int = 0
     violated: int = 0
-    reached: set[int] = field(default_factory=set)
-    #: the same for each CPU that a check is for, where CPUs are told apart
+    #: the properties whose premises are reached, each with the CPU that the check is for
     reached_on: set[tuple[int, int | None]] = field(default_factory=set)
     deadlocks: int = 0
     stuck: str = ""
@@ -63,6 +62,11 @@ class Found:
     seconds: float = 0.0
     widest: int = 0
     loop: str = ""
+
+    @property
+    def reached(self) -> set[int]:
+        """The properties whose premises are reached somewhere."""
+        return {prop for prop, _ in self.reached_on}
 
 
 @dataclass(slots=True)
@@ -309,14 +313,9 @@ class Search:
             ):
                 continue
             if self._holds_somewhere(rows, self._premise_columns[i], predicate, {}):
-                self._reach(check.prop, check.check.cpu)
-        for number, (prop, cpu) in enumerate(self.model.premises()):
-            if self.transitions.premises_seen >> number & 1:
-                self._reach(prop, cpu)
-
-    def _reach(self, prop: int, cpu: int | None) -> None:
-        self.found.reached.add(prop)
-        self.found.reached_on.add((prop, cpu))
+                self.found.reached_on.add((check.prop, check.check.cpu))
+        seen = self.transitions.premises_seen
+        self.found.reached_on |= {p for number, p in enumerate(self.model.premises()) if seen >> number & 1}
 
     def _deadlocks(self, level: Level, alive: npt.NDArray[np.bool_]) -> None:
         stuck = np.flatnonzero(~alive)
@@ -336,7 +335,8 @@ class Search:
     def _judge_at_rest(self, rows: Rows) -> None:
         for check in self.transitions.checks:
             if self.model.state_checks[check].rest:
-                self.found.reached.add(self.model.state_checks[check].prop)
+                one = self.model.state_checks[check]
+                self.found.reached_on.add((one.prop, one.check.cpu))
                 self._judge(rows, check)
 
     def _where(self, row: Rows) -> list[str]:

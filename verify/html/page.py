@@ -14,6 +14,9 @@ from verify.replay.show import as_columns
 from verify.trace import MismatchError
 from verify.tracefile import Film, TraceFile, parse, play
 
+#: how wide the columns are, whoever writes the page and where
+_COLUMNS = 100
+
 
 def render(trace: TraceFile | Film | Mapping[str, Any]) -> str:
     """The page for a trace, for the JSON document of one (both are run to see their states), or for one that has been run."""
@@ -35,7 +38,7 @@ def render(trace: TraceFile | Film | Mapping[str, Any]) -> str:
         "statement": html.escape(film.prop.statement),
         "meta": html.escape(data["meta"]),
         "start": html.escape(data["start"]),
-        "columns": html.escape(as_columns(film)),
+        "columns": html.escape(as_columns(film, width=_COLUMNS)),
         "style": _asset("style.css"),
         "script": _asset("geometry.js") + _asset("panel.js") + _asset("page.js"),
         "data": embedded(data),

@@ -14,7 +14,7 @@ from verify.tracefile.picture import PLACES, CpuPicture, Picture
 from verify.tracefile.words import cell_name, cell_value, explain, worth_reading, worth_writing
 
 
-def as_columns(film: Film, *, full: bool = False) -> str:
+def as_columns(film: Film, *, full: bool = False, width: int | None = None) -> str:
     """The trace as a changelog shows a race, up to the violation if there is one; with ``full`` nothing is left out."""
     violation = film.violation
     end = len(film.steps) if violation is None else violation.step
@@ -25,7 +25,7 @@ def as_columns(film: Film, *, full: bool = False) -> str:
     found = f"{film.prop.name} is not violated in these steps" if violation is None else violation.found
     if not end:
         return f"=> {found}: at the start already"
-    return columns(film.trace.start, film.steps[:end], accesses[:end], found, cpu, full=full)
+    return columns(film.trace.start, film.steps[:end], accesses[:end], found, cpu, full=full, width=width)
 
 
 def as_list(film: Film) -> str:
