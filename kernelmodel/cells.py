@@ -50,7 +50,7 @@ CELLS: dict[str, CellKind] = {
         meaning="pages of a block on pcp->lists[t]", derived=True, open_at_start=True, counts_pages=True, where="pcplist",
     ),
     "irqs_off": CellKind(
-        axes=("cpu",), values="task", words="IRQs off on CPU{0}",
+        axes=("cpu",), values="task", exclusion="interrupts", words="IRQs off on CPU{0}",
         meaning="0, or the task that has disabled interrupts on the CPU",
     ),
     "preempt_count": CellKind(
@@ -133,7 +133,7 @@ CELLS: dict[str, CellKind] = {
     ),
     "percpu_pagelist_fraction": CellKind(meaning="the sysctl"),
     "mutex": CellKind(
-        axes=("lock",), values="task", words="owner of {0}",
+        axes=("lock",), values="task", exclusion="mutex", words="owner of {0}",
         meaning="0, or the task that holds the mutex (cpu_hotplug_lock: its writer)",
     ),
     "cpu_hotplug_readers": CellKind(meaning="number of cpus_read_lock() holders", bookkeeping=True),
@@ -180,17 +180,37 @@ def declare(kinds: Iterable[tuple[str, CellKind]]) -> None:
         CELLS[name] = kind
 
 
-def quiet(config: Config, cpu: int) -> Term:
-    """That nobody is in the critical section of a CPU's pcplists, of any zone."""
+def stops_others(exclusion: Cell | None) -> bool:
+    """Whether nobody else runs on the CPU of which the cell is, as long as somebody holds the exclusion that it names."""
+    return exclusion is not None and CELLS[exclusion.name].exclusion == "interrupts"
+
+
+def quiet_cells(config: Config, cpu: int) -> list[Cell]:
+    """The cells that are 0 while nobody is in the critical section of a CPU's pcplists: one, or one for each zone."""
     axes = CELLS[config.section].axes
     zones = range(config.nr_zones) if "zone" in axes else (0,)
-    where = ({"zone": z, "cpu": cpu} for z in zones)
-    return land(*(value(config.section, *(w[a] for a in axes)) == 0 for w in where))
+    return [Cell(config.section, tuple({"zone": z, "cpu": cpu}[a] for a in axes)) for z in zones]
+
+
+def quiet(config: Config, cpu: int) -> Term:
+    """That nobody is in the critical section of a CPU's pcplists, of any zone."""
+    return land(*(value(c.name, *c.index) == 0 for c in quiet_cells(config, cpu)))
 
 
 def is_derived(cell: Cell) -> bool:
     """Whether ``cell`` is a projection of the concrete structures rather than a stored variable."""
     return CELLS[cell.name].derived
+
+
+def cpu_there(cpu: int) -> Cell:
+    """The cell that says whether a CPU is online."""
+    return Cell("cpu_online", (cpu,))
+
+
+def owner(cell: Cell) -> int | None:
+    """The CPU to which a cell belongs; None if to none, or if everybody looks at it."""
+    kind = CELLS[cell.name]
+    return int(cell.index[kind.axes.index("cpu")]) if "cpu" in kind.axes and not kind.of_everybody else None
 
 
 def cpu_position(name: str) -> int:

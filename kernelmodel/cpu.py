@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernelmodel.cells import value
+from kernelmodel.does import Does
 from kernelmodel.memory_hotplug import MemoryHotplug
 from kernelmodel.ops import Kind, Op, Routine
 from kernelmodel.terms import Cell, const, land, lnot, lor
@@ -33,6 +34,7 @@ class CpuHotplug(MemoryHotplug):
                 lor(*(value("cpu_online", c) for c in self.config.cpus if c != cpu)),
             ),
             updates=((Cell("cpu_online", (cpu,)), const(False)),),
+            does=Does(takes_down=cpu),
             tag="cpu_down",
             info={"cpu": cpu},
         )
@@ -44,6 +46,7 @@ class CpuHotplug(MemoryHotplug):
             f"set_cpu_online(cpu {cpu}, true)",
             guard=lnot(value("cpu_online", cpu)),
             updates=((Cell("cpu_online", (cpu,)), const(True)),),
+            does=Does(brings_up=cpu),
             tag="cpu_up",
             info={"cpu": cpu},
         )

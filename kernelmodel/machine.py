@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from kernelmodel.cells import CELLS, is_derived
+from kernelmodel.cells import CELLS, is_derived, stops_others
 from kernelmodel.config import Config
 from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
@@ -255,14 +255,16 @@ class Machine:
             op.tag, returned, written, made,
         )  # fmt: skip
         self.history.append(step)
-        if op.tag == "cpu_down":
+        does = op.does
+        if does.takes_down is not None:
             self._move_tasks_off()
-        if op.tag in ("preempt_disable", "preempt_enable"):
-            task.preemptible = op.tag == "preempt_enable"
+        if does.pins:
+            task.preemptible = does.pins < 0
         self._advance(task, op, returned, effect.extra)
-        if op.tag in ("preempt_enable", "irq_restore"):
+        may_move = does.pins < 0 or stops_others(does.releases)
+        if may_move:
             self._move_tasks_off()
-        if op.tag in ("cpu_up", "preempt_enable", "irq_restore"):
+        if may_move or does.brings_up is not None:
             self._rebind_workers()
         for watcher, values in zip(self.watchers, seen, strict=True):
             watcher.stepped(self, task, op, values)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from kernelmodel import isolation_ops, ops
 from kernelmodel.cells import value
+from kernelmodel.does import Does
 from kernelmodel.errors import BugError, ModelError
 from kernelmodel.mmzone import EBUSY, EINTR, EINVAL, MEMORY_OFFLINE, MigrateType, Page, PageRange
 from kernelmodel.ops import Effect, Kind, Op, Routine, read
@@ -165,6 +166,7 @@ class MemoryHotplug(PageIsolation):
             where=implies(isolated, used),
             updates=self._less_in_use(page, ite(isolated, 1, 0)),
             effect=effect,
+            does=Does(bounded_by="migrations"),
             tag="migrate",
         )
 

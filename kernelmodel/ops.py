@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from kernelmodel.cells import CELLS, MUTEXES, value
+from kernelmodel.does import NOTHING, Does
 from kernelmodel.errors import ModelError
 from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, choice, const, ite, lift, lor
 
@@ -54,7 +55,8 @@ class Op:
     may not); ``updates`` are simultaneous; ``where`` constrains the ``choices``; ``external`` choices are made by the
     environment (a notifier fails, a signal is pending).  An engine that counts free pages also heeds ``counted``, a
     further constraint, and ``counted_returns``, equal returns in terms of them.  ``pack`` builds what the routine
-    receives from the returned values and the effect's extra.  ``tag`` and ``info`` let properties find the operation.
+    receives from the returned values and the effect's extra.  ``does`` is what it does beside its reads and writes;
+    ``tag`` and ``info`` let properties find it.
     """
 
     text: str
@@ -71,6 +73,7 @@ class Op:
     pack: Callable[..., Any] | None = None
     shown: tuple[Term, ...] = ()
     must: str = ""
+    does: Does = NOTHING
     tag: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
 
@@ -211,7 +214,7 @@ def environment(name: str, text: str) -> Op:
 
 def never(text: str) -> Op:
     """A point that is never passed: the task hangs here."""
-    return Op(text, Kind.LOCAL, guard=FALSE, tag="hang")
+    return Op(text, Kind.LOCAL, guard=FALSE, does=Does(hangs=True), tag="hang")
 
 
 # --- kernel/locking -------------------------------------------------------------------------------------------------
@@ -229,14 +232,22 @@ def lock_edges(lock: str) -> tuple[tuple[Cell, Term], ...]:
 
 def lock_request(mutex: str) -> Op:
     """kernel/locking/lockdep.c: lock_acquire() of a mutex, before it is waited for."""
-    return Op(f"{mutex}: asked for", Kind.LOCAL, updates=lock_edges(mutex), tag="lockdep")
+    return Op(
+        f"{mutex}: asked for", Kind.LOCAL, updates=lock_edges(mutex), does=Does(asks=_mutex(mutex)), tag="lockdep"
+    )
 
 
 def lock(mutex: str) -> Op:
     """kernel/locking/mutex.c: mutex_lock(), the moment of acquisition."""
     owner = value("mutex", mutex)
+    mine = _mutex(mutex)
     return Op(
-        f"mutex_lock(&{mutex})", Kind.LOCK, guard=owner == 0, updates=((Cell("mutex", (mutex,)), ME),), tag="lock"
+        f"mutex_lock(&{mutex})",
+        Kind.LOCK,
+        guard=owner == 0,
+        updates=((mine, ME),),
+        does=Does(acquires=mine),
+        tag="lock",
     )
 
 
@@ -246,8 +257,9 @@ def trylock(mutex: str) -> Op:
     return Op(
         f"mutex_trylock(&{mutex})",
         Kind.LOCK,
-        updates=((Cell("mutex", (mutex,)), ite(owner == 0, ME, owner)),),
+        updates=((_mutex(mutex), ite(owner == 0, ME, owner)),),
         returns=(owner == 0,),
+        does=Does(acquires=_mutex(mutex), tries=True),
         tag="lock",
     )
 
@@ -259,17 +271,23 @@ def unlock(mutex: str) -> Op:
         f"mutex_unlock(&{mutex})",
         Kind.UNLOCK,
         guard=value("mutex", mutex) == ME,
-        updates=((Cell("mutex", (mutex,)), const(0)),),
+        updates=((_mutex(mutex), const(0)),),
         must=f"{mutex} is unlocked by a task that does not hold it{hint}",
+        does=Does(releases=_mutex(mutex)),
         tag="unlock",
     )
+
+
+def _mutex(name: str) -> Cell:
+    return Cell("mutex", (name,))
 
 
 def spin_lock(name: str, *index: int) -> Op:
     """include/linux/spinlock.h: spin_lock() of the lock that is the cell of that name and index."""
     owner = value(name, *index)
     text = f"spin_lock(&{_c_name(name, index)})"
-    return Op(text, Kind.LOCK, guard=owner == 0, updates=((Cell(name, index), ME),), tag="spin_lock")
+    mine = Cell(name, index)
+    return Op(text, Kind.LOCK, guard=owner == 0, updates=((mine, ME),), does=Does(acquires=mine), tag="spin_lock")
 
 
 def spin_trylock(name: str, *index: int) -> Op:
@@ -280,6 +298,7 @@ def spin_trylock(name: str, *index: int) -> Op:
         Kind.LOCK,
         updates=((Cell(name, index), ite(owner == 0, ME, owner)),),
         returns=(owner == 0,),
+        does=Does(acquires=Cell(name, index), tries=True),
         tag="spin_lock",
     )
 
@@ -293,6 +312,7 @@ def spin_unlock(name: str, *index: int) -> Op:
         guard=value(name, *index) == ME,
         updates=((Cell(name, index), const(0)),),
         must=f"{text} is unlocked by a task that does not hold it",
+        does=Does(releases=Cell(name, index)),
         tag="spin_unlock",
     )
 
@@ -308,6 +328,7 @@ def local_irq_save(nr_blocks: int) -> CpuOp:
             guard=value("irqs_off", cpu) == 0,
             updates=((Cell("irqs_off", (cpu,)), ME), *ghosts),
             returns=(const(cpu),),
+            does=Does(acquires=Cell("irqs_off", (cpu,)), returns_cpu=True),
             tag="irq_save",
             info={"cpu": cpu},
         )
@@ -323,6 +344,7 @@ def local_irq_restore(cpu: int) -> Op:
         guard=value("irqs_off", cpu) == ME,
         updates=((Cell("irqs_off", (cpu,)), const(0)),),
         must=f"local_irq_restore() on CPU {cpu} by a task that has not disabled interrupts there",
+        does=Does(releases=Cell("irqs_off", (cpu,))),
         tag="irq_restore",
         info={"cpu": cpu},
     )
@@ -341,14 +363,14 @@ def preempt_enable() -> CpuOp:
 def _preempt(cpu: int, change: int) -> Op:
     name = "preempt_disable" if change > 0 else "preempt_enable"
     count = value("preempt_count", cpu)
-    return Op(f"{name}()", Kind.LOCAL, updates=((Cell("preempt_count", (cpu,)), count + change),), tag=name)
+    more = ((Cell("preempt_count", (cpu,)), count + change),)
+    return Op(f"{name}()", Kind.LOCAL, updates=more, does=Does(pins=change), tag=name)
 
 
 def smp_processor_id() -> CpuOp:
     """include/linux/smp.h: raw_smp_processor_id(); with interrupts on the task may have moved on by the next step."""
-    return CpuOp(
-        "smp_processor_id()", lambda cpu: Op("smp_processor_id()", Kind.LOCAL, returns=(const(cpu),), tag="cpu")
-    )
+    text = "smp_processor_id()"
+    return CpuOp(text, lambda cpu: Op(text, Kind.LOCAL, returns=(const(cpu),), does=Does(returns_cpu=True), tag="cpu"))
 
 
 def _c_name(name: str, index: Sequence[int | str]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kernelmodel.cells import pcp_list_length, value
 from kernelmodel.config import Config
+from kernelmodel.does import Does
 from kernelmodel.errors import BugError, ModelError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import Effect, Kind, Op
@@ -129,7 +130,7 @@ def list_add(config: Config, page: Page, cpu: int, migratetype: IntTerm) -> Op:
 
     return Op(
         f"list_add(page, &pcp[{cpu}]->lists[])", updates=tuple(updates), effect=effect, tag="list_add",
-        info={"cpu": cpu, "zone": z},
+        does=Does(lists=(cpu, z)), info={"cpu": cpu, "zone": z},
     )  # fmt: skip
 
 
@@ -181,6 +182,7 @@ def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm) -> Op:
         pack=lambda values, extra: PageList(tuple(zip(blocks, values, strict=True)), extra or ()),
         shown=(minimum(lift(count), available),),
         tag="detach",
+        does=Does(lists=(cpu, z)),
         info={"cpu": cpu, "zone": z},
     )
 
@@ -324,6 +326,7 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
         effect=effect,
         shown=(lift(batch),),
         tag="refill",
+        does=Does(lists=(cpu, z)),
         info={"cpu": cpu, "zone": z},
     )
 
@@ -359,6 +362,7 @@ def list_del_first(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -
         effect=effect,
         pack=lambda values, pfn: Page(-1 if pfn is None else pfn, values[0], zone),
         tag="take",
+        does=Does(lists=(cpu, z)),
         info={"cpu": cpu, "zone": z, "taken": per_block},
     )
 

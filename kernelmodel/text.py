@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from kernelmodel import ops
 from kernelmodel.cells import CELLS, declare, value
 from kernelmodel.config import Config
+from kernelmodel.does import Does, Work
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import MEMORY_OFFLINE, PageRange, Zone
 from kernelmodel.ops import Op, Routine, mark
@@ -48,9 +49,10 @@ class KernelText:
     def sized(cls, config: Config) -> Config:
         """A machine of that size that runs this kernel; ModelError where its ``section`` is no cell of a CPU."""
         declare(cls.cells)
-        if cls.section not in CELLS or "cpu" not in CELLS[cls.section].axes:
+        kind = CELLS.get(cls.section)
+        if kind is None or "cpu" not in kind.axes or not kind.exclusion:
             raise ModelError(
-                f"{cls.__name__}: section is {cls.section!r}, which is no cell of a CPU: declare it in `cells`"
+                f"{cls.__name__}: section is {cls.section!r}, which is no exclusion of a CPU: declare it in `cells`"
             )
         return replace(config, section=cls.section)
 
@@ -108,7 +110,10 @@ class KernelText:
         mine = Cell("mutex", ("cpu_hotplug_lock",))
         free = land(value("mutex", "cpu_hotplug_lock") == 0, value("cpu_hotplug_readers") == 0)
         edges = ops.lock_edges("cpu_hotplug_lock")
-        yield Op("cpus_write_lock()", ops.Kind.LOCK, guard=free, updates=((mine, ME), *edges), tag="lock")
+        yield Op(
+            "cpus_write_lock()", ops.Kind.LOCK, guard=free, updates=((mine, ME), *edges),
+            does=Does(asks=mine, acquires=mine), tag="lock",
+        )  # fmt: skip
 
     def cpus_write_unlock(self) -> Routine:
         """kernel/cpu.c: cpus_write_unlock()."""
@@ -120,13 +125,17 @@ class KernelText:
         """kernel/workqueue.c: queue_work_on() of CPU ``cpu``'s drain work item; nothing if it is pending already."""
         yield Op(
             f"queue_work_on({cpu}, drain_local_pages_wq)", ops.Kind.RMW,
-            updates=((Cell("work.pending", (cpu,)), const(True)),), tag="queue_work", info={"cpu": cpu},
+            updates=((Cell("work.pending", (cpu,)), const(True)),), does=Does(queues=_work(cpu)), tag="queue_work",
+            info={"cpu": cpu},
         )  # fmt: skip
 
     def flush_work(self, cpu: int) -> Routine:
         """kernel/workqueue.c: flush_work(): waits until CPU ``cpu``'s drain work item has been executed."""
         idle = land(lnot(value("work.pending", cpu)), lnot(value("work.running", cpu)))
-        yield Op(f"flush_work(cpu {cpu})", ops.Kind.LOCK, guard=idle, tag="flush_work", info={"cpu": cpu})
+        yield Op(
+            f"flush_work(cpu {cpu})", ops.Kind.LOCK, guard=idle, does=Does(awaits=_work(cpu)), tag="flush_work",
+            info={"cpu": cpu},
+        )  # fmt: skip
 
     def worker_thread(self, cpu: int, function: Callable[[int], Routine]) -> Routine:
         """kernel/workqueue.c: worker_thread(), process_one_work(): executes CPU ``cpu``'s work item when it is queued."""
@@ -135,12 +144,18 @@ class KernelText:
         while True:
             yield Op(
                 f"process_one_work(): cpu {cpu}", ops.Kind.RMW, guard=ready,
-                updates=((pending, const(False)), (running, const(True))), tag="work_begin", info={"cpu": cpu},
+                updates=((pending, const(False)), (running, const(True))), does=Does(begins=_work(cpu)),
+                tag="work_begin", info={"cpu": cpu},
             )  # fmt: skip
             yield from function(cpu)
             yield Op(
-                "work item done", ops.Kind.RMW, updates=((running, const(False)),), tag="work_end", info={"cpu": cpu}
-            )
+                "work item done", ops.Kind.RMW, updates=((running, const(False)),), does=Does(ends=_work(cpu)),
+                tag="work_end", info={"cpu": cpu},
+            )  # fmt: skip
+
+
+def _work(cpu: int) -> Work:
+    return Work(cpu, Cell("work.pending", (cpu,)), Cell("work.running", (cpu,)))
 
 
 Updates = list[tuple[Cell, Any]]

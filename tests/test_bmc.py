@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import z3
 
-from kernelmodel import ops
+from kernelmodel import ops, page_ops
 from kernelmodel.kernels import kernel, mutant
+from kernelmodel.mmzone import MigrateType
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.terms import FALSE, Cell
 from kernelmodel.v5_11 import V5_11
@@ -211,3 +212,24 @@ def test_a_check_whose_premise_is_never_reached_is_named():
     verdict = Engine(kernel("v5.11"), SMALL).decide(replace(stray, state=checks))
     assert (verdict.result, verdict.reason) == (Result.HOLDS, "its premise is never reached for CPU 1")
     assert Engine(kernel("v5.11"), SMALL).decide(stray).reason == ""
+
+
+class TwoSections(V5_11):
+    """A free in two sections, between which another may come on the same CPU: its count is stale then."""
+
+    def free_unref_page(self, page):
+        yield from self.free_unref_page_prepare(page)
+        cpu = yield ops.local_irq_save(self.config.nr_blocks)
+        count = yield ops.read("pcp.count", page.zone.index, cpu)
+        yield ops.local_irq_restore(cpu)
+        cpu = yield ops.local_irq_save(self.config.nr_blocks)
+        yield page_ops.list_add(self.config, page, cpu, int(MigrateType.MOVABLE))
+        yield ops.write(count + 1, "pcp.count", page.zone.index, cpu)
+        yield ops.local_irq_restore(cpu)
+
+
+def test_the_order_of_equal_tasks_lets_them_overlap():
+    """It says who begins first, not who is done first."""
+    alone = Scenario(cpus=1, frees=2, allocs=0, updates=0, offlines=0)
+    verdict = Engine(TwoSections, alone).decide(PROPERTIES["pages_conserved"])
+    assert (verdict.result, verdict.replayed) == (Result.VIOLATED, True)

@@ -16,7 +16,7 @@ from kernelmodel.systematic import build, mutations
 from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.bmc.__main__ import main as bmc
-from verify.bmc.sections import apart, in_sections
+from verify.bmc.sections import apart, in_stretches
 from verify.bmc.solve import Engine
 from verify.explore.__main__ import main
 from verify.explore.finite import Finite
@@ -155,9 +155,9 @@ def test_sections_that_end_alike_are_kept_apart():
         return found
 
     assert section(graph, saves[0]) & section(graph, saves[1])
-    split = apart(graph)
+    split = apart(graph, ["irqs_off"])
     one, other = (section(split, s) for s in saves)
-    assert not one & other and one | other == in_sections(split)
+    assert not one & other and one | other == in_stretches(split, ["irqs_off"])
     # the copy uses its own value
     stores = [n for n in split.nodes if n.op.updates and n.op.updates[0][0].name == "pcp.high"]
     assert len({n.op.updates[0][1].key for n in stores}) == len(stores) == 2
@@ -177,7 +177,7 @@ class ThirdSection(EndsAlike):
 def test_a_value_that_leaves_what_sections_share_is_refused():
     made = ThirdSection(Config(nr_cpus=2))
     with pytest.raises(ModelError, match="store it in a cell"):
-        apart(extract(ThirdSection, lambda: made.two(), 0))
+        apart(extract(ThirdSection, lambda: made.two(), 0), ["irqs_off"])
 
 
 @pytest.mark.parametrize(

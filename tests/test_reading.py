@@ -14,6 +14,7 @@ import pytest
 from kernelmodel import V5_11, Config, Zone, automaton, continuation, folded, kernels, ops
 from kernelmodel.automaton import extract
 from kernelmodel.continuation import check_interpreter, frame_parts, op_picture
+from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import fold
 from kernelmodel.kernels import variant
@@ -367,7 +368,8 @@ def test_two_names_for_one_list_are_not_two_equal_lists() -> None:
 def test_a_picture_of_an_operation_has_all_of_it() -> None:
     plain = ops.read("pcp.batch", 0, 0)
     fields = {"guard": const(False), "where": reg("x", "bool"), "counted": reg("x", "bool"), "returns": (), "external": True,
-              "text": "other", "tag": "other", "must": "never", "info": {"cpu": 1}, "choices": (reg("x"),),
+              "text": "other", "tag": "other", "does": Does(hangs=True), "must": "never",
+              "info": {"cpu": 1}, "choices": (reg("x"),),
               "counted_returns": (const(1),), "shown": (const(1),), "kind": ops.Kind.RMW,
               "updates": ((ops.Cell("pcp.batch", (0, 0)), const(1)),), "pack": lambda values, _: values}  # fmt: skip
     from dataclasses import fields as fields_of

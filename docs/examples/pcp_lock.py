@@ -13,7 +13,13 @@ class PcpLock(V5_11):
     cells = (
         (
             "pcp.lock",
-            CellKind(axes=("zone", "cpu"), values="task", c="pcp[{1}]->lock", meaning="0, or who holds pcp->lock"),
+            CellKind(
+                axes=("zone", "cpu"),
+                values="task",
+                exclusion="spinlock",
+                c="pcp[{1}]->lock",
+                meaning="0, or who holds pcp->lock",
+            ),
         ),
     )
     section = "pcp.lock"

@@ -1,8 +1,9 @@
 """A slice as an event graph in Z3: one clock and one truth value ("it happened") per operation, reads from writes.
 
-Every task is a prefix of a path through its control graph.  An operation happens after its predecessor; sections with
-interrupts off on one CPU exclude each other; a read takes the value of the latest write before it.  Cells that only
-sections of the followed CPU write are handed from section to section; the rest goes from event to event.
+Every task is a prefix of a path through its control graph.  An operation happens after its predecessor; stretches that
+hold one exclusion, interrupts off on a CPU or the lock of a pcplist, exclude each other; a read takes the value of the
+latest write before it.  Cells that only critical sections of the followed CPU's pcplist write are handed from section to
+section; the rest goes from event to event.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from itertools import combinations, pairwise
 
 import z3
 
-from kernelmodel.cells import CELLS, initial, is_derived
+from kernelmodel.cells import CELLS, cpu_there, initial, is_derived, owner, quiet_cells
 from kernelmodel.mmzone import PCPTYPES, MigrateType
 from kernelmodel.terms import Cell, Term, atoms
 from properties.property import Check
-from verify.bmc.events import Event, Events, Section, no_atom, quiet_cells, topological
-from verify.bmc.sections import works_on
-from verify.bmc.slice import AGGREGATES, CPU_TASKS, OPEN_AT_START, PER_CPU, Slice, TaskGraph, finishes
+from verify.bmc.events import Event, Events, Section, no_atom, topological
+from verify.bmc.sections import Stretch, stretches, works_on
+from verify.bmc.slice import AGGREGATES, CPU_TASKS, STOPS, Slice, TaskGraph, finishes
 from verify.smt import Expr, literal, translate, variable
 
 
@@ -39,11 +40,13 @@ class Encoding:
         checks allow, whatever the sections before it did (but for the sums over CPUs): more runs, and a simpler question.
         """
         self.piece, self.known, self.zero_before = piece, known, zero_before
-        self.config = piece.scenario.config
+        self.config = piece.config
         self.constraints: list[Expr] = []
         self.events: list[Event] = []
         self.by_task: dict[int, dict[int, Event]] = {}
+        #: critical sections of pcplists, and stretches with a CPU for oneself; where interrupts off are both, the same ones
         self.sections: list[Section] = []
+        self.alone: list[Section] = []
         self.start: dict[Cell, Expr] = {}
         self.parameters: dict[str, Expr] = {}
         self.elsewhere: dict[tuple[str, Cell], Expr] = {}
@@ -57,11 +60,7 @@ class Encoding:
             self._events_of(task)
         self._find_sections()
         self._find_writers()
-        self.private = {
-            c
-            for c, ws in self._writers.items()
-            if all(w.section and w.section.cpu == piece.cpu for w in ws)
-        }  # fmt: skip
+        self.private = self._private_cells()
         self.local = self._task_local_cells()
         self._sections_exclude()
         for events in self.by_task.values():
@@ -69,7 +68,7 @@ class Encoding:
                 self._values(e)
             self._control(events)
         for s in self.sections:
-            cells = sorted(self.private) if s.cpu == piece.cpu else []
+            cells = self._private_of(s)
             s.exit = {c: self._pick([(e, e.after[c]) for e in s.ends]) if s.ends else s.entry[c] for c in cells}
         self._hand_over({c for c in self.private if not modular or c.name in AGGREGATES})
         self._assume(assumed)
@@ -122,11 +121,11 @@ class Encoding:
             self.constraints.append(z3.Implies(e.happened, z3.Or(reasons)))
             cells = [a.args[0] for a in atoms(e.node.op.guard, "cell")]
             is_open = cells and not any(c in self.piece.cells or c in self.known for c in cells)
-            if e.node.op.tag == "irq_save" and e.section is not None and not e.section.remote:
-                there = Cell("cpu_online", (e.section.cpu,))
-                if e.section.cpu in self.piece.scenario.comes_and_goes and there in self.piece.cells:
+            if e.alone is not None and e is e.alone.first and not e.alone.remote:
+                there = cpu_there(e.alone.cpu)
+                if e.alone.cpu in self.piece.scenario.comes_and_goes and there in self.piece.cells:
                     self.constraints.append(z3.Implies(e.happened, self._read(there, e)))
-            if e.node.op.tag not in ("irq_save", "irq_restore") and not is_open:
+            if not self._excludes_by_itself(e) and not is_open:
                 guard = self._term(e.node.op.guard, e, e)
                 self.constraints.append(z3.Implies(e.happened, guard))
 
@@ -139,74 +138,93 @@ class Encoding:
             ways.append(z3.And(parts if number is None else [*parts, e.happened]))
         return z3.Or(ways)
 
-    # --- sections with interrupts off ---
+    # --- stretches that hold an exclusion ---
 
     def _find_sections(self) -> None:
-        for events in self.by_task.values():
-            for e in events.values():
-                if e.node.op.tag == "irq_save" and e.section is None:
-                    section = Section(e, e.node.op.info["cpu"])
-                    self.sections.append(section)
-                    self._mark(events, e, section)
-                    section.cpu = self._owner(section)
-                    over, end = z3.BoolVal(False), section.first.clock
-                    for last in section.ends:
-                        over = z3.Or(over, last.happened)
-                        end = z3.If(last.happened, last.clock, end)
-                    section.over, section.clock_end = over, end
-                    if len(section.ends) == 1:
-                        section.clock_end = section.ends[0].clock
+        lists = self.piece.lists
+        for task in self.piece.tasks:
+            events = self.by_task[task.spec.number]
+            for stretch in stretches(task.graph, STOPS):
+                self._section(task, events, stretch)
+            for stretch in stretches(task.graph, [lists] if lists and lists not in STOPS else []):
+                self._section(task, events, stretch)
 
-    def _owner(self, section: Section) -> int:
-        """The CPU whose lists a section works on: its own, but for whoever drains a CPU that has gone.
+    def _section(self, task: TaskGraph, events: Events, stretch: Stretch) -> None:
+        cpu, of = owner(stretch.of), stretch.of
+        assert cpu is not None
+        if of.name in STOPS and (mine := self._works_on(task, stretch)) != cpu:
+            cpu, of = mine, Cell(of.name, (mine,))
+        section = Section(events[stretch.first], of, cpu, [events[n] for n in stretch.ends])
+        for number in stretch.nodes:
+            if of.name in STOPS:
+                events[number].alone = section
+            if of.name == self.piece.lists:
+                events[number].section = section
+        if of.name in STOPS:
+            self.alone.append(section)
+        if of.name == self.piece.lists:
+            self.sections.append(section)
+        section.entered = section.first.happened
+        if section.first.node.op.does.tries:
+            section.entered = z3.Bool(f"{section.first.name}.entered")
+        over, end = z3.BoolVal(False), section.first.clock
+        for last in section.ends:
+            over = z3.Or(over, last.happened)
+            end = z3.If(last.happened, last.clock, end)
+        section.over, section.clock_end = over, end
+        if len(section.ends) == 1:
+            section.clock_end = section.ends[0].clock
+
+    def _works_on(self, task: TaskGraph, stretch: Stretch) -> int:
+        """The CPU whose lists a stretch with interrupts off works on: its own, but for whoever drains one that has gone.
 
         Such a section counts as one of that CPU, where nobody else has interrupts off; ``intruded`` is where that is not so.
         """
-        gone = self.piece.scenario.comes_and_goes
-        return works_on(section.first.task.graph, section.first.node.number, PER_CPU, gone)
+        return works_on(task.graph, stretch, self.piece.scenario.comes_and_goes)
+
+    def _excludes_by_itself(self, e: Event) -> bool:
+        """Whether the guard says nothing that the stretches of its exclusion do not say: it begins or ends one."""
+        does = e.node.op.does
+        if does.acquires is not None:
+            return self._by_stretches(does.acquires)
+        return any(e in s.ends for s in (e.alone, e.section) if s is not None)
+
+    def _by_stretches(self, exclusion: Cell) -> bool:
+        return exclusion.name in STOPS or exclusion.name == self.piece.lists
+
+    def _every_stretch(self) -> list[Section]:
+        return list({id(s): s for s in (*self.sections, *self.alone)}.values())
 
     def _intruded(self) -> Expr:
         """Some section works on the lists of another CPU while that is there: then it excludes nobody."""
         online = [
-            z3.And(s.first.happened, self._read(Cell("cpu_online", (s.cpu,)), s.first))
-            for s in self.sections
-            if s.remote and Cell("cpu_online", (s.cpu,)) in self.piece.cells
+            z3.And(s.first.happened, self._read(cpu_there(s.cpu), s.first))
+            for s in self.alone
+            if s.remote and cpu_there(s.cpu) in self.piece.cells
         ]
         return z3.Or([z3.BoolVal(False), *online])
 
-    def _mark(self, events: Events, first: Event, section: Section) -> None:
-        queue = [first]
-        while queue:
-            e = queue.pop()
-            if e.section is not None:
-                continue
-            e.section = section
-            if e.node.op.tag == "irq_restore":
-                section.ends.append(e)
-                continue
-            queue += [events[edge.target] for edge in e.node.edges if edge.target >= 0]
-
     def _sections_exclude(self) -> None:
-        for a, b in combinations(self.sections, 2):
+        every = self._every_stretch()
+        for a, b in combinations(every, 2):
             # of tasks that are elsewhere nobody knows whether they are at one place, if there are several
-            somewhere = a.cpu != self.piece.cpu and self.config.nr_cpus > 2
-            if a.cpu == b.cpu and not (somewhere and a.first.task is not b.first.task):
+            somewhere = a.stops and a.cpu != self.piece.cpu and self.config.nr_cpus > 2
+            if a.of == b.of and not (somewhere and a.first.task is not b.first.task):
                 apart = z3.Or(z3.And(a.over, a.clock_end < b.first.clock), z3.And(b.over, b.clock_end < a.first.clock))
-                self.constraints.append(z3.Implies(z3.And(a.first.happened, b.first.happened), apart))
-
+                self.constraints.append(z3.Implies(z3.And(a.entered, b.entered), apart))
         for e, s in self._beside_sections():
             if e.task.spec.kind == "worker" or self.config.nr_cpus == 1:
                 self.constraints.append(self.outside(e, s))
 
     def _beside_sections(self) -> Iterator[tuple[Event, Section]]:
-        """Operations with interrupts on, and the sections of other tasks on the CPU where their task is.
+        """Operations with interrupts on, and the stretches of other tasks on the CPU where their task is.
 
         A task that belongs to no CPU may always be on another one, unless there is none.
         """
         only = self.config.nr_cpus == 1
         for e in self.events:
-            if e.section is None and (only or e.task.spec.kind in ("worker", "free", "alloc")):
-                yield from ((e, s) for s in self.sections if s.cpu == e.task.cpu and s.first.task is not e.task)
+            if e.alone is None and (only or e.task.spec.kind in ("worker", "free", "alloc")):
+                yield from ((e, s) for s in self.alone if s.cpu == e.task.cpu and s.first.task is not e.task)
 
     def outside(self, e: Event, s: Section) -> Expr:
         """``e`` does not happen while section ``s`` has the CPU."""
@@ -217,45 +235,67 @@ class Encoding:
         """Every task does what it does with interrupts on where it also disables them."""
         return z3.And([self.outside(e, s) for e, s in self._beside_sections()])
 
+    def _here(self) -> dict[Cell, list[Section]]:
+        """The critical sections of the followed CPU's lists, by their exclusion."""
+        found: dict[Cell, list[Section]] = {}
+        for s in self.sections:
+            if s.cpu == self.piece.cpu:
+                found.setdefault(s.of, []).append(s)
+        return found
+
+    def _private_cells(self) -> dict[Cell, Cell]:
+        """The cells that only sections of one exclusion of the followed CPU write, with that exclusion."""
+        found = {}
+        for c, writers in self._writers.items():
+            of = {w.section.of if w.section and w.section.cpu == self.piece.cpu else None for w in writers}
+            exclusion = of.pop()
+            if exclusion is not None and not of:
+                found[c] = exclusion
+        return found
+
+    def _private_of(self, section: Section) -> list[Cell]:
+        return sorted(c for c, of in self.private.items() if of == section.of) if section.cpu == self.piece.cpu else []
+
     def _hand_over(self, cells: set[Cell]) -> None:
-        mine = [s for s in self.sections if s.cpu == self.piece.cpu]
-        for s in mine:
-            others = [o for o in mine if o is not s]
-            entry = {c: v for c, v in s.entry.items() if c in cells}
-            self.constraints.append(z3.Implies(s.first.happened, self._latest(s.first.clock, entry, others)))
+        for mine in self._here().values():
+            for s in mine:
+                others = [o for o in mine if o is not s]
+                entry = {c: v for c, v in s.entry.items() if c in cells}
+                self.constraints.append(z3.Implies(s.entered, self._latest(s.first.clock, entry, others)))
 
     def _assume(self, checks: Sequence[Check]) -> None:
         """Checks over private cells alone, at the entry of each section of the followed CPU."""
+        quiet = {c: z3.IntVal(0) for c in quiet_cells(self.config, max(self.piece.cpu, 0))}
+        there = {cpu_there(self.piece.cpu): z3.BoolVal(True)}
         for s in self.sections:
-            for check in checks:
-                cells = {a.args[0] for a in atoms(check.violation, "cell")}
-                # what holds while a CPU is there need not hold once it has gone
-                if s.cpu != self.piece.cpu or s.remote or not cells <= self.private | quiet_cells(s.cpu):
-                    continue
-                entry = {
-                    **s.entry,
-                    **dict(zip(sorted(quiet_cells(s.cpu)), (z3.BoolVal(True), z3.IntVal(0)), strict=True)),
-                }
-                holds = z3.Not(translate(check.violation, entry.__getitem__, no_atom, no_atom))
-                self.constraints.append(z3.Implies(s.first.happened, holds))
+            if s.cpu != self.piece.cpu:
+                continue
+            # what holds while a CPU is there need not hold once it has gone, nor while somebody has its other zone's lists
+            gone = s.remote or (not s.stops and s.cpu in self.piece.scenario.comes_and_goes)
+            known = {**dict.fromkeys(s.entry), **quiet, **there}
+            for check in checks if not gone and set(quiet) == {s.of} else ():
+                if {a.args[0] for a in atoms(check.violation, "cell")} <= set(known):
+                    entry = {**s.entry, **quiet, **there}
+                    holds = z3.Not(translate(check.violation, entry.__getitem__, no_atom, no_atom))
+                    self.constraints.append(z3.Implies(s.entered, holds))
             for c, v in s.entry.items():
-                if c.name == "pcp.nr":
+                if CELLS[c.name].counts_pages and CELLS[c.name].where:
                     self.constraints.append(v >= 0)
 
     def _latest(self, clock: Expr, values: dict[Cell, Expr], others: Sequence[Section]) -> Expr:
         """``values`` are those on exit from the latest of the other sections that began before ``clock``."""
         ways = [z3.And(
-            [z3.Implies(o.first.happened, clock < o.first.clock) for o in others]
+            [z3.Implies(o.entered, clock < o.first.clock) for o in others]
             + [v == self._initially(c) for c, v in values.items()]
         )]  # fmt: skip
         for o in others:
             between = [
-                z3.Or(z3.Not(k.first.happened), k.first.clock < o.first.clock, clock < k.first.clock)
+                z3.Or(z3.Not(k.entered), k.first.clock < o.first.clock, clock < k.first.clock)
                 for k in others
                 if k is not o
             ]
             same = [v == o.exit[c] for c, v in values.items()]
-            ways.append(z3.And(o.first.happened, o.over, o.clock_end < clock, *between, *same))
+            ways.append(z3.And(o.entered, o.over, o.clock_end < clock, *between, *same))
         return z3.Or(ways)
 
     def _pick(self, options: Sequence[tuple[Event, Expr]]) -> Expr:
@@ -265,12 +305,23 @@ class Encoding:
         return value
 
     def _order_twins(self) -> None:
+        """Of tasks that are alike, one that has a later number does nothing before an earlier one has begun."""
         for kind in ("free", "alloc"):
-            twins = [e for e in self.sections if e.first.task.spec.kind == kind and e.cpu == self.piece.cpu]
+            twins = [t for t in self.piece.tasks if t.spec.kind == kind]
             for a, b in pairwise(twins):
-                self.constraints.append(
-                    z3.Implies(b.first.happened, z3.And(a.first.happened, a.first.clock < b.first.clock))
-                )
+                one, other = self._beginning(a), self._beginning(b)
+                if a.cpu == b.cpu and one is not None and other is not None and one.node.number == other.node.number:
+                    begun = z3.And(one.happened, one.clock < other.clock)
+                    self.constraints.append(z3.Implies(other.happened, begun))
+
+    def _beginning(self, task: TaskGraph) -> Event | None:
+        """An operation that orders a task among those that are alike: its only stretch's first, else its first."""
+        events = self.by_task[task.spec.number]
+        mine = [s for s in self.alone if s.first.task is task]
+        if len(mine) == 1:
+            return mine[0].first
+        entries = {e.target for e in task.graph.entry}
+        return events[entries.pop()] if len(entries) == 1 and min(entries) >= 0 else None
 
     # --- values ---
 
@@ -278,7 +329,7 @@ class Encoding:
         for e in self.events:
             elsewhere = e.section is not None and e.section.cpu != self.piece.cpu
             for cell, _ in e.node.op.updates:
-                if cell in self.piece.cells and cell.name != "irqs_off" and not (
+                if cell in self.piece.cells and not self._by_stretches(cell) and not (
                     elsewhere and cell.name in AGGREGATES
                 ):  # fmt: skip
                     self._writers.setdefault(cell, []).append(e)
@@ -303,7 +354,7 @@ class Encoding:
 
     def _values(self, e: Event) -> None:
         self._local_before(e)
-        if e.section is not None and e.section.cpu == self.piece.cpu:
+        if e.section is not None and self._private_of(e.section):
             self._private_before(e)
         for c in e.node.op.choices:
             e.choices[c.args[0]] = variable(f"{e.name}.{c.args[0]}", c.sort)
@@ -317,12 +368,21 @@ class Encoding:
                 self.constraints.append(z3.Implies(e.happened, value == term))
                 term = value
             e.returned.append(term)
+        self._tries(e)
         e.after = dict(e.before)
         for cell, term in e.node.op.updates:
             if e in self._writers.get(cell, ()):
                 e.writes[cell] = self._term(term, e, e)
-                if cell in self.private or cell in self.local[e.task.spec.number]:
+                if (e.section is not None and self.private.get(cell) == e.section.of) or cell in self.local[
+                    e.task.spec.number
+                ]:
                     e.after[cell] = e.writes[cell]
+
+    def _tries(self, e: Event) -> None:
+        """A try begins a stretch if it gets what it tries to get, which the first value that it returns says."""
+        for s in self._every_stretch() if e.node.op.does.tries else ():
+            if s.first is e:
+                self.constraints.append(s.entered == z3.And(e.happened, e.returned[0]))
 
     def _local_before(self, e: Event) -> None:
         cells = sorted(self.local[e.task.spec.number])
@@ -335,7 +395,7 @@ class Encoding:
 
     def _private_before(self, e: Event) -> None:
         assert e.section is not None
-        cells = sorted(self.private)
+        cells = self._private_of(e.section)
         if e is e.section.first:
             e.section.entry = {c: variable(f"{e.name}.in.{c}", CELLS[c.name].sort) for c in cells}
             e.before |= e.section.entry
@@ -406,11 +466,11 @@ class Encoding:
 
     def _latest_write(self, cell: Cell, clock: Expr, value: Expr, reader: Event | None) -> Expr:
         """``value`` is what the latest write before ``clock`` left, or the initial value."""
-        if cell.name == "irqs_off":
+        if self._by_stretches(cell):
             open_now = [
-                z3.And(s.first.happened, s.first.clock < clock, z3.Not(z3.And(s.over, s.clock_end < clock)))
-                for s in self.sections
-                if s.cpu == cell.index[0]
+                z3.And(s.entered, s.first.clock < clock, z3.Not(z3.And(s.over, s.clock_end < clock)))
+                for s in self._every_stretch()
+                if s.of == cell
             ]
             return z3.If(z3.Or(open_now), value != 0, value == 0) if open_now else value == 0
         writers = [w for w in self._writers.get(cell, ()) if w is not reader]
@@ -473,7 +533,7 @@ class Encoding:
     def _initially(self, cell: Cell) -> Expr:
         if cell in self.start:
             return self.start[cell]
-        if cell.name not in OPEN_AT_START:
+        if not CELLS[cell.name].open_at_start:
             value = 0 if is_derived(cell) else initial(self.config, cell)
             return literal(self._typed(cell, value))
         kind = CELLS[cell.name]
@@ -539,16 +599,23 @@ class Encoding:
         )  # fmt: skip
 
     def _observe_quiet(self, observed: dict[Cell, Expr]) -> Expr:
-        """The observer of a CPU with interrupts on looks between sections, as if it were one."""
-        mine = [s for s in self.sections if s.cpu == self.piece.cpu]
+        """The observer of a CPU whose lists nobody has in a critical section looks between sections, as if it were one."""
         for c in sorted(self.private):
             observed[c] = variable(f"observed.{c}", CELLS[c.name].sort)
-        observed[Cell("irqs_off", (self.piece.cpu,))] = z3.IntVal(0)
-        outside = [
-            z3.Implies(s.first.happened, z3.Or(self.time < s.first.clock, z3.And(s.over, s.clock_end < self.time)))
-            for s in mine
-        ]
-        return z3.And(self._latest(self.time, {c: observed[c] for c in sorted(self.private)}, mine), *outside)
+        here = self._here()
+        parts = []
+        for cell in quiet_cells(self.config, self.piece.cpu):
+            if not self._by_stretches(cell):
+                continue
+            observed[cell] = z3.IntVal(0)
+            mine = here.get(cell, [])
+            values = {c: observed[c] for c in sorted(self.private) if self.private[c] == cell}
+            outside = [
+                z3.Implies(s.entered, z3.Or(self.time < s.first.clock, z3.And(s.over, s.clock_end < self.time)))
+                for s in mine
+            ]
+            parts += [self._latest(self.time, values, mine), *outside]
+        return z3.And(parts or [z3.BoolVal(True)])
 
     def _observe(self, observed: dict[Cell, Expr], cell: Cell) -> Expr:
         if cell in self.known:

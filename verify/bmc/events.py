@@ -1,10 +1,11 @@
-"""The events of an encoding, one for each operation of each task, and the sections with interrupts off."""
+"""The events of an encoding, one for each operation of each task, and the stretches that hold an exclusion."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from kernelmodel.automaton import Node
+from kernelmodel.cells import stops_others
 from kernelmodel.terms import Cell
 from verify.bmc.slice import TaskGraph
 from verify.smt import Expr
@@ -18,7 +19,9 @@ class Event:
     node: Node
     happened: Expr
     clock: Expr
+    #: the critical section of a pcplist in which it is, and the stretch in which its CPU is the task's alone
     section: Section | None = None
+    alone: Section | None = None
     writes: dict[Cell, Expr] = field(default_factory=dict)
     written: dict[Cell, Expr] = field(default_factory=dict)
     reads: dict[Cell, Expr] = field(default_factory=dict)
@@ -35,29 +38,35 @@ class Event:
 
 @dataclass(slots=True, eq=False)
 class Section:
-    """A stretch with interrupts off: its first event, its last ones, and the private cells on entry and on exit."""
+    """A stretch that holds an exclusion: its first event, its last ones, and the private cells on entry and on exit.
+
+    ``of`` is the exclusion as which it counts, ``entered`` whether there is such a stretch in a run: the first event has
+    happened, and has got what it tried to get.
+    """
 
     first: Event
+    of: Cell
     cpu: int
     ends: list[Event] = field(default_factory=list)
     entry: dict[Cell, Expr] = field(default_factory=dict)
     exit: dict[Cell, Expr] = field(default_factory=dict)
     clock_end: Expr = None
     over: Expr = None
+    entered: Expr = None
+
+    @property
+    def stops(self) -> bool:
+        """Whether nobody else runs on its CPU."""
+        return stops_others(self.of)
 
     @property
     def remote(self) -> bool:
         """Whether it counts as one of another CPU than that on which it is: of one that has gone, whose lists it works on."""
-        return bool(self.cpu != self.first.node.op.info["cpu"])
+        return self.of != self.first.node.op.does.acquires
 
 
 #: the events of a task by node number
 Events = dict[int, Event]
-
-
-def quiet_cells(cpu: int) -> set[Cell]:
-    """Cells whose value is known where a CPU is online and has interrupts on: cpu_online 1, irqs_off 0, in this order."""
-    return {Cell("cpu_online", (cpu,)), Cell("irqs_off", (cpu,))}
 
 
 def no_atom(_: object) -> Expr:

@@ -16,24 +16,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kernelmodel.automaton import DONE, Edge, Graph, Loops, Node, extract
-from kernelmodel.cells import CELLS, initial, is_derived, layout, names, value
+from kernelmodel.cells import (
+    CELLS,
+    cpu_there,
+    initial,
+    is_derived,
+    layout,
+    names,
+    owner,
+    quiet_cells,
+    stops_others,
+    value,
+)
+from kernelmodel.config import Config
+from kernelmodel.errors import ModelError
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, land, lnot
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
-from verify.bmc.sections import apart, in_sections, lists_of, section
+from verify.bmc.sections import UnclearError, apart, check_closed, in_stretches, lists_of, stretches
 from verify.scenario import Scenario, TaskSpec, workers_elsewhere
 
-#: cells that belong to one CPU, and the place of that CPU in their index
-PER_CPU = {
-    name: kind.position("cpu") for name, kind in CELLS.items() if "cpu" in kind.axes and not kind.of_everybody
-}  # fmt: skip
-#: per-CPU cells that tasks of any CPU write, so that a slice that follows no CPU still follows them
-WRITTEN_BY_ALL = names(lambda kind: kind.written_by_all)
 #: sums over all CPUs: a slice follows its own CPU's part, and what others add is open (held) or excluded (misplaced)
 AGGREGATES = names(lambda kind: kind.sum_over_cpus)
-#: cells whose value at the start is open
-OPEN_AT_START = names(lambda kind: kind.open_at_start)
+#: the exclusions that stop everybody else on a CPU
+STOPS = names(lambda kind: kind.exclusion == "interrupts")
 #: kinds of tasks that belong to a CPU's pcplists and may be left out of a slice
 CPU_TASKS = ("free", "alloc", "worker")
 
@@ -61,6 +68,7 @@ class Slice:
     """The tasks that matter for some checks of one property, and the cells that are followed (``cpu`` -1: of no CPU)."""
 
     scenario: Scenario
+    config: Config
     cpu: int
     tasks: tuple[TaskGraph, ...]
     cells: frozenset[Cell]
@@ -68,6 +76,8 @@ class Slice:
     step_checks: tuple[StepCheck, ...] = ()
     #: where the tasks are that disable interrupts and belong to no CPU
     places: tuple[tuple[str, int], ...] = ()
+    #: the exclusion of a pcplist, if the tasks' graphs show who holds it; else it is followed like any cell
+    lists: str = ""
 
     @property
     def cpu_words(self) -> str:
@@ -86,6 +96,8 @@ class Model:
         self.instance.migrates = scenario.migrations > 0
         self.specs = scenario.tasks()
         self.specs += workers_elsewhere(scenario, len(self.specs) + 1)
+        #: why it does not show in the graphs who is in the critical section of a pcplist, if it does not
+        self.unclear = ""
         self._loops: dict[str, Loops] = {}
         self._known: dict[Cell, int] = {}
         writers = {c for s in self.specs for n in self.graph(s, s.cpu or 0).nodes for c, _ in n.op.updates}
@@ -94,9 +106,19 @@ class Model:
         self._known |= {
             c: initial(self.config, c)
             for c in layout(self.config)
-            if c not in writers and c.name not in PER_CPU and c.name not in OPEN_AT_START and not is_derived(c)
+            if c not in writers and owner(c) is None and not CELLS[c.name].open_at_start and not is_derived(c)
         }
         self.graph.cache_clear()
+        try:
+            for s in self.specs:
+                check_closed(self.graph(s, s.cpu or 0), stretches(self.graph(s, s.cpu or 0), [self.config.section]))
+        except UnclearError as error:
+            self.unclear = str(error)
+
+    @property
+    def lists(self) -> str:
+        """The exclusion of a pcplist, if the tasks' graphs show who holds it."""
+        return "" if self.unclear else self.config.section
 
     @functools.cache  # noqa: B019 - a Model lives as long as its command
     def graph(self, spec: TaskSpec, cpu: int) -> Graph:
@@ -106,24 +128,30 @@ class Model:
             # a worker runs as often as its work can be queued
             visits = functools.partial(_constant, self._runs_of_worker(cpu if spec.home is None else spec.home))
         loops = self._loops.setdefault(spec.kind, Loops())
-        found = apart(extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops))
+        found = apart(extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops), STOPS)
+        if self.config.section not in STOPS and not self.unclear:
+            try:
+                found = apart(found, [self.config.section])
+            except ModelError as error:
+                self.unclear = str(error)
         return self._pinned_where_it_may_be(found, spec)
 
     def _pinned_where_it_may_be(self, graph: Graph, spec: TaskSpec) -> Graph:
         """A worker stays where it disables preemption: at home if its CPU is there, elsewhere if that has gone."""
         if spec.home not in self.scenario.comes_and_goes:
             return graph
-        there = value("cpu_online", spec.home)
+        cell = cpu_there(spec.home)
+        there = value(cell.name, *cell.index)
         guard = there if spec.cpu == spec.home else lnot(there)
         for node in graph.nodes:
-            if node.op.tag == "preempt_disable":
+            if node.op.does.pins > 0:
                 node.op = replace(node.op, guard=land(node.op.guard, guard))
         return graph
 
     def _runs_of_worker(self, cpu: int) -> int:
         graphs = [self.graph(s, s.cpu or 0) for s in self.specs if s.kind != "worker"]
         return sum(
-            _most_on_a_path(g, lambda op: op.tag == "queue_work" and op.info["cpu"] == cpu) for g in graphs
+            _most_on_a_path(g, lambda op: op.does.queues is not None and op.does.queues.cpu == cpu) for g in graphs
         )  # fmt: skip
 
     @property
@@ -139,7 +167,7 @@ class Model:
         gone = self.scenario.comes_and_goes
         ways = []
         for spec in self.specs:
-            if spec.kind not in CPU_TASKS and self._lists(spec, 0):
+            if spec.kind not in CPU_TASKS and in_stretches(self.graph(spec, 0), STOPS):
                 steady = [c for c in self.config.cpus if c not in gone or spec.kind != "hotplug"]
                 here = [cpu] if cpu in steady else []
                 ways.append([(spec.name, c) for c in (*here, *[c for c in steady if c != cpu][:1])])
@@ -179,14 +207,16 @@ class Model:
             if judged or any(c.name in written for c in cells):
                 return None
         piece = self._cone(cpu, tasks, states, steps)
-        return replace(piece, places=tuple((places or {}).items()))
+        return replace(piece, places=tuple((places or {}).items()), lists=self.lists)
 
     def _on_lists(self, spec: TaskSpec) -> list[Node]:
         """What a task does to the pcplists of the CPU on which it is."""
         graph = self.graph(spec, spec.cpu or 0)
         if spec.kind in CPU_TASKS:
             return graph.nodes
-        inside = in_sections(graph)
+        if not self.lists:
+            return graph.nodes
+        inside = in_stretches(graph, [self.lists])
         return [n for n in graph.nodes if n.number in inside]
 
     def _tasks(self, cpu: int, places: Mapping[str, int]) -> list[TaskGraph]:
@@ -201,17 +231,17 @@ class Model:
         return found
 
     def _judged_here(self, task: TaskGraph, node: Node, cpu: int) -> bool:
-        """Whether a slice of ``cpu`` sees enough to judge a step: one with interrupts off is of the CPU that it works on."""
+        """Whether a slice of ``cpu`` sees enough to judge a step: one of a critical section is of the CPU whose lists it has."""
         lists = self._lists(task.spec, task.cpu).get(node.number)
         mine = task.cpu == cpu if task.spec.kind in CPU_TASKS else lists is not None and cpu in lists
         return lists is None or mine
 
     @functools.cache  # noqa: B019 - a Model lives as long as its command
     def _lists(self, spec: TaskSpec, cpu: int) -> Mapping[int, frozenset[int]]:
-        """For each operation with interrupts off the CPUs on whose lists its section works."""
+        """For each operation in the critical section of a pcplist the CPUs on whose lists the section works."""
         graph = self.graph(spec, cpu)
-        saves = [n.number for n in graph.nodes if n.op.tag == "irq_save"]
-        return {n: lists for s in saves for lists in [lists_of(graph, s, PER_CPU)] for n in section(graph, s)}
+        found = stretches(graph, [self.lists] if self.lists else [])
+        return {n: lists for s in found for lists in [lists_of(graph, s)] for n in s.nodes}
 
     def _stays(self, cpu: int) -> int:
         """``cpu``, or another one if that comes and goes: who takes it down is not there."""
@@ -224,7 +254,9 @@ class Model:
         checks = [*states, *(s.check for s in steps)]
         cells = self._follow(cpu, [t for c in checks for t in (c.premise, c.violation)])
         # who has interrupts off somewhere has to be there
-        cells |= {Cell("cpu_online", (c,)) for c in self.scenario.comes_and_goes if c == cpu}
+        cells |= {cpu_there(c) for c in self.scenario.comes_and_goes if c == cpu}
+        if cpu >= 0 and self.config.section not in STOPS:
+            cells |= set(quiet_cells(self.config, cpu))
         judged = {(s.task.spec.number, s.node.number) for s in steps}
         chosen = {number for number, _ in judged}
         while True:
@@ -235,7 +267,7 @@ class Model:
             lean = [TaskGraph(t.spec, t.cpu, contract(t, frozenset(cells), judged, cpu)) for t in kept]
             new = cells | self._follow(cpu, [term for t in lean for term in _needed_terms(t.graph, cells)])
             if new == cells:
-                return Slice(self.scenario, cpu, tuple(lean), frozenset(cells), states, steps)
+                return Slice(self.scenario, self.config, cpu, tuple(lean), frozenset(cells), states, steps)
             cells = new
 
     def _follow(self, cpu: int, terms: Iterable[Term]) -> set[Cell]:
@@ -265,11 +297,11 @@ def _constant(n: int, _: Op) -> int:
 
 def followed(cell: Cell, cpu: int) -> bool:
     """Whether a slice of ``cpu`` follows the cell: what belongs to other CPUs is open."""
-    if cell.name not in PER_CPU:
+    mine = owner(cell)
+    if mine is None:
         return True
-    if cpu < 0:
-        return cell.name in WRITTEN_BY_ALL
-    return cell.index[PER_CPU[cell.name]] == cpu
+    # a slice that follows no CPU still follows what tasks of any CPU write
+    return CELLS[cell.name].written_by_all if cpu < 0 else mine == cpu
 
 
 def _most_on_a_path(graph: Graph, counted: Callable[[Op], bool]) -> int:
@@ -303,11 +335,7 @@ def contract(task: TaskGraph, cells: frozenset[Cell], judged: set[tuple[int, int
 
     def matters(node: Node) -> bool:
         return (
-            (
-                node.op.tag in ("irq_save", "irq_restore")
-                and node.op.info["cpu"] == task.cpu
-                and task.spec.kind in CPU_TASKS
-            )
+            (stop_of(node.op) == task.cpu and task.spec.kind in CPU_TASKS)
             or _effective_guard(node.op, cpu)
             or any(c in cells for c, _ in node.op.updates)
             or (task.spec.number, node.number) in judged
@@ -335,6 +363,12 @@ def contract(task: TaskGraph, cells: frozenset[Cell], judged: set[tuple[int, int
     return _reachable(graph, follow)
 
 
+def stop_of(op: Op) -> int | None:
+    """The CPU on which an operation stops everybody else, or no longer does; None if it does neither."""
+    cell = op.does.acquires or op.does.releases
+    return owner(cell) if cell is not None and stops_others(cell) else None
+
+
 def _reachable(graph: Graph, follow: Callable[[int], int]) -> Graph:
     def rewired(edges: list[Edge]) -> list[Edge]:
         targets = {follow(e.target) for e in edges}
@@ -356,7 +390,7 @@ def _reachable(graph: Graph, follow: Callable[[int], int]) -> Graph:
 
 def _needed_terms(graph: Graph, cells: set[Cell]) -> list[Term]:
     """Guards, the updates of followed cells with their choices, and the returned values that decide any of them."""
-    terms = [n.op.guard for n in graph.nodes if n.op.tag not in ("irq_save", "irq_restore")]
+    terms = [n.op.guard for n in graph.nodes if stop_of(n.op) is None]
     for n in graph.nodes:
         mine = [t for c, t in n.op.updates if c in cells]
         terms += mine
@@ -383,10 +417,10 @@ def signature(piece: Slice) -> Any:
 
     def named(key: Any) -> Any:
         if isinstance(key, Cell):
-            if key.name in PER_CPU:
+            if owner(key) is not None:
                 if key not in piece.cells:
                     return "open"
-                place = PER_CPU[key.name]
+                place = CELLS[key.name].position("cpu")
                 return (key.name, *("here" if i == place else x for i, x in enumerate(key.index)))
             return key if key in piece.cells else ("constant", key.name)
         if not isinstance(key, tuple):
@@ -415,7 +449,8 @@ def signature(piece: Slice) -> Any:
 
         nodes = [
             (
-                n.op.tag,
+                (n.op.kind, n.op.does.tries, n.op.does.hangs, n.op.external),
+                (_where(n.op.does.acquires, piece.cpu), _where(n.op.does.releases, piece.cpu)),
                 named(renamed(n.op.guard.key)),
                 tuple((named(c), named(renamed(u.key))) for c, u in n.op.updates if c in piece.cells),
                 # a returned constant, such as the CPU's number, has gone into the text that follows
@@ -429,6 +464,10 @@ def signature(piece: Slice) -> Any:
     judged = tuple((named(s.check.premise.key), named(s.check.violation.key)) for s in piece.step_checks)
     states = tuple((named(c.premise.key), named(c.violation.key)) for c in piece.state_checks)
     return (tuple(tasks), states, judged)
+
+
+def _where(exclusion: Cell | None, cpu: int) -> Any:
+    return exclusion and (exclusion.name, owner(exclusion) == cpu)
 
 
 def _in_flow_order(graph: Graph) -> list[Node]:

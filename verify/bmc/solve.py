@@ -86,9 +86,6 @@ class Engine:
             return Outcome(Result.NOT_APPLICABLE, f"{self.kernel.name} has no {missing}")
         if prop.rest:
             return Outcome(Result.NOT_APPLICABLE, "it is judged where a run has ended: verify.explore does")
-        if self.kernel.section != KernelText.section:
-            reason = f"its pcplists are guarded by {self.kernel.section}, which this engine does not follow: verify.explore does"
-            return Outcome(Result.UNDECIDED, reason)
         absent = [t for t in prop.needs_tasks if not getattr(self.scenario, t)]
         if absent:
             return Outcome(Result.NOT_APPLICABLE, f"it speaks of {absent[0]}, of which this bound has none")
@@ -170,7 +167,7 @@ class Engine:
                 return Outcome(Result.UNDECIDED, reason)
             self.progress(f"{prop.name}: {piece.cpu_words} ({n + 1} of {len(slices)})")
             encoding, solver = self._encode(prop, model, piece, counts)
-            if any(s.remote for s in encoding.sections) and self._check(solver, encoding.intruded)[0] == z3.sat:
+            if any(s.remote for s in encoding.alone) and self._check(solver, encoding.intruded)[0] == z3.sat:
                 reason = "a CPU's lists are worked on from elsewhere while it may be online, which this engine does not follow"
                 return Outcome(Result.UNDECIDED, reason)
             here = self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat
@@ -259,7 +256,7 @@ class Engine:
     def _assumed(self, piece: Slice, counts: bool) -> list[Check]:
         if not counts:
             return []
-        return [c for c in PROPERTIES[LEMMA_COUNTS].state_checks(self.scenario.config) if c.cpu == piece.cpu]
+        return [c for c in PROPERTIES[LEMMA_COUNTS].state_checks(piece.config) if c.cpu == piece.cpu]
 
     def _solver(self) -> z3.Solver:
         solver = z3.Solver()
