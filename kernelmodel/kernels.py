@@ -14,6 +14,7 @@ from kernelmodel.errors import ModelError
 from kernelmodel.labels import check_labels
 from kernelmodel.mutants import MUTANTS, build
 from kernelmodel.overrides import check_overrides, check_untouched, nearest, ours, record
+from kernelmodel.tasks import declare_tasks
 from kernelmodel.text import KernelText
 from kernelmodel.textcheck import check_source, check_values
 from kernelmodel.v5_10 import V5_10
@@ -73,6 +74,7 @@ def variant(spec: str) -> type[KernelText]:
     if "name" not in vars(made):
         made.name = f"{Path(path).name}:{made.__name__}"
     check_boots(made)
+    declare_tasks(made.tasks)
     return made
 
 

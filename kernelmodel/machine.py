@@ -124,21 +124,21 @@ class Machine:
                 self.state.place[p] = Place.FREEING
             del self.state.order_in_use[pfn]
             return self.spawn(name, self.kernel.free_pages_ok(page, order), cpu)
-        self._start_freeing(page)
-        return self.spawn(name, self.kernel.free_unref_page(page), cpu)
+        return self.spawn(name, self.kernel.free_unref_page(self.drop(pfn)), cpu)
 
     def free_list(self, name: str, pfns: Sequence[int], cpu: int = 0) -> Task:
         """Drop the last reference of each of these single pages now, and create the task that frees them as a list."""
         self._check_cpu(cpu)
-        pages = [self.state.page(pfn) for pfn in pfns]
-        for page in pages:
-            self._start_freeing(page)
+        pages = [self.drop(pfn) for pfn in pfns]
         return self.spawn(name, self.kernel.free_unref_page_list(pages), cpu)
 
-    def _start_freeing(self, page: Page) -> None:
+    def drop(self, pfn: int) -> Page:
+        """Drop the last reference of a page that is in use, for a task that frees it."""
+        page = self.state.page(pfn)
         effect = start_freeing(page).effect
         assert effect is not None
         effect(self.state, {})
+        return page
 
     def task(self, name: str) -> Task:
         """The task of that name; an error if there is none."""

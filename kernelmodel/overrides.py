@@ -34,13 +34,14 @@ def check_overrides(chosen: type[KernelText], path: str) -> None:
             if inspect.isfunction(function) and inspect.isfunction(original):
                 _check_signature(path, name, function, original)
     functions = {n for c in own for n, f in vars(c).items() if inspect.isfunction(f)}
-    if not functions & set(dir(base)):
+    begun = {n for kind in chosen.tasks for n in kind.make.__code__.co_names}
+    if not functions & (set(dir(base)) | begun):
         known = [n for n in dir(base) if not n.startswith("_")]
         for name in sorted(functions):
             raise nearest(f"routine in {path}", name, known)
         raise ModelError(f"{path}: class {chosen.__name__} overrides no routine of {base.__name__}")
     for name in sorted(functions - set(dir(base))):
-        if not name.startswith("_") and not _called(own, name):
+        if not name.startswith("_") and name not in begun and not _called(own, name):
             close = difflib.get_close_matches(name, [n for n in dir(base) if not n.startswith("_")], 1, 0.8)
             hint = f"did you mean {close[0]}?" if close else "call it from an override, or remove it"
             raise ModelError(f"{path}: routine {name}() is in no kernel and nobody calls it: {hint}")

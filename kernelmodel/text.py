@@ -16,6 +16,7 @@ from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import MEMORY_OFFLINE, PageRange, Zone
 from kernelmodel.ops import Op, Routine, mark
 from kernelmodel.schema import CellKind
+from kernelmodel.tasks import TaskKind, declare_tasks
 from kernelmodel.terms import ME, Cell, const, ite, land, lnot
 
 _C_NAME = re.compile(r"[\w/.-]+\.[chS]: (\w+)\(")
@@ -42,6 +43,8 @@ class KernelText:
 
     #: cells that this kernel has of its own: name and kind of each
     cells: ClassVar[tuple[tuple[str, CellKind], ...]] = ()
+    #: kinds of tasks that this kernel has of its own
+    tasks: ClassVar[tuple[TaskKind, ...]] = ()
     #: the cell that is not 0 while somebody is in the critical section of a CPU's pcplist
     section: ClassVar[str] = Config().section
 
@@ -49,6 +52,7 @@ class KernelText:
     def sized(cls, config: Config) -> Config:
         """A machine of that size that runs this kernel; ModelError where its ``section`` is no cell of a CPU."""
         declare(cls.cells)
+        declare_tasks(cls.tasks)
         kind = CELLS.get(cls.section)
         if kind is None or "cpu" not in kind.axes or not kind.exclusion:
             raise ModelError(

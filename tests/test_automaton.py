@@ -340,7 +340,7 @@ def test_the_shipped_kernels_are_read_in_one_way_in_either_order(name: str, roun
     scenario = Scenario(cpus=2, rounds=rounds, migrations=migrations)
     kernel = KERNELS[name](scenario.config)
     for spec in scenario.tasks():
-        if spec.kind != "worker":
+        if not spec.kind.serves:
             make, loops = partial(spec.make, kernel), automaton.Loops()
             one, two = (
                 automaton._unrolled(KERNELS[name], make, 0, {}, scenario.visits, loops, other)

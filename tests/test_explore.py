@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,7 +222,7 @@ def test_what_cannot_be_done_ends_the_run_and_is_the_violation(says):
     assert (verdict.result, verdict.replayed) == (Result.VIOLATED, True)
     assert "cannot be done: " in verdict.found and says in verdict.found
     assert verdict.found.startswith(verdict.schedule[-1]["operation"])
-    film = play(from_verdicts({"verdicts": [verdict.as_json()], "scenario": asdict(TINY.scenario)}), chosen)
+    film = play(from_verdicts({"verdicts": [verdict.as_json()], "scenario": TINY.scenario.numbers()}), chosen)
     assert film.violations[0].found == verdict.found
 
 
@@ -344,7 +344,7 @@ def test_movers_are_derived_not_listed():
     def moves(text, kind):
         model = Model(kernel(kind), SMALL, [PROPERTIES["no_isolated_page_left"]])
         movers = Movers(model)
-        (task,) = [t for t in model.tasks if t.spec.kind == "free"]
+        (task,) = [t for t in model.tasks if t.spec.kind.name == "free"]
         places = [i for i, ns in enumerate(task.graph.locations) if task.graph.nodes[ns[0]].op.text.startswith(text)]
         return {movers.conditions.get((task.number, i)) is not None for i in places}
 

@@ -6,7 +6,7 @@ import inspect
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from kernelmodel.text import KernelText, from_a_file
 from properties.catalogue import NO_DEADLOCK, PROPERTIES, find
 from properties.property import Property
 from verify.runs import Net, Values
-from verify.scenario import TASKS, Scenario, default_migrations
+from verify.scenario import Scenario, default_migrations, kinds, numbers_of
 from verify.verdict import Result, Verdict
 
 ENGINES = ("bmc", "explore", "prove")
@@ -80,9 +80,9 @@ def _kernel(kernel: str | Path | type[KernelText]) -> type[KernelText]:
 
 def _numbers(tasks: Mapping[str, int], cpus: int | None) -> dict[str, int]:
     for kind in tasks:
-        if kind not in TASKS:
-            raise nearest("kind of task", kind, TASKS)
-    return {TASKS[kind]: n for kind, n in tasks.items()} | ({} if cpus is None else {"cpus": cpus})
+        if kind not in kinds():
+            raise nearest("kind of task", kind, kinds())
+    return numbers_of(tasks) | ({} if cpus is None else {"cpus": cpus})
 
 
 def _net(
@@ -170,7 +170,7 @@ def _prove(kernel: type[KernelText], properties: Sequence[Property], deadline: f
 
 def _scenario(default: Scenario, numbers: Mapping[str, int]) -> Scenario:
     """A scenario with other numbers, and pages to migrate as the commands have them."""
-    every: dict[str, Any] = {**asdict(default), **numbers}
+    every: dict[str, Any] = {**default.numbers(), **numbers}
     if "migrations" not in numbers:
         every["migrations"] = default_migrations(every["allocs"], every["offlines"])
     return Scenario(**every)

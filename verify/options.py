@@ -13,13 +13,14 @@ from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.overrides import nearest
+from kernelmodel.tasks import options as task_options
 from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.property import Property
 from verify import page
 from verify.command import STANDARD_OUTPUT, keep_standard_output_for_a_file
-from verify.scenario import LARGEST, TASKS, Scenario, default_migrations
+from verify.scenario import LARGEST, Scenario, default_migrations, kinds, numbers_of, option_of
 from verify.verdict import Exit, Result
 
 EXIT_CODES = """exit codes, the worst wins:
@@ -90,13 +91,8 @@ def add_scenario(
     default = default or Scenario()
     helps = {
         "cpus": "CPUs",
-        "frees": "tasks that free a page (free_unref_page)",
-        "allocs": "tasks that allocate a page (rmqueue_pcplist)",
-        "updates": "callers of zone_pcp_update()",
-        "offlines": "callers of offline_pages(), each with a range of its own",
+        **{option: kind.help for option, kind in task_options().items()},
         "blocks": "pageblocks in the range of each offline_pages()",
-        "reclaims": "tasks in direct reclaim, which drains all zones unless another drain runs",
-        "hwpoisons": "callers of get_hwpoison_page(), which disables and enables pcplists",
         "rounds": "bound on the rounds of offline_pages()'s loop",
     }
     if not rounds:
@@ -104,10 +100,10 @@ def add_scenario(
     for name, what in helps.items():
         otherwise = None if own else getattr(default, name)
         told = "each engine's own" if own else "%(default)s"
-        parser.add_argument(f"--{name}", type=int, default=otherwise, metavar="N", help=f"{what} (default {told})")
+        parser.add_argument(option_of(name), type=int, default=otherwise, metavar="N", help=f"{what} (default {told})")
     parser.add_argument(
         "--tasks", action=_Tasks, metavar="KIND=N,...", default=argparse.SUPPRESS,
-        help=f"how many tasks of each kind, for the options of their own: {', '.join(TASKS)}",
+        help=f"how many tasks of each kind, for the options of their own: {', '.join(kinds())}",
     )  # fmt: skip
     parser.add_argument(
         "--migrations", type=int, metavar="N",
@@ -126,10 +122,10 @@ def add_property(parser: argparse.ArgumentParser) -> None:
 def scenario_of(options: argparse.Namespace) -> Scenario:
     """The scenario that the options describe."""
     rounds = getattr(options, "rounds", 1)
-    return Scenario(
-        options.cpus, options.frees, options.allocs, options.updates, options.offlines, rounds, options.spread,
-        blocks=options.blocks, migrations=migrations_of(options),
-        hotplugs=getattr(options, "hotplugs", None) or 0, reclaims=options.reclaims, hwpoisons=options.hwpoisons,
+    counts = {option: getattr(options, option, None) or 0 for option in task_options()} | other_tasks(options)
+    return Scenario().having(
+        cpus=options.cpus, rounds=rounds, spread=options.spread, blocks=options.blocks, migrations=migrations_of(options),
+        **counts,
     )  # fmt: skip
 
 
@@ -140,16 +136,28 @@ class _Tasks(argparse.Action):
         """Set what the options of the kinds would; one line where a kind is unknown, here or at all."""
         for part in str(values).split(","):
             kind, _, number = part.strip().partition("=")
-            if kind not in TASKS or not hasattr(namespace, TASKS[kind]):
-                error = nearest("kind of task", kind, [k for k, name in TASKS.items() if hasattr(namespace, name)])
-                parser.error(f"{option_string} {values}: {error}")
             if not number.isdecimal():
                 parser.error(f"{option_string} {values}: {part.strip()!r} does not say how many: give {kind}=1")
-            setattr(namespace, TASKS[kind], int(number))
+            if kind in kinds():
+                setattr(namespace, *numbers_of({kind: int(number)}).popitem())
+            else:
+                # a kernel from a file may have such a task
+                namespace.other_tasks = {**getattr(namespace, "other_tasks", {}), kind: int(number)}
+
+
+def other_tasks(options: argparse.Namespace) -> dict[str, int]:
+    """Numbers of the tasks that only a kernel from a file has, by option; ModelError where that has none of the name."""
+    given: dict[str, int] = getattr(options, "other_tasks", {})
+    for kind in given:
+        if kind not in kinds():
+            raise ModelError(f"--tasks {kind}={given[kind]}: {nearest('kind of task', kind, kinds())}")
+    return numbers_of(given)
 
 
 #: what to do about a routine to which no task of a run comes
-ADD_A_TASK = "add a task that calls it (--migrations, --reclaims, --hwpoisons or --hotplugs)"
+ADD_A_TASK = "add a task that calls it (--migrations, or --tasks {} with others of them)".format(
+    ", ".join(f"{kind.name}=1" for kind in task_options().values() if not kind.always_told)
+)
 
 
 def migrations_of(options: argparse.Namespace) -> int:

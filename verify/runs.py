@@ -171,7 +171,7 @@ class _Run:
         r, s = self.random, self.scenario
         limits = self._limits()
         blocks = s.config.nr_blocks
-        tasks = [t for t in s.tasks() if t.kind != "worker"]
+        tasks = [t for t in s.tasks() if not t.kind.serves]
         return Start(
             limits=limits,
             block_types=tuple(int(t) for t in s.config.block_types),
@@ -180,11 +180,11 @@ class _Run:
                 for _ in range(r.randrange(3) if self.values.pages is None else 0)
             ),
             cpu_of={t.name: t.number % s.cpus if s.spread else r.randrange(s.cpus) for t in tasks},
-            block_of={t.name: r.randrange(blocks) for t in tasks if t.kind == "free"},
+            block_of={t.name: r.randrange(blocks) for t in tasks if t.kind.holds_page},
             type_of={
                 t.name: r.randrange(3) if self.values.pages is None and r.random() < 0.2 else _MOVABLE
                 for t in tasks
-                if t.kind == "alloc"
+                if "migratetype" in t.kind.inputs
             },
             in_use=tuple(r.randrange(blocks) for _ in range(s.migrations)),
         )

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
-from kernelmodel.mmzone import MigrateType, Page, PageRange, Zone
+from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Op, Routine
-from kernelmodel.terms import Term, reg
+from kernelmodel.tasks import TASKS, WORKER, Given, TaskKind, options
+from kernelmodel.terms import IntTerm, reg
 
 #: more tasks or CPUs than this are refused as a slip of the keyboard
 LARGEST = 64
-
-
-#: each kind of task, and the number of the scenario that says how many there are
-TASKS = {
-    "free": "frees", "alloc": "allocs", "update": "updates", "offline": "offlines", "hotplug": "hotplugs",
-    "reclaim": "reclaims", "hwpoison": "hwpoisons", "migration": "migrations",
-}  # fmt: skip
+#: numbers of a scenario beside those of its tasks, and the least of each
+_OTHERS = {"cpus": 1, "rounds": 1, "blocks": 1, "migrations": 0}
 
 
 def default_migrations(allocs: int, offlines: int) -> int:
@@ -37,61 +33,108 @@ class TaskSpec:
 
     name: str
     number: int
-    kind: str
-    make: Callable[[Any], Routine]
+    kind: TaskKind
+    given: Given
     cpu: int | None = None
     parameters: tuple[tuple[str, int, int], ...] = ()
     #: of a worker the CPU whose work it does; elsewhere than on that CPU only if that has gone
     home: int | None = None
 
+    def make(self, kernel: Any, migratetype: IntTerm | None = None, page: Page | None = None) -> Routine:
+        """The task's routine on a kernel, with its inputs open, or with those given."""
+        given = self.given
+        if migratetype is not None:
+            given = replace(given, migratetype=migratetype)
+        if page is not None:
+            given = replace(given, page=page)
+        return self.kind.make(kernel, given)
 
-@dataclass(frozen=True, slots=True)
+    def register(self, what: str) -> str:
+        """The name of the register that has an open input."""
+        return f"{self.name}.{what}"
+
+
+@dataclass(frozen=True, init=False)
 class Scenario:
-    """So many CPUs, freeing and allocating tasks, zone_pcp_update() callers and offliners, and one drain worker a CPU.
+    """So many CPUs and tasks of each kind (:mod:`kernelmodel.tasks`), and one drain worker a CPU.
 
     ``rounds`` bounds the loop of offline_pages().  With ``spread`` the i-th free and the i-th alloc run on CPU
-    i mod cpus, else each may be on any CPU.  Pageblock 0 stands for all memory that is not offlined; each offliner has
-    a range of ``blocks`` pageblocks of its own.  Each of ``hotplugs`` takes the last CPU down and brings it up again, each
-    of ``reclaims`` drains all zones in direct reclaim, each of ``hwpoisons`` disables and enables pcplists for a page that
-    memory_failure() looks at.
+    i mod cpus, else each may be on any CPU.  Pageblock 0 stands for all memory that is not offlined; each task with a range
+    has one of ``blocks`` pageblocks of its own.
     So many pages as ``migrations`` are in use at the start by nobody who frees them, for offline_pages() to migrate;
     with none it finds no page to migrate, whatever there is.
+    The number of tasks of a kind is given, and asked for, by the kind's option: ``Scenario(frees=1).frees``.
     """
 
-    cpus: int = 3
-    frees: int = 2
-    allocs: int = 2
-    updates: int = 1
-    offlines: int = 1
-    rounds: int = 1
-    spread: bool = False
-    hotplugs: int = 0
-    blocks: int = 1
-    migrations: int = 0
-    reclaims: int = 0
-    hwpoisons: int = 0
+    cpus: int
+    rounds: int
+    spread: bool
+    blocks: int
+    migrations: int
+    #: how many tasks of each kind, by its option
+    counts: tuple[tuple[str, int], ...]
 
-    def __post_init__(self) -> None:
-        least_of = {
-            "cpus": 1, "frees": 0, "allocs": 0, "updates": 0, "offlines": 0, "rounds": 1, "hotplugs": 0, "blocks": 1,
-            "migrations": 0, "reclaims": 0, "hwpoisons": 0,
+    def __init__(
+        self, cpus: int = 3, *, rounds: int = 1, spread: bool = False, blocks: int = 1, migrations: int = 0,
+        counts: tuple[tuple[str, int], ...] = (), **numbers: int,
+    ) -> None:  # fmt: skip
+        """``numbers`` are those of tasks, by option; ModelError where there is no such option, or a number is out of range."""
+        known = options()
+        for name in numbers:
+            if name not in known:
+                raise ModelError(f"no task has the option {name!r}: there are {', '.join(known)}")
+        given = {**{o: k.default for o, k in known.items()}, **dict(counts), **numbers}
+        values = {
+            "cpus": cpus, "rounds": rounds, "spread": spread, "blocks": blocks, "migrations": migrations,
+            "counts": tuple((o, given[o]) for o in known),
         }  # fmt: skip
-        for name, least in least_of.items():
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        for name, least in {**_OTHERS, **dict.fromkeys(known, 0)}.items():
             n = getattr(self, name)
             if not least <= n <= LARGEST:
-                raise ModelError(f"--{name} {n} is out of range: give {least} to {LARGEST}")
-        if self.hotplugs and self.cpus < 2:
-            raise ModelError(f"--hotplugs {self.hotplugs} needs another CPU: the last one online stays; give --cpus 2")
+                raise ModelError(f"{option_of(name)} {n} is out of range: give {least} to {LARGEST}")
+        for option, kind in known.items():
+            if kind.takes_down and given[option] and cpus < 2:
+                raise ModelError(
+                    f"{option_of(option)} {given[option]} needs another CPU: the last one online stays; give --cpus 2"
+                )
+
+    def __getattr__(self, name: str) -> int:
+        """The number of tasks of the kind with that option."""
+        if not name.startswith("_"):
+            for option, n in self.counts:
+                if option == name:
+                    return n
+            if name in options():
+                # a kernel has declared such a task since
+                return 0
+        raise AttributeError(name)
+
+    def having(self, **numbers: Any) -> Scenario:
+        """The scenario with other numbers."""
+        return Scenario(**{**self.numbers(), **numbers})
+
+    def number_of(self, kind: TaskKind) -> int:
+        """How many tasks of a kind there are, its workers aside."""
+        return dict(self.counts).get(kind.option, 0)
+
+    def numbers(self) -> dict[str, Any]:
+        """All that makes the scenario, as arguments for another one like it."""
+        others = {name: getattr(self, name) for name in ("cpus", "rounds", "spread", "blocks", "migrations")}
+        return {**others, **dict(self.counts)}
 
     @property
     def config(self) -> Config:
         """The abstract machine."""
-        return Config(nr_cpus=self.cpus, block_types=(MigrateType.MOVABLE,) * (1 + self.offlines * self.blocks))
+        ranges = sum(n for option, n in self.counts if options()[option].has_range)
+        return Config(nr_cpus=self.cpus, block_types=(MigrateType.MOVABLE,) * (1 + ranges * self.blocks))
 
     @property
     def comes_and_goes(self) -> tuple[int, ...]:
-        """The CPUs that some task takes down and up."""
-        return (self.cpus - 1,) if self.hotplugs else ()
+        """The CPUs that some task takes down, and maybe up."""
+        leaves = any(n and options()[option].takes_down for option, n in self.counts)
+        return (self.cpus - 1,) if leaves else ()
 
     def bound(self) -> str:
         """The bound in words."""
@@ -110,96 +153,80 @@ class Scenario:
 
     def tasks_in_words(self, absent: bool = True) -> str:
         """The tasks, but for the workers; without ``absent`` only those of which there are some."""
-        ranges = f" of {self.blocks} pageblocks" if self.blocks > 1 else ""
-        numbers = [
-            (self.frees, count(self.frees, "free")), (self.allocs, count(self.allocs, "alloc")),
-            (self.offlines, count(self.offlines, "offline_pages()") + ranges),
-            (self.updates, count(self.updates, "zone_pcp_update()")),
-            (self.reclaims, count(self.reclaims, "direct reclaim")),
-            (self.hwpoisons, count(self.hwpoisons, "get_hwpoison_page()")),
-        ]  # fmt: skip
-        often = 4 if absent else 0
-        tasks = [words for i, (n, words) in enumerate(numbers) if n or i < often]
-        if self.hotplugs:
-            tasks.append(
-                f"CPU {self.cpus - 1} goes down and comes up" + (f" {self.hotplugs} times" if self.hotplugs > 1 else "")
-            )
-        return ", ".join(tasks) or "no tasks"
+        told = sorted(options().values(), key=lambda kind: (kind.takes_down, not kind.equal, not kind.always_told))
+        found = []
+        for kind in told:
+            n = self.number_of(kind)
+            if kind.takes_down and n:
+                times = f" {n} times" if n > 1 else ""
+                found.append(kind.words.format(cpu=self.cpus - 1) + times)
+            elif n or (absent and kind.always_told):
+                ranges = f" of {self.blocks} pageblocks" if kind.has_range and self.blocks > 1 else ""
+                found.append(count(n, kind.words) + ranges)
+        return ", ".join(found) or "no tasks"
 
     def visits(self, op: Op) -> int:
         """How often a path may come to the same operation of a loop."""
-        if op.tag == "migrate":
-            return self.migrations
-        if op.tag in ("work_begin", "work_end"):
+        if op.does.bounded_by:
+            return int(getattr(self, op.does.bounded_by))
+        if op.does.begins or op.does.ends:
             return LARGEST
         return self.rounds + self.migrations
 
     def tasks(self) -> list[TaskSpec]:
-        """The tasks, numbered as a machine numbers them: workers first, frees and allocs last."""
-        zone = Zone(0)
+        """The tasks, numbered as a machine numbers them: workers first, then by kind."""
         specs: list[TaskSpec] = []
-
-        def add(name: str, kind: str, make: Callable[[Any], Routine], cpu: int | None = None, *parameters: Any) -> None:
-            home = cpu if kind == "worker" else None
-            specs.append(TaskSpec(name, len(specs) + 1, kind, make, cpu, parameters, home))
-
         for c in range(self.cpus):
-            add(f"kworker/{c}", "worker", _worker(c), c)
-        for i in range(self.offlines):
-            add(f"offline{i}", "offline", _offline(PageRange(1 + i * self.blocks, (i + 1) * self.blocks)))
-        for i in range(self.updates):
-            add(f"update{i}", "update", lambda k: k.zone_pcp_update(zone))
-        for i in range(self.hotplugs):
-            add(f"hotplug{i}", "hotplug", lambda k: k.cpu_down_and_up(self.cpus - 1))
-        for i in range(self.reclaims):
-            add(f"reclaim{i}", "reclaim", lambda k: k.direct_reclaim())
-        for i in range(self.hwpoisons):
-            add(f"hwpoison{i}", "hwpoison", _hwpoison(zone))
-        for i in range(self.frees):
-            block = reg(f"free{i}.block")
-            add(
-                f"free{i}", "free", _free(Page(-1, block, zone)),
-                i % self.cpus if self.spread else None, (f"free{i}.block", 0, self.offlines * self.blocks),
-            )  # fmt: skip
-        for i in range(self.allocs):
-            kind = reg(f"alloc{i}.migratetype")
-            add(
-                f"alloc{i}", "alloc", _alloc(zone, kind),
-                i % self.cpus if self.spread else None, (f"alloc{i}.migratetype", 0, 2),
-            )  # fmt: skip
+            specs.append(TaskSpec(_worker_of(c), len(specs) + 1, WORKER, _given(c), c, (), c))
+        ranges = 0
+        for kind in options().values():
+            for i in range(self.number_of(kind)):
+                first = 1 + ranges * self.blocks
+                name = f"{kind.name}{i}"
+                inputs = {what: reg(f"{name}.{what}") for what in kind.inputs}
+                page_range = PageRange(first, first + self.blocks - 1)
+                given = _given(self.cpus - 1, inputs.get("block", 0), inputs.get("migratetype", 0), page_range)
+                ranges += kind.has_range
+                last = {"block": self.config.nr_blocks - 1, "migratetype": PCPTYPES - 1}
+                parameters = tuple((f"{name}.{what}", 0, last[what]) for what in kind.inputs)
+                cpu = i % self.cpus if self.spread and kind.on_lists else None
+                specs.append(TaskSpec(name, len(specs) + 1, kind, given, cpu, parameters))
         return specs
+
+
+def option_of(name: str) -> str:
+    """The command line option that gives a number of that name."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _given(
+    cpu: int, block: IntTerm = 0, migratetype: IntTerm = 0, page_range: PageRange | None = None
+) -> Given:  # fmt: skip
+    return Given(cpu, Zone(0), Page(-1, block, Zone(0)), migratetype, page_range or PageRange(0, 0))
+
+
+def _worker_of(cpu: int) -> str:
+    return f"kworker/{cpu}"
 
 
 def workers_elsewhere(scenario: Scenario, first: int) -> list[TaskSpec]:
     """The workers of CPUs that come and go as they are on each other CPU, numbered from ``first``: one task in two places."""
     places = [(c, d) for c in scenario.comes_and_goes for d in scenario.config.cpus if d != c]
-    return [TaskSpec(f"kworker/{c}@{d}", first + i, "worker", _worker(c), d, (), c) for i, (c, d) in enumerate(places)]
+    return [TaskSpec(f"{_worker_of(c)}@{d}", first + i, WORKER, _given(c), d, (), c) for i, (c, d) in enumerate(places)]
 
 
-def _worker(cpu: int) -> Callable[[Any], Routine]:
-    return lambda kernel: kernel.drain_worker(cpu)
+def numbers_of(tasks: Mapping[str, int]) -> dict[str, int]:
+    """Numbers of tasks by kind (``{"free": 1}``) as numbers by option; pages to migrate too (``migration``)."""
+    return {_OPTION_OF.get(kind) or TASKS[kind].option: n for kind, n in tasks.items()}
 
 
-def _offline(page_range: PageRange) -> Callable[[Any], Routine]:
-    return lambda kernel: kernel.offline_pages(page_range)
+#: what may stand among the kinds of tasks, and is none
+_OPTION_OF = {"migration": "migrations"}
 
 
-def _free(page: Page) -> Callable[[Any], Routine]:
-    return lambda kernel: kernel.free_unref_page(page)
-
-
-def _alloc(zone: Zone, migratetype: Term) -> Callable[[Any], Routine]:
-    return lambda kernel: kernel.rmqueue_pcplist(zone, migratetype)
-
-
-def _hwpoison(zone: Zone) -> Callable[[Any], Routine]:
-    def make(kernel: Any) -> Routine:
-        if not hasattr(kernel, "zone_pcp_disable"):
-            raise ModelError(f"{kernel.name} has no get_hwpoison_page() that disables pcplists: leave --hwpoisons out")
-        routine: Routine = kernel.get_hwpoison_page(zone)
-        return routine
-
-    return make
+def kinds() -> list[str]:
+    """What may be counted: the kinds of tasks, and pages to migrate."""
+    return [*(kind.name for kind in options().values()), *_OPTION_OF]
 
 
 def count(n: int, what: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from kernelmodel.config import Config
 from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.machine import Machine, Step, Task
-from kernelmodel.mmzone import MigrateType, Zone
+from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms
 from kernelmodel.text import KernelText
@@ -96,7 +96,7 @@ def boot(kernel: type[KernelText], scenario: Scenario, start: Start) -> tuple[Ma
         pages[block] += n
     for block in (*start.block_of.values(), *start.in_use):
         pages[block] += 1
-    spare = (scenario.allocs + scenario.migrations) * max(1, start.limits[1], 8)
+    spare = (_asking(scenario) + scenario.migrations) * max(1, start.limits[1], 8)
     order = max(2, (max(pages) + spare).bit_length())
     types = tuple(MigrateType(t) for t in start.block_types)
     config = Config(nr_cpus=scenario.cpus, block_types=types, pageblock_order=order, max_order=order + 2)
@@ -110,14 +110,17 @@ def boot(kernel: type[KernelText], scenario: Scenario, start: Start) -> tuple[Ma
     tasks = {t.name: t for t in machine.workers}
     for spec in scenario.tasks():
         cpu = start.cpu_of.get(spec.name, 0)
-        if spec.kind == "free":
-            tasks[spec.name] = machine.free(spec.name, freed[spec.name], cpu)
-        elif spec.kind == "alloc":
-            wanted = MigrateType(start.type_of[spec.name])
-            tasks[spec.name] = machine.spawn(spec.name, machine.kernel.rmqueue_pcplist(Zone(0), wanted), cpu)
-        elif spec.kind != "worker":
-            tasks[spec.name] = machine.spawn(spec.name, spec.make(machine.kernel), cpu)
+        wanted = MigrateType(start.type_of[spec.name]) if spec.name in start.type_of else None
+        if spec.kind.holds_page:
+            page = machine.drop(freed[spec.name])
+            tasks[spec.name] = machine.spawn(spec.name, spec.make(machine.kernel, wanted, page), cpu)
+        elif not spec.kind.serves:
+            tasks[spec.name] = machine.spawn(spec.name, spec.make(machine.kernel, wanted), cpu)
     return machine, tasks
+
+
+def _asking(scenario: Scenario) -> int:
+    return sum("migratetype" in t.kind.inputs for t in scenario.tasks())
 
 
 def replay(

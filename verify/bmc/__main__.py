@@ -7,7 +7,7 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from kernelmodel.base import Base
 from kernelmodel.errors import ModelError
@@ -58,9 +58,6 @@ def parser() -> argparse.ArgumentParser:
     )
     add_kernel(p)
     add_scenario(p)
-    p.add_argument(
-        "--hotplugs", type=int, default=0, metavar="N", help="tasks that take the last CPU down and up again"
-    )
     add_property(p)
     p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
     p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON (-: to standard output)")
@@ -106,7 +103,7 @@ class Run:
         work = [(engine, p) for p in properties]
         if with_race:
             # before the patch nobody disables pcplists
-            work.append((self.engine(Base, replace(self.scenario, hwpoisons=0)), find(RACE["base"])))
+            work.append((self.engine(Base, self.scenario.having(hwpoisons=0)), find(RACE["base"])))
         self._progress("proving")
         for (asked, prop), verdict in zip(work, decide_all(work), strict=True):
             if asked is not engine and not self.options.quiet:
@@ -118,7 +115,7 @@ class Run:
 
     def _take(self, engine: Engine, prop: Property, verdict: Verdict, into: list[Verdict]) -> Verdict:
         expected = expected_of(self.options, engine.kernel, prop, self.scenario)
-        verdict = replace(verdict, expected=expected, scenario=asdict(engine.scenario))
+        verdict = replace(verdict, expected=expected, scenario=engine.scenario.numbers())
         verdict = self.net.held_against(verdict) if self.net else verdict
         self._progress("")
         if not into and not self.options.quiet:
@@ -145,7 +142,7 @@ class Run:
         code = max(worst(self.verdicts), worst(_as_demonstration(v) for v in self.demonstration))
         if interrupted:
             code = max(code, Exit.UNDECIDED)
-        record = {**as_json(every, sys.argv[1:], interrupted), "exit": int(code), "scenario": asdict(self.scenario)}
+        record = {**as_json(every, sys.argv[1:], interrupted), "exit": int(code), "scenario": self.scenario.numbers()}
         try:
             if self.options.json:
                 write_json(self.options.json, record)
@@ -172,8 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listing())
         return int(Exit.OK)
     try:
-        scenario = scenario_of(options)
         kernel = kernel_of(options)
+        scenario = scenario_of(options)
         properties, stop = properties_of(options)
         writable([options.json, options.trace, options.html, options.smt2])
     except ModelError as error:

@@ -88,10 +88,11 @@ def _bold_wishes(encoding: Encoding) -> Iterator[Expr]:
     faults = [v for e in encoding.events if e.node.op.tag == "environment" for v in e.choices.values()]
     yield z3.Not(z3.Or([False, *faults]))
     yield z3.And([v == 0 for c, v in encoding.start.items() if c.name == "pcp.nr"])
-    for kind in ("update", "alloc", "free"):
-        for events in reversed(encoding.by_task.values()):
-            if events and next(iter(events.values())).task.spec.kind == kind:
-                yield z3.Not(z3.Or([e.happened for e in events.values()]))
+    backwards = encoding.piece.tasks[::-1]
+    for task in sorted(backwards, key=lambda t: (t.spec.kind.equal, t.spec.kind.holds_page)):
+        events = encoding.by_task[task.spec.number]
+        if events and not task.spec.kind.serves and not task.spec.kind.has_range:
+            yield z3.Not(z3.Or([e.happened for e in events.values()]))
 
 
 def _plain_wishes(encoding: Encoding) -> Iterator[Expr]:
@@ -142,15 +143,14 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
     ]
     for c, n in _first_counts_elsewhere(encoding, model).items():
         lists.append((c, int(MigrateType.MOVABLE), 0, n))
-    block_of = {
-        s.name: number(encoding.parameters.get(f"{s.name}.block"), 0) for s in scenario.tasks() if s.kind == "free"
-    }
-    type_of = {
-        s.name: number(encoding.parameters.get(f"{s.name}.migratetype"), int(MigrateType.MOVABLE))
-        for s in scenario.tasks()
-        if s.kind == "alloc"
-    }
-    where = {"free": cpu, "alloc": cpu, "offline": (cpu + 1) % config.nr_cpus}
+    block_of, type_of = (
+        {
+            s.name: number(encoding.parameters.get(s.register(what)), otherwise)
+            for s in scenario.tasks()
+            if what in s.kind.inputs
+        }
+        for what, otherwise in (("block", 0), ("migratetype", int(MigrateType.MOVABLE)))
+    )
     elsewhere = (cpu + min(2, config.nr_cpus - 1)) % config.nr_cpus
     placed = dict(encoding.piece.places)
     in_use = [int(c.index[0]) for c, n in sorted(start.items()) if c.name == "in_use" for _ in range(n)]
@@ -162,7 +162,11 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
         ),
         lists=tuple(lists),
         cpu_of={
-            s.name: placed.get(s.name, where.get(s.kind, elsewhere)) for s in scenario.tasks() if s.kind != "worker"
+            s.name: placed.get(
+                s.name, cpu if s.kind.on_lists else (cpu + 1) % config.nr_cpus if s.kind.has_range else elsewhere
+            )
+            for s in scenario.tasks()
+            if not s.kind.serves
         },
         block_of=block_of,
         type_of=type_of,
@@ -188,7 +192,7 @@ def _in_order(encoding: Encoding, model: Any) -> list[Event]:
 def _steps(encoding: Encoding, model: Any) -> list[TraceStep]:
     found = []
     for e in _in_order(encoding, model):
-        elsewhere = e.task.spec.kind == "worker" and e.task.cpu != encoding.piece.cpu
+        elsewhere = e.task.spec.kind.serves and e.task.cpu != encoding.piece.cpu
         if elsewhere:
             continue
         choices = {}

@@ -20,7 +20,7 @@ from kernelmodel.terms import Cell, Term, atoms
 from properties.property import Check
 from verify.bmc.events import Event, Events, Section, no_atom, topological
 from verify.bmc.sections import Stretch, stretches, works_on
-from verify.bmc.slice import AGGREGATES, CPU_TASKS, STOPS, Slice, TaskGraph, finishes
+from verify.bmc.slice import AGGREGATES, STOPS, Slice, TaskGraph, finishes
 from verify.smt import Expr, literal, translate, variable
 
 
@@ -78,7 +78,7 @@ class Encoding:
         # a run may stop anywhere, so what comes after the moment of the violation need not happen
         self.until = z3.And([z3.Implies(e.happened, e.clock <= self.time) for e in self.events])
         self._define_written()
-        self.finished = z3.And([self._finish(t) for t in piece.tasks if t.spec.kind != "worker"] or [True])
+        self.finished = z3.And([self._finish(t) for t in piece.tasks if not t.spec.kind.serves] or [True])
 
     # --- tasks and their order ---
 
@@ -213,7 +213,7 @@ class Encoding:
                 apart = z3.Or(z3.And(a.over, a.clock_end < b.first.clock), z3.And(b.over, b.clock_end < a.first.clock))
                 self.constraints.append(z3.Implies(z3.And(a.entered, b.entered), apart))
         for e, s in self._beside_sections():
-            if e.task.spec.kind == "worker" or self.config.nr_cpus == 1:
+            if e.task.spec.kind.serves or self.config.nr_cpus == 1:
                 self.constraints.append(self.outside(e, s))
 
     def _beside_sections(self) -> Iterator[tuple[Event, Section]]:
@@ -223,7 +223,7 @@ class Encoding:
         """
         only = self.config.nr_cpus == 1
         for e in self.events:
-            if e.alone is None and (only or e.task.spec.kind in ("worker", "free", "alloc")):
+            if e.alone is None and (only or e.task.spec.kind.on_lists):
                 yield from ((e, s) for s in self.alone if s.cpu == e.task.cpu and s.first.task is not e.task)
 
     def outside(self, e: Event, s: Section) -> Expr:
@@ -306,8 +306,8 @@ class Encoding:
 
     def _order_twins(self) -> None:
         """Of tasks that are alike, one that has a later number does nothing before an earlier one has begun."""
-        for kind in ("free", "alloc"):
-            twins = [t for t in self.piece.tasks if t.spec.kind == kind]
+        for kind in {t.spec.kind.name: t.spec.kind for t in self.piece.tasks if t.spec.kind.equal}.values():
+            twins = [t for t in self.piece.tasks if t.spec.kind is kind]
             for a, b in pairwise(twins):
                 one, other = self._beginning(a), self._beginning(b)
                 if a.cpu == b.cpu and one is not None and other is not None and one.node.number == other.node.number:
@@ -359,7 +359,7 @@ class Encoding:
         for c in e.node.op.choices:
             e.choices[c.args[0]] = variable(f"{e.name}.{c.args[0]}", c.sort)
         here = e.section is None or e.section.cpu == self.piece.cpu
-        if e.node.op.choices and (here or e.task.spec.kind not in CPU_TASKS):
+        if e.node.op.choices and (here or not e.task.spec.kind.on_lists):
             self.constraints.append(z3.Implies(e.happened, self._term(e.node.op.where, e, e)))
         for i, t in enumerate(e.node.op.returns):
             term = self._term(t, e, e)
@@ -547,7 +547,7 @@ class Encoding:
         elif cell.name == "pageblock.migratetype":
             self.constraints.append(z3.And(v >= 0, v <= int(MigrateType.HIGHATOMIC)))
         elif cell.name == "held":
-            mine = [z3.If(self.parameters[p] == cell.index[0], 1, 0) for p in self._free_blocks()]
+            mine = [z3.If(self.parameters[p] == cell.index[0], 1, 0) for p in self._own_blocks()]
             if self.piece.scenario.migrations:
                 mine.append(self._initially(Cell("in_use", cell.index)))
             self.constraints.append(v == z3.Sum([z3.IntVal(0), *mine]))
@@ -560,8 +560,9 @@ class Encoding:
             self.constraints.append(v >= kind.least)
         return v
 
-    def _free_blocks(self) -> Iterable[str]:
-        return [p for p in self.parameters if p.startswith("free")]
+    def _own_blocks(self) -> Iterable[str]:
+        """The registers that have the pageblock of a page that a task has from the start."""
+        return [t.spec.register("block") for t in self.piece.tasks if t.spec.kind.holds_page]
 
     def _judge(self) -> tuple[Expr, Expr]:
         """Where a check's violation is true, and where its premise is."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
-from properties.catalogue import PROPERTIES
+from properties.catalogue import PROPERTIES, find
 from properties.property import Property
 from verify.bmc.solve import LEMMAS, Engine, Outcome
 from verify.forked import can_fork, children
@@ -40,4 +40,4 @@ def decide_all(work: Sequence[tuple[Engine, Property]]) -> Iterator[Verdict]:
 
 
 def _quick(engine: int, prop: str) -> Outcome:
-    return _engines[engine].quick(PROPERTIES[prop])
+    return _engines[engine].quick(find(prop))

@@ -41,8 +41,6 @@ from verify.scenario import Scenario, TaskSpec, workers_elsewhere
 AGGREGATES = names(lambda kind: kind.sum_over_cpus)
 #: the exclusions that stop everybody else on a CPU
 STOPS = names(lambda kind: kind.exclusion == "interrupts")
-#: kinds of tasks that belong to a CPU's pcplists and may be left out of a slice
-CPU_TASKS = ("free", "alloc", "worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +122,10 @@ class Model:
     def graph(self, spec: TaskSpec, cpu: int) -> Graph:
         """The control graph of a task that stays on ``cpu``."""
         visits: Callable[[Op], int] = self.scenario.visits
-        if spec.kind == "worker":
+        if spec.kind.serves:
             # a worker runs as often as its work can be queued
             visits = functools.partial(_constant, self._runs_of_worker(cpu if spec.home is None else spec.home))
-        loops = self._loops.setdefault(spec.kind, Loops())
+        loops = self._loops.setdefault(spec.kind.name, Loops())
         found = apart(extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops), STOPS)
         if self.config.section not in STOPS and not self.unclear:
             try:
@@ -149,7 +147,7 @@ class Model:
         return graph
 
     def _runs_of_worker(self, cpu: int) -> int:
-        graphs = [self.graph(s, s.cpu or 0) for s in self.specs if s.kind != "worker"]
+        graphs = [self.graph(s, s.cpu or 0) for s in self.specs if not s.kind.serves]
         return sum(
             _most_on_a_path(g, lambda op: op.does.queues is not None and op.does.queues.cpu == cpu) for g in graphs
         )  # fmt: skip
@@ -167,8 +165,8 @@ class Model:
         gone = self.scenario.comes_and_goes
         ways = []
         for spec in self.specs:
-            if spec.kind not in CPU_TASKS and in_stretches(self.graph(spec, 0), STOPS):
-                steady = [c for c in self.config.cpus if c not in gone or spec.kind != "hotplug"]
+            if not spec.kind.on_lists and in_stretches(self.graph(spec, 0), STOPS):
+                steady = [c for c in self.config.cpus if c not in gone or not spec.kind.takes_down]
                 here = [cpu] if cpu in steady else []
                 ways.append([(spec.name, c) for c in (*here, *[c for c in steady if c != cpu][:1])])
         yield from (dict(places) for places in itertools.product(*ways))
@@ -212,7 +210,7 @@ class Model:
     def _on_lists(self, spec: TaskSpec) -> list[Node]:
         """What a task does to the pcplists of the CPU on which it is."""
         graph = self.graph(spec, spec.cpu or 0)
-        if spec.kind in CPU_TASKS:
+        if spec.kind.on_lists:
             return graph.nodes
         if not self.lists:
             return graph.nodes
@@ -223,9 +221,9 @@ class Model:
         found = []
         for spec in self.specs:
             mine = cpu in (spec.cpu, spec.home) or spec.cpu is None
-            if spec.kind in CPU_TASKS and (cpu < 0 or not mine):
+            if spec.kind.on_lists and (cpu < 0 or not mine):
                 continue
-            anywhere = self._stays(cpu) if spec.kind == "hotplug" else max(cpu, 0)
+            anywhere = self._stays(cpu) if spec.kind.takes_down else max(cpu, 0)
             here = places.get(spec.name, anywhere) if spec.cpu is None else spec.cpu
             found.append(TaskGraph(spec, here, self.graph(spec, here)))
         return found
@@ -233,7 +231,7 @@ class Model:
     def _judged_here(self, task: TaskGraph, node: Node, cpu: int) -> bool:
         """Whether a slice of ``cpu`` sees enough to judge a step: one of a critical section is of the CPU whose lists it has."""
         lists = self._lists(task.spec, task.cpu).get(node.number)
-        mine = task.cpu == cpu if task.spec.kind in CPU_TASKS else lists is not None and cpu in lists
+        mine = task.cpu == cpu if task.spec.kind.on_lists else lists is not None and cpu in lists
         return lists is None or mine
 
     @functools.cache  # noqa: B019 - a Model lives as long as its command
@@ -285,7 +283,7 @@ class Model:
         } & piece.cells
         written: set[Cell] = set()
         for spec in self.specs:
-            if spec.kind in CPU_TASKS and piece.cpu not in (spec.cpu, spec.home):
+            if spec.kind.on_lists and piece.cpu not in (spec.cpu, spec.home):
                 others = [c for c in self.config.cpus if c != piece.cpu][:1] if spec.cpu is None else [spec.cpu]
                 written |= {c for cpu in others for n in self.graph(spec, cpu).nodes for c, _ in n.op.updates}
         return read & written
@@ -335,7 +333,7 @@ def contract(task: TaskGraph, cells: frozenset[Cell], judged: set[tuple[int, int
 
     def matters(node: Node) -> bool:
         return (
-            (stop_of(node.op) == task.cpu and task.spec.kind in CPU_TASKS)
+            (stop_of(node.op) == task.cpu and task.spec.kind.on_lists)
             or _effective_guard(node.op, cpu)
             or any(c in cells for c, _ in node.op.updates)
             or (task.spec.number, node.number) in judged
@@ -460,7 +458,7 @@ def signature(piece: Slice) -> Any:
             )
             for n in _in_flow_order(t.graph)
         ]
-        tasks.append((t.spec.kind, edges(t.graph.entry), tuple(nodes)))
+        tasks.append((t.spec.kind.name, edges(t.graph.entry), tuple(nodes)))
     judged = tuple((named(s.check.premise.key), named(s.check.violation.key)) for s in piece.step_checks)
     states = tuple((named(c.premise.key), named(c.violation.key)) for c in piece.state_checks)
     return (tuple(tasks), states, judged)

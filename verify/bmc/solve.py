@@ -86,6 +86,8 @@ class Engine:
             return Outcome(Result.NOT_APPLICABLE, f"{self.kernel.name} has no {missing}")
         if prop.rest:
             return Outcome(Result.NOT_APPLICABLE, "it is judged where a run has ended: verify.explore does")
+        if prop.stuck:
+            return Outcome(Result.NOT_APPLICABLE, "it is judged where nobody can go on: verify.explore does")
         absent = [t for t in prop.needs_tasks if not getattr(self.scenario, t)]
         if absent:
             return Outcome(Result.NOT_APPLICABLE, f"it speaks of {absent[0]}, of which this bound has none")

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from kernelmodel.errors import ModelError
 from kernelmodel.overrides import check_reached
@@ -57,10 +57,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add_kernel(p)
     add_scenario(p, DEFAULT.scenario, rounds=False)
-    p.add_argument(
-        "--hotplugs", type=int, metavar="N",
-        help="tasks that take the last CPU down and up again (default: one, in a second, small configuration)",
-    )  # fmt: skip
+    # where none is said, a second, small configuration has one
+    p.set_defaults(hotplugs=None)
     p.add_argument(
         "--pages",
         type=int,
@@ -178,7 +176,7 @@ class Run:
             code = max(code, Exit.UNDECIDED)
         finite = self.explorer.finite
         record = {
-            **as_json(self.verdicts, sys.argv[1:], interrupted), "exit": int(code), "scenario": asdict(finite.scenario),
+            **as_json(self.verdicts, sys.argv[1:], interrupted), "exit": int(code), "scenario": finite.scenario.numbers(),
             "finite": {"pages": finite.pages, "high": finite.high, "batch": finite.batch, "reduce": self.explorer.reduce},
         }  # fmt: skip
         try:
@@ -210,8 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.jobs < 1:
             raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
-        finite = finite_of(options)
         kernel: type[KernelText] = kernel_of(options) or V5_11
+        finite = finite_of(options)
         asked = options.property or ["all"]
         deadlock = "all" in asked or NO_DEADLOCK in asked
         options.property = [p for p in asked if p != NO_DEADLOCK] if options.property else None

@@ -7,7 +7,7 @@ cpu_online, or drain.  Small searches of their own show what they do for a tenth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from kernelmodel.text import KernelText
 from verify.explore.finite import Finite
@@ -22,21 +22,20 @@ def beside(kernel: type[KernelText], finite: Finite, altered: bool) -> tuple[Fin
     one with a second drain meanwhile, and one in which everybody takes his locks.
     """
     s = finite.scenario
-    if s.hotplugs or s.cpus < 2 or not s.offlines or not hasattr(kernel, "cpu_down_and_up"):
+    if s.comes_and_goes or s.cpus < 2 or not s.offlines or not hasattr(kernel, "cpu_down_and_up"):
         return ()
     few = Scenario(cpus=2, frees=min(1, s.frees), allocs=0, updates=0, offlines=1, hotplugs=1)
     if not altered:
         return (replace(finite, scenario=few, pages=1),)
-    drains = replace(few, allocs=min(1, s.allocs), hotplugs=0, reclaims=1)
-    locks = replace(few, frees=0, updates=1, reclaims=1, hwpoisons=int(hasattr(kernel, "zone_pcp_disable")))
+    drains = few.having(allocs=min(1, s.allocs), hotplugs=0, reclaims=1)
+    locks = few.having(frees=0, updates=1, reclaims=1, hwpoisons=int(hasattr(kernel, "zone_pcp_disable")))
     return tuple(replace(finite, scenario=each, pages=1 + each.allocs) for each in (few, drains, locks))
 
 
 def with_all(scenario: Scenario, others: Sequence[Finite]) -> Scenario:
     """A scenario with as many tasks of each kind as it has, or one of those beside it."""
-    numbers = [asdict(s) for s in (scenario, *(o.scenario for o in others))]
-    most = {n: max(s[n] for s in numbers) for n in ("hotplugs", "reclaims", "hwpoisons")}
-    return replace(scenario, **most)
+    every = [dict(s.counts) for s in (scenario, *(o.scenario for o in others))]
+    return replace(scenario, counts=tuple((n, max(counts[n] for counts in every)) for n in every[0]))
 
 
 def in_words(finite: Finite) -> str:

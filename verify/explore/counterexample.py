@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kernelmodel.cells import stops_others
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.columns import columns
@@ -70,13 +71,13 @@ def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
     start = Start(
         limits=(model.finite.high, model.finite.batch),
         block_types=tuple(int(t) for t in model.config.block_types),
-        cpu_of={t.spec.name: homes[t.number] for t in model.tasks if t.spec.kind != "worker"},
+        cpu_of={t.spec.name: homes[t.number] for t in model.tasks if not t.spec.kind.serves},
         block_of={
-            t.spec.name: path.first[t.slots[f"{t.spec.name}.block"]]
+            t.spec.name: path.first[t.slots[t.spec.register("block")]]
             for t in model.tasks
-            if t.spec.kind == "free" and f"{t.spec.name}.block" in t.slots
+            if t.spec.kind.holds_page and t.spec.register("block") in t.slots
         },
-        type_of={t.spec.name: ALLOC_TYPE for t in model.tasks if t.spec.kind == "alloc"},
+        type_of={t.spec.name: ALLOC_TYPE for t in model.tasks if "migratetype" in t.spec.kind.inputs},
         in_use=_in_use(model, path),
     )
     owner: dict[int, int] = {}
@@ -95,11 +96,11 @@ def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
             free = [c for c in mine if owner.get(c, number) == number]
             cpu = where[number] if where[number] in free else free[0]
         where[number] = cpu
-        if node.op.tag in ("cpu_down", "cpu_up"):
-            down ^= {node.op.info["cpu"]}
-        if node.op.tag == "irq_save":
+        does = node.op.does
+        down ^= {c for c in (does.takes_down, does.brings_up) if c is not None}
+        if stops_others(does.acquires):
             owner[cpu] = number
-        elif node.op.tag == "irq_restore":
+        elif stops_others(does.releases):
             owner.pop(cpu, None)
         choices = {c.args[0]: _value(c.sort, x) for c, x in zip(node.op.choices, move.choices, strict=True)}
         steps.append(TraceStep(move.task.spec.name, "", choices, cpu))
@@ -128,7 +129,7 @@ def _homes(model: Model, path: Path) -> dict[int, int]:
         if cpu >= 0:
             homes.setdefault(move.task.number, cpu)
     acting = {m.task.number for m in path.moves}
-    taken = {c for n, c in homes.items() if n in acting and model.tasks[n - 1].spec.kind != "worker"}
+    taken = {c for n, c in homes.items() if n in acting and not model.tasks[n - 1].spec.kind.serves}
     spare = [c for c in model.config.cpus if c not in taken] or list(model.config.cpus)
     for task in model.tasks:
         if task.number not in homes:
@@ -147,7 +148,7 @@ def smaller(finite: Finite) -> list[Finite]:
             for updates in range(s.updates + 1):
                 for cpus in range(min(2, s.cpus), s.cpus + 1):
                     pages = finite.pages if allocs or s.migrations else max(1, frees)
-                    scenario = replace(s, cpus=cpus, frees=frees, allocs=allocs, updates=updates)
+                    scenario = s.having(cpus=cpus, frees=frees, allocs=allocs, updates=updates)
                     found.append(Finite(scenario, pages, finite.high, finite.batch))
     # a CPU more costs a search about as much as three tasks more
     found.sort(key=lambda f: (_tasks(f) + 3 * f.scenario.cpus, f.scenario.cpus, f.scenario.updates, f.scenario.allocs))

@@ -75,7 +75,7 @@ class Distance:
             for t in model.tasks
         }
         self._walks: dict[object, tuple[_Walk, ...]] = {}
-        self.workers = {int(t.spec.cpu or 0): t for t in model.tasks if t.spec.kind == "worker"}
+        self.workers = {int(t.spec.cpu or 0): t for t in model.tasks if t.spec.kind.serves}
         self._cycle = {c: self._to_end(t) for c, t in self.workers.items()}
         #: each goal: needs in groups that different tasks meet, and one step more if an operation has to follow
         self.goals: list[list[list[tuple[_Need | _Walk, int]]]] = []

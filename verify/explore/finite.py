@@ -28,7 +28,7 @@ class Finite:
     batch: int = 2
 
     def __post_init__(self) -> None:
-        frees = self.scenario.frees
+        frees = held(self.scenario)
         if frees > MOST:
             raise ModelError(
                 f"--frees {frees} is too many here: give at most {MOST}, for each holds one of {MOST} pages"
@@ -42,10 +42,10 @@ class Finite:
         for name, least, most in (("pages", max(1, taken), MOST), ("high", 0, MOST), ("batch", 1, MOST)):
             n = getattr(self, name)
             if not least <= n <= most:
-                held = f"each of the {frees} frees holds one"
+                each = f"each of the {frees} frees holds one"
                 n_used = self.scenario.migrations
                 used = f", and {n_used} in use for offline_pages() to migrate (--migrations)" if n_used else ""
-                why = f" ({held}{used})" if name == "pages" and n < taken else ""
+                why = f" ({each}{used})" if name == "pages" and n < taken else ""
                 raise ModelError(f"--{name} {n} is out of range: give {least} to {most}{why}")
         if self.scenario.cpus > LARGEST:
             raise ModelError(f"--cpus {self.scenario.cpus} is out of range")
@@ -62,13 +62,13 @@ class Finite:
         """
         blocks = range(self.scenario.config.nr_blocks)
         choose = itertools.combinations_with_replacement if symmetric else None
-        frees, used = self.scenario.frees, self.scenario.migrations
+        frees, used = held(self.scenario), self.scenario.migrations
         parts = [
             list(choose(blocks, n) if choose else itertools.product(blocks, repeat=n))
             for n in (frees, used, self.pages - frees - used)
         ]
-        for held, in_use, spare in itertools.product(*parts):
-            yield (*held, *in_use, *spare)
+        for mine, in_use, spare in itertools.product(*parts):
+            yield (*mine, *in_use, *spare)
 
     def bound(self) -> str:
         """The bound in words."""
@@ -84,6 +84,11 @@ class Finite:
         )
 
 
+def held(scenario: Scenario) -> int:
+    """How many pages tasks hold from the start."""
+    return sum(t.kind.holds_page for t in scenario.tasks())
+
+
 #: the migratetype that every alloc asks for
 ALLOC_TYPE = int(MigrateType.MOVABLE)
 
@@ -94,4 +99,4 @@ DEFAULT = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=1, offlines=1, roun
 
 def default_pages(scenario: Scenario) -> int:
     """How many pages there are if nothing is said: those of the tasks, and two more."""
-    return scenario.frees + scenario.migrations + 2
+    return held(scenario) + scenario.migrations + 2

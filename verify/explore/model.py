@@ -17,6 +17,7 @@ from kernelmodel.errors import ModelError
 from kernelmodel.folded import fold
 from kernelmodel.folded_graph import RETURNED, FoldedGraph, FoldedNode, registers_of
 from kernelmodel.ops import Op, Routine
+from kernelmodel.tasks import TaskKind
 from kernelmodel.terms import TRUE, Cell, Term, atoms, const, land, lnot, load, lor, substitute
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
@@ -35,7 +36,6 @@ ONLINE = "cpu_online"
 #: the name of what stands for a task's location where a term speaks of it; no cell of the kernel's
 LOCATION = "location"
 #: the kinds of tasks that wait for work when nothing is left to do
-DAEMONS = ("worker",)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +91,7 @@ class Model:
         self.config = instance.config
         instance.migrates = finite.scenario.migrations > 0
         specs = finite.scenario.tasks()
-        steady = NEVER_ZERO if finite.scenario.hotplugs else (*NEVER_ZERO, ONLINE)
+        steady = NEVER_ZERO if finite.scenario.comes_and_goes else (*NEVER_ZERO, ONLINE)
         fixed = {c: initial(self.config, c) for c in layout(self.config) if c.name in steady}
         graphs = [
             fold(
@@ -185,7 +185,7 @@ class Model:
         for task in self.tasks:
             cell = Cell(LOCATION, (task.spec.name,))
             self.address[cell] = task.location
-            daemon = task.spec.kind in DAEMONS
+            daemon = task.spec.kind.serves
             parts.append(load(cell, "int") == (_only(task.graph.entry) if daemon else RETURNED))
             if daemon:
                 parts += [lnot(node.op.guard) for node in task.at(_only(task.graph.entry))]
@@ -346,7 +346,7 @@ class Model:
 
     def initial_rows(self, symmetric: bool) -> Iterator[tuple[list[int], tuple[int, ...]]]:
         """Each initial state as a row, with the pageblock of each page."""
-        frees = [t for t in self.tasks if t.spec.kind == "free"]
+        frees = [t for t in self.tasks if t.spec.kind.holds_page]
         used = self.finite.scenario.migrations
         for blocks in self.finite.page_blocks(symmetric):
             cells = {c: min(v) for c, v in self.initial_values.items()}
@@ -370,17 +370,17 @@ class Model:
                 row[task.location] = _only(task.graph.entry)
                 for name, values in task.parameters.items():
                     if name in task.slots:
-                        row[task.slots[name]] = blocks[frees.index(task)] if task.spec.kind == "free" else values[0]
+                        row[task.slots[name]] = blocks[frees.index(task)] if task.spec.kind.holds_page else values[0]
             yield row, blocks
 
     @property
     def pool(self) -> int:
         """The number of the task that stands for whoever has pages in use, where pages have identities."""
-        return next((t.number for t in self.tasks if t.spec.kind == "offline"), len(self.tasks))
+        return next((t.number for t in self.tasks if t.spec.kind.has_range), len(self.tasks))
 
     def holder(self, task: int) -> int:
         """Who is said to hold the pages that a task takes or gives: what is in use may be migrated by another."""
-        shared = self.finite.scenario.migrations and self.tasks[task - 1].spec.kind in ("alloc", "offline")
+        shared = self.finite.scenario.migrations and _takes_pages(self.tasks[task - 1].spec.kind)
         return self.pool if shared else task
 
     def on_list(self, cell: Cell) -> int:
@@ -391,6 +391,10 @@ class Model:
 
 def _maker(spec: TaskSpec, kernel: KernelText) -> Callable[[], Routine]:
     return lambda: spec.make(kernel)
+
+
+def _takes_pages(kind: TaskKind) -> bool:
+    return kind.has_range or "migratetype" in kind.inputs
 
 
 def _only(entry: tuple[tuple[tuple[Term, ...], int], ...]) -> int:

@@ -32,8 +32,6 @@ from verify.explore.values import Values, conjuncts, possible
 
 #: cells taken to be 0 always; a search that finds one that is not has to be done again without (see solve.py)
 ASSUMED_ZERO = tuple(sorted(names(lambda kind: kind.usually_zero)))
-#: kinds of tasks whose location an operation may depend on: a condition on each of many tasks would cost too much
-_FEW = ("worker", "offline", "update")
 #: more combinations of values than this are not tried: the operations then count as dependent
 _MOST_COMBINATIONS = 4000
 
@@ -326,7 +324,7 @@ class Movers:
             if more is not None:
                 conditions.update(more)
                 continue
-            if clash.task.spec.kind not in _FEW:
+            if not clash.task.spec.kind.few:
                 return False
             number = clash.task.number
             bad = self._leads_to(clash.task, {clash.location, *away.get(number, ())}, given)

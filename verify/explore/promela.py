@@ -16,7 +16,7 @@ from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.command import write_text
 from verify.explore.finite import Finite
-from verify.explore.model import DAEMONS, Model, TaskModel, cells_in, returns_of
+from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.search import Limits, Search, initial_rows
 from verify.explore.table import Transitions
 from verify.explore.values import choice_values
@@ -63,7 +63,7 @@ def promela(model: Model) -> str:
             for node in task.at(location):
                 lines += printer.options(task, location, node)
     done = " && ".join(
-        f"c{t.location} == {t.graph.entry[0][1] if t.spec.kind in DAEMONS else RETURNED}" for t in model.tasks
+        f"c{t.location} == {t.graph.entry[0][1] if t.spec.kind.serves else RETURNED}" for t in model.tasks
     )
     lines += [f"    :: d_step {{ ({done}) -> skip }} /* everybody has finished: no deadlock */", "    od", "}", ""]
     return "\n".join(lines)

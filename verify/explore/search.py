@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelmodel.folded_graph import RETURNED
-from verify.explore.model import DAEMONS, Model, cells_in
+from verify.explore.model import Model, cells_in
 from verify.explore.rows import Rows, rows_of
 from verify.explore.seen import Seen, distinct
 from verify.explore.table import Hashes, Index, Table, Transitions
@@ -323,7 +323,7 @@ class Search:
             return
         waiting = np.zeros(len(stuck), bool)
         for task in self.model.tasks:
-            rest = task.graph.entry[0][1] if task.spec.kind in DAEMONS else RETURNED
+            rest = task.graph.entry[0][1] if task.spec.kind.serves else RETURNED
             waiting |= level.rows[task.location, stuck] != rest
         if not waiting.all():
             self._judge_at_rest(level.rows[:, stuck[~waiting]])
@@ -344,7 +344,7 @@ class Search:
         found = []
         for task in self.model.tasks:
             location = int(row[task.location])
-            if location != RETURNED and not (task.spec.kind in DAEMONS and location == task.graph.entry[0][1]):
+            if location != RETURNED and not (task.spec.kind.serves and location == task.graph.entry[0][1]):
                 found.append(f"{task.spec.name} waits at {task.at(location)[0].op.text}")
         return found
 

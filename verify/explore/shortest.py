@@ -20,7 +20,6 @@ from verify.explore.model import Model, TaskModel
 from verify.explore.rows import Rows
 from verify.explore.search import Limits, initial_rows
 from verify.explore.seen import Seen
-from verify.explore.symmetry import EQUAL
 from verify.explore.table import Index, Table, Transitions
 
 
@@ -58,9 +57,9 @@ class Shortest:
         self.distance = Distance(model, prop)
         self.first = initial_rows(model, True)
         self._earlier = {
-            t.number: [o for o in model.tasks if o.spec.kind == t.spec.kind and o.number < t.number]
+            t.number: [o for o in model.tasks if o.spec.kind is t.spec.kind and o.number < t.number]
             for t in model.tasks
-            if t.spec.kind in EQUAL
+            if t.spec.kind.equal
         }
 
     def find(self, most: int = FAR) -> Path | None:

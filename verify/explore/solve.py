@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernelmodel.text import KernelText
@@ -145,7 +145,7 @@ class Explorer:
         if self.reduce == "movers":
             model = Model(self.kernel, finite, properties, identities=True)
             return Transitions(model, Movers(model, assumed), False), "movers"
-        apart = "--spread" if finite.scenario.spread else "--hotplugs" if finite.scenario.hotplugs else ""
+        apart = "--spread" if finite.scenario.spread else "--hotplugs" if finite.scenario.comes_and_goes else ""
         if apart:
             model = Model(self.kernel, finite, properties)
             return Transitions(model, Movers(model, assumed), False), f"movers, equal pages ({apart} tells CPUs apart)"
@@ -204,8 +204,8 @@ class Explorer:
     def probe(self, properties: Sequence[Property]) -> list[Property]:
         """Those of some properties that a search of a small configuration within this one finds violated."""
         s = self.finite.scenario
-        few = replace(
-            s, cpus=min(2, s.cpus), frees=min(1, s.frees), allocs=min(1, s.allocs), updates=min(1, s.updates),
+        few = s.having(
+            cpus=min(2, s.cpus), frees=min(1, s.frees), allocs=min(1, s.allocs), updates=min(1, s.updates),
             migrations=min(1, s.migrations),
         )  # fmt: skip
         small = replace(self.finite, scenario=few, pages=min(self.finite.pages, 3))
@@ -286,7 +286,7 @@ class Explorer:
             reason=f"{count(len(path.moves), 'step')}, {path.switches} context "
             f"switch{'' if path.switches == 1 else 'es'}{words}",
             found=trace.found, trace=trace.text, schedule=trace.schedule, replayed=trace.replayed,
-            statistics={**verdict.statistics, **statistics}, scenario=asdict(finite.scenario),
+            statistics={**verdict.statistics, **statistics}, scenario=finite.scenario.numbers(),
         )  # fmt: skip
 
     def _deadlock(self, groups: Sequence[Group], seconds: float) -> Verdict:

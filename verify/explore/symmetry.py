@@ -28,8 +28,6 @@ from verify.explore.rows import Rows
 from verify.explore.table import ColumnPairs, Hashes, Index, Table, Transitions
 
 _MASK = 0xFFFFFFFFFFFFFFFF
-#: tasks that are interchangeable among themselves
-EQUAL = ("free", "alloc")
 #: operations that return the number of their CPU, which is no value that anybody computes with
 _RETURN_CPU = ("irq_save", "cpu")
 
@@ -52,21 +50,21 @@ class Symmetric(Transitions):
         self._random = random.Random(0x73747261)
         self.roles: dict[int, _Roles] = {}
         self._check_properties()
-        workers = [t for t in model.tasks if t.spec.kind == "worker"]
+        workers = [t for t in model.tasks if t.spec.kind.serves]
         for task in workers[1:]:
             self._check_same(workers[0], task, int(task.spec.cpu or 0), "the drain workers")
-        for kind in EQUAL:
-            same = [t for t in model.tasks if t.spec.kind == kind]
+        for kind in {t.spec.kind.name: t.spec.kind for t in model.tasks if t.spec.kind.equal}.values():
+            same = [t for t in model.tasks if t.spec.kind is kind]
             for task in same[1:]:
                 self._check_same(same[0], task, 0, f"tasks {same[0].spec.name} and {task.spec.name}")
         for task in model.tasks:
-            if task.spec.kind != "worker":
+            if not task.spec.kind.serves:
                 self.roles[task.number] = self._roles(task)
         self._parts = self._column_parts()
         self._earlier = {
-            t.number: [o for o in model.tasks if o.spec.kind == t.spec.kind and o.number < t.number]
+            t.number: [o for o in model.tasks if o.spec.kind is t.spec.kind and o.number < t.number]
             for t in model.tasks
-            if t.spec.kind in EQUAL
+            if t.spec.kind.equal
         }
         self._cpus: dict[tuple[int, int, int], int] = {}
         self._task_of = {c: t for t in model.tasks for c in (t.location, *t.slots.values())}
@@ -170,7 +168,7 @@ class Symmetric(Transitions):
 
     def _find_cpu(self, task: TaskModel, location: int, which: int) -> int:
         nodes = task.at(location)
-        if task.spec.kind == "worker":
+        if task.spec.kind.serves:
             return int(task.spec.cpu or 0)
         if len(nodes) == 1:
             return -1
@@ -208,11 +206,11 @@ class Symmetric(Transitions):
         """What a task adds to each class."""
         location = v[task.location]
         found = [0] * self.classes
-        if task.spec.kind == "worker":
+        if task.spec.kind.serves:
             registers = tuple(v[s] for s in sorted(set(task.slots.values())))
-            found[1 + int(task.spec.cpu or 0)] = _mix(self._weight(("worker", location, registers)))
+            found[1 + int(task.spec.cpu or 0)] = _mix(self._weight((task.spec.kind.name, location, registers)))
             return found
-        name = task.spec.kind if task.spec.kind in EQUAL else task.spec.name
+        name = task.spec.kind.name if task.spec.kind.equal else task.spec.name
         roles = self.roles[task.number]
         orbit = RETURNED if location == RETURNED else roles.orbit[location]
         registers = () if location == RETURNED else tuple(v[task.slots[r]] for r in roles.registers[location])

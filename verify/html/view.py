@@ -18,7 +18,7 @@ def view(film: Film) -> dict[str, Any]:
     """The data of the page."""
     violation = film.violation
     stray = stray_pages(film)
-    kinds = {t.name: t.kind for t in film.trace.scenario.tasks()}
+    kinds = {t.name: t.kind.name for t in film.trace.scenario.tasks()}
     scenario = film.trace.scenario
     return {
         "found": "" if violation is None else violation.found,

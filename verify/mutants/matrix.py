@@ -11,6 +11,7 @@ from typing import Any
 
 from kernelmodel.kernels import mutant
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.tasks import options as task_options
 from properties.catalogue import PROPERTIES
 from verify.bmc.solve import Engine
 from verify.explore.beside import beside
@@ -166,9 +167,9 @@ def _explore(name: str, breaks: str, broken: Sequence[str]) -> Kill:
 
 def _bmc(name: str, breaks: str, _: Sequence[str]) -> Kill:
     needs = MUTANTS[name].needs
-    wanted: dict[str, Any] = {t: needs.get(t, 0) for t in ("reclaims", "hwpoisons", "hotplugs")}
+    wanted: dict[str, Any] = {o: needs.get(o, 0) for o, kind in task_options().items() if not kind.always_told}
     # CPUs that come and go cost a solver much: few tasks beside them
-    bound = dataclasses.replace(BOUND, cpus=2, frees=1, allocs=0, updates=0) if wanted["hotplugs"] else BOUND
+    bound = BOUND.having(cpus=2, frees=1, allocs=0, updates=0) if wanted["hotplugs"] else BOUND
     engine = Engine(mutant(name), dataclasses.replace(bound, **wanted))
     if breaks == EQUIVALENT:
         verdicts = [engine.decide(p) for p in PROPERTIES.values()]

@@ -16,6 +16,7 @@ from kernelmodel.folded import fold
 from kernelmodel.folded_graph import FoldedGraph
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Routine
+from kernelmodel.tasks import TASKS, Given, TaskKind
 from kernelmodel.terms import Cell, reg
 from kernelmodel.text import KernelText
 
@@ -56,30 +57,23 @@ class Text:
 
 
 def kinds(kernel: type[KernelText], size: Size) -> Iterator[Kind]:
-    """All kinds of tasks; those that are bound to a CPU appear on the tracked one and on another."""
+    """All kinds of tasks; those that work on the lists of the CPU on which they are appear on the tracked one and on another."""
     here = size.cpu
-    for cpu in [here, *([0] if here else [])]:
-        at = "" if cpu == here else " elsewhere"
-        yield Kind(f"worker{at}", _call("drain_worker", cpu), cpu, worker=cpu == here)
-        for z in range(ZONES):
-            zone = Zone(z)
-            of = f"{at} of another zone" if z else at
-            types = {"migratetype": (0, PCPTYPES - 1)}
-            yield Kind(f"free{of}", _call("free_unref_page", Page(-1, zone.index, zone)), cpu)
-            yield Kind(f"alloc{of}", _call("rmqueue_pcplist", zone, reg("migratetype")), cpu, inputs=types)
-    zone = Zone(ZONE)
-    types = {"migratetype": (0, PCPTYPES - 1)}
-    yield Kind("free of order > 0", _call("free_pages_ok", Page(-1, ZONE, zone), 1), here)
-    yield Kind("alloc of order > 0", _call("rmqueue", zone, reg("migratetype"), 1), here, inputs=types)
-    for z in range(ZONES):
-        zone, of = Zone(z), " of another zone" if z else ""
-        yield Kind(f"offline{of}", _call("offline_pages", PageRange(z, z, zone)), here)
-        yield Kind(f"update{of}", _call("zone_pcp_update", zone), here)
-        yield Kind(f"drain{of}", _call("drain_all_pages", zone), here)
-        if hasattr(kernel, "zone_pcp_disable"):
-            yield Kind(f"hwpoison{of}", _call("get_hwpoison_page", zone), here)
-    yield Kind("sysctl", _call("percpu_pagelist_fraction_sysctl_handler", 8), here)
-    yield Kind("reclaim", _call("direct_reclaim"), here)
+    for task in TASKS.values():
+        if not task.proved or (task.needs and not hasattr(kernel, task.needs)):
+            continue
+        for cpu in [here, *([0] if here and task.on_lists else [])]:
+            at = "" if cpu == here else " elsewhere"
+            for z in range(ZONES if task.zones else 1):
+                zone = Zone(z)
+                types = {"migratetype": (0, PCPTYPES - 1)} if "migratetype" in task.inputs else {}
+                given = Given(cpu, zone, Page(-1, z, zone), reg("migratetype"), PageRange(z, z, zone))
+                of = f"{at} of another zone" if z else at
+                yield Kind(f"{task.name}{of}", _making(task, given), cpu, task.serves and cpu == here, types)
+
+
+def _making(task: TaskKind, given: Given) -> Callable[[Any], Routine]:
+    return lambda kernel: task.make(kernel, given)
 
 
 def texts(kernel: type[KernelText], size: Size | None = None) -> list[Text]:
@@ -93,11 +87,3 @@ def _graph(instance: KernelText, kind: Kind) -> FoldedGraph:
     # a zone that has pages keeps some: see the assumptions
     populated = {Cell("zone.present_pages", (z,)): 1 for z in range(ZONES)}
     return fold(instance, lambda: kind.make(instance), (kind.cpu,), populated)
-
-
-def _call(routine: str, *args: Any) -> Callable[[Any], Routine]:
-    def make(kernel: Any) -> Routine:
-        routine_of: Routine = getattr(kernel, routine)(*args)
-        return routine_of
-
-    return make

@@ -105,7 +105,7 @@ class Reached:
         spec = task.spec
         inputs = {name: (low, high) for name, low, high in spec.parameters}
         cpu = -1 if spec.cpu is None else spec.cpu
-        return Kind(spec.name, spec.make, cpu, spec.kind == "worker" and cpu == self.cpu, inputs)
+        return Kind(spec.name, spec.make, cpu, spec.kind.serves and cpu == self.cpu, inputs)
 
     # --- the search ---
 

@@ -19,7 +19,7 @@ def reproducer(film: Film) -> str:
     trace = film.recorded()
     spec, start, prop = trace.kernel, trace.start, film.prop
     steps = "\n".join(_steps(trace.steps[: violation.step]))
-    sizes = ", ".join(f"{name}={getattr(trace.scenario, name)!r}" for name in trace.scenario.__dataclass_fields__)
+    sizes = ", ".join(f"{name}={n!r}" for name, n in trace.scenario.numbers().items())
     return f'''"""{_sentence(spec.title)}: {violation.found}.
 
 {prop.name}: {_wrap(prop.statement, len(prop.name) + 2)}.

@@ -13,6 +13,7 @@ from rich.console import Console
 from kernelmodel.errors import ModelError
 from verify.command import command
 from verify.options import EXIT_CODES, Parser, add_kernel, add_scenario, fail, kernel_of, positive_seconds
+from verify.scenario import option_of
 from verify.suite.board import Board, say
 from verify.suite.folder import begin, discard, finish, hang, prepare
 from verify.suite.jobs import refuse, run
@@ -132,7 +133,7 @@ def _words(options: argparse.Namespace, bounds: dict[str, int]) -> list[str]:
     spec = spec_of(options)
     words = [f"--{spec.kind}", spec.name]
     for name, number in bounds.items():
-        words += [f"--{name}", str(number)]
+        words += [option_of(name), str(number)]
     words += [f"--{flag}" for flag in ("spread", "quick") if getattr(options, flag)]
     for group in options.only or []:
         words += ["--only", group]

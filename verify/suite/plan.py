@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from properties import catalogue
 from properties.catalogue import PROPERTIES
-from verify.options import RACE
-from verify.scenario import Scenario
+from verify.options import RACE, other_tasks
+from verify.scenario import Scenario, option_of
 from verify.suite.jobs import Job
 from verify.suite.results import ENGINES, RACES
 from verify.suite.results import MUTANTS as MATRIX
@@ -41,7 +41,8 @@ class Plan:
 
 def bounds_of(options: argparse.Namespace, quick: bool = False) -> dict[str, int]:
     """The numbers of the scenario that were given; those of --quick where none was."""
-    names = [f.name for f in fields(Scenario) if f.name != "spread"]
+    names = [n for n in Scenario().numbers() if n != "spread"]
+    other_tasks(options)
     given = {n: v for n in names if (v := getattr(options, n, None)) is not None}
     Scenario(**given)
     return {**(QUICK if quick else {}), **given}
@@ -60,7 +61,7 @@ def engine_job(
     if engine != "prove":
         for key, number in (bounds or {}).items():
             if not (engine == "explore" and key == "rounds"):
-                words += [f"--{key}", str(number)]
+                words += [option_of(key), str(number)]
         words += ["--spread"] if spread else []
         words += ["--beside", "all"] if engine == "explore" and beside else []
     for prop in properties:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def verdicts_of(answer: Answer) -> list[Verdict]:
     found = []
     for entry in record.get("verdicts", []):
         # prove looks for its traces in bmc's own bound, and names none
-        scenario = entry.get("scenario") or record.get("scenario") or asdict(Scenario())
+        scenario = entry.get("scenario") or record.get("scenario") or Scenario().numbers()
         found.append(verdict_of({**entry, "scenario": scenario}))
     return found
 

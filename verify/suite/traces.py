@@ -52,7 +52,7 @@ def trace_of(verdict: Verdict, spec: KernelSpec) -> TraceFile:
     return parse({
         "schema": SCHEMA,
         "kernel": asdict(spec),
-        "scenario": verdict.scenario or asdict(Scenario()),
+        "scenario": verdict.scenario or Scenario().numbers(),
         "property": verdict.property,
         "engine": verdict.engine,
         "memory_model": verdict.memory_model,

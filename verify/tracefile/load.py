@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS
 from kernelmodel.mutants import MUTANTS
+from kernelmodel.tasks import options as task_options
 from properties.catalogue import find
 from verify.options import add_kernel, add_scenario
 from verify.report import write_json
@@ -193,7 +194,7 @@ def _options(command: list[str]) -> argparse.Namespace:
 
 def _scenario_of(options: argparse.Namespace) -> Scenario:
     # what no option gives has its default
-    names = [f.name for f in fields(Scenario) if f.name != "migrations"]
+    names = [n for n in Scenario().numbers() if n != "migrations"]
     return Scenario(**{n: getattr(options, n) for n in names if hasattr(options, n)})
 
 
@@ -213,12 +214,12 @@ def _spec(display: str, options: argparse.Namespace) -> KernelSpec:
 
 def _scenario(reader: Reader) -> Scenario:
     # what came later than the format has a default
-    later = {"hotplugs", "blocks", "migrations", "reclaims", "hwpoisons"}
+    first = {"cpus", "rounds", *(o for o, kind in task_options().items() if kind.always_told)}
     numbers = {
-        f.name: (reader.at(f.name, f.default) if f.name in later else reader.at(f.name)).number()
-        for f in fields(Scenario) if f.name != "spread"
+        name: (reader.at(name) if name in first else reader.at(name, otherwise)).number()
+        for name, otherwise in Scenario().numbers().items() if name != "spread"
     }  # fmt: skip
-    return Scenario(**numbers, spread=reader.at("spread", False).flag())
+    return Scenario().having(**numbers, spread=reader.at("spread", False).flag())
 
 
 def _start(reader: Reader) -> Start:

@@ -9,6 +9,7 @@ from typing import Any
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel, mutant, variant
 from kernelmodel.overrides import nearest
+from kernelmodel.tasks import TASKS
 from kernelmodel.text import KernelText
 from verify.scenario import Scenario
 from verify.trace import Start, TraceStep
@@ -110,7 +111,7 @@ class TraceFile:
         return {
             "schema": SCHEMA,
             "kernel": asdict(self.kernel),
-            "scenario": asdict(self.scenario),
+            "scenario": self.scenario.numbers(),
             "property": self.property,
             "engine": self.engine,
             "memory_model": self.memory_model,
@@ -171,10 +172,11 @@ def check_start(start: Start, scenario: Scenario) -> None:
             if task not in tasks:
                 raise ModelError(f"start: {field_name}: {nearest('task', task, tasks)}")
             _in_range(f"start: {field_name}: {task}", v, largest)
-    for needed, values, kind in (("block_of", start.block_of, "free"), ("type_of", start.type_of, "alloc")):
-        for task in (n for n, k in tasks.items() if (k == kind) != (n in values)):
-            cure = f"add {task}" if tasks[task] == kind else f"remove {task}, which is no {kind}"
-            raise ModelError(f"start: {needed} is for each {kind} of the scenario: {cure}")
+    for needed, values, what in (("block_of", start.block_of, "block"), ("type_of", start.type_of, "migratetype")):
+        of = " or ".join(k.name for k in TASKS.values() if k.option and what in k.inputs)
+        for task in (n for n, k in tasks.items() if (what in k.inputs) != (n in values)):
+            cure = f"add {task}" if what in tasks[task].inputs else f"remove {task}, which is no {of}"
+            raise ModelError(f"start: {needed} is for each {of} of the scenario: {cure}")
 
 
 def _in_range(what: str, number: int, end: int) -> None:
