@@ -19,9 +19,9 @@ from kernelmodel.schema import CellKind
 from kernelmodel.tasks import TaskKind, declare_tasks
 from kernelmodel.terms import ME, Cell, const, ite, land, lnot
 
-_C_NAME = re.compile(r"[\w/.-]+\.[chS]: (\w+)\(")
-#: C identifiers of Python names that differ from them, learned from docstrings
-_c_names: dict[tuple[type, str], str] = {}
+_C_NAME = re.compile(r"([\w/.-]+\.[chS]): (\w+)\(")
+#: C files and identifiers of routines, learned from docstrings
+_c_names: dict[tuple[type, str], tuple[str, str]] = {}
 
 
 class KernelText:
@@ -241,12 +241,27 @@ def from_a_file(kernel: type[KernelText]) -> bool:
 
 def c_name(kernel: type[KernelText], routine: str) -> str:
     """The C identifier of a routine, from the first docstring in the kernel's bases that names its file and function."""
+    return _in_c(kernel, routine)[1]
+
+
+def c_file(kernel: type[KernelText], routine: str) -> str:
+    """The C file of a routine; empty where no docstring names one."""
+    return _in_c(kernel, routine)[0]
+
+
+def c_location(kernel: type[KernelText], routine: str) -> str:
+    """The C file and function of a routine: ``mm/page_alloc.c:drain_pages_zone()``; just the name where no docstring says."""
+    file, name = _in_c(kernel, routine)
+    return f"{file}:{name}()" if file else f"{name}()"
+
+
+def _in_c(kernel: type[KernelText], routine: str) -> tuple[str, str]:
     key = (kernel, routine)
     if key not in _c_names:
-        _c_names[key] = routine
+        _c_names[key] = ("", routine)
         for base in kernel.__mro__:
             found = _C_NAME.search(getattr(base.__dict__.get(routine), "__doc__", None) or "")
             if found:
-                _c_names[key] = found[1]
+                _c_names[key] = (found[1], found[2])
                 break
     return _c_names[key]

@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from kernelmodel import ops
+from kernelmodel.config import Config
 from kernelmodel.kernels import KERNELS, kernel, mutant
+from kernelmodel.mmzone import Zone
+from kernelmodel.v5_11 import V5_11
 from properties.catalogue import find
 from verify.bmc.solve import Engine
 from verify.replay.__main__ import main
@@ -19,6 +23,7 @@ from verify.report import as_json
 from verify.scenario import Scenario
 from verify.trace import MismatchError, Start
 from verify.tracefile import KernelSpec, RecordedStep, TraceFile, load, parse, parse_schedule, play, save
+from verify.tracefile.location import location
 
 ROOT = Path(__file__).parent.parent
 SHOWN = {"no-force-all-cpus": "no_stray_page", "no-mutex": "limits_exclusive", "base": "no_isolated_page_left"}
@@ -327,3 +332,22 @@ def test_steps_written_by_hand_need_only_a_task_and_an_operation(films):
     film = play(replace(recorded, steps=bare, violation=None))
     assert as_columns(film) == as_columns(films["base"])
     assert parse(json.loads(json.dumps(film.recorded().as_json()))) == recorded
+
+
+class EndsLate(V5_11):
+    """A user's text."""
+
+    def zone_pcp_disable(self, zone):
+        yield ops.happens("first of all")
+        yield from super().zone_pcp_disable(zone)
+
+
+def test_a_step_says_where_in_the_c_it_is(films) -> None:
+    """With the loop where a function has several, and in a user's text with its own line."""
+    places = [f.pc for film in films.values() for f in film.frames]
+    assert "mm/page_alloc.c:drain_all_pages(), in the loop of queue_work_on()" in places
+    assert "mm/page_alloc.c:drain_all_pages(), in the loop of flush_work()" in places
+    assert not [p for p in places if ".py" in p or "_marked" in p]
+    routine = EndsLate(Config(nr_cpus=1)).zone_pcp_disable(Zone(0))
+    next(routine)
+    assert location(EndsLate, routine).startswith("mm/page_alloc.c:zone_pcp_disable() (test_replay.py:")

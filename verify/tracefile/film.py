@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.machine import Machine, Step, Task
-from kernelmodel.ops import Op, Routine
+from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms
 from kernelmodel.text import KernelText
 from properties.catalogue import find
@@ -16,6 +15,7 @@ from properties.monitor import Monitor, Violation
 from properties.property import Property
 from verify.scenario import Scenario
 from verify.trace import Access, MismatchError, Start, TraceStep, boot, make_exactly
+from verify.tracefile.location import location
 from verify.tracefile.picture import Picture, take
 from verify.tracefile.record import KernelSpec, RecordedStep, TraceFile, TraceViolation
 
@@ -80,21 +80,12 @@ class _Eye:
         self.read = tuple((c, self.machine.state.load(c)) for c in sorted(looked, key=str))
         own = Cell("irqs_off", (task.cpu,))
         self.access = Access(frozenset(touched | {own}), frozenset(c for c, _ in op.updates))
-        self.pc = program_counter(task.routine)
+        self.pc = location(type(self.machine.kernel), task.routine)
         self.info = op.info
         return {}
 
     def stepped(self, machine: Machine, task: Task, op: Op, values: Mapping[str, int]) -> None:
         """Everything was noted before."""
-
-
-def program_counter(routine: Routine) -> str:
-    """Where the innermost generator of a routine stands: ``page_alloc.py:31``."""
-    generator: object = routine
-    while hasattr(inner := getattr(generator, "gi_yieldfrom", None), "gi_frame"):
-        generator = inner
-    frame = getattr(generator, "gi_frame", None)
-    return "" if frame is None else f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
 def play(trace: TraceFile, kernel: type[KernelText] | None = None, prop: Property | None = None) -> Film:
