@@ -8,6 +8,7 @@ import inspect
 import textwrap
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 from kernelmodel.ops import Routine
 from kernelmodel.text import KernelText, c_file, c_location, c_name
