@@ -15,8 +15,10 @@ from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PCPTYPES, Zone
 from kernelmodel.schema import Axis, CellKind, Index
-from kernelmodel.terms import Cell, Term, land, load, total
+from kernelmodel.terms import ME, Cell, Term, land, lnot, load, lor, total
 
+#: mutexes of which a reader of a trace wants to hear nothing
+DULL_MUTEXES = ("mem_hotplug_lock", "pcpu_drain_mutex")
 #: the mutexes, in the order in which the kernel nests them
 MUTEXES = ("cpu_hotplug_lock", "mem_hotplug_lock", "pcp_batch_high_lock", "pcpu_drain_mutex")
 
@@ -34,19 +36,29 @@ def _pages_of_zone(config: Config, _: Index) -> int:
 #: what each cell is, by its name
 CELLS: dict[str, CellKind] = {
     "pcp.high": CellKind(
-        axes=_PER_PCP, c="pcp[{1}]->high", meaning="the count at which a free flushes the list; 0: pcplists are off",
+        axes=_PER_PCP, c="pcp[{1}]->high", when_read="The limit above which CPU{cpu} gives pages back to the buddy.",
+        when_written=((0, "A free on CPU{cpu} that reads this gives its page back to the buddy at once."),),
+        guard="pcp_batch_high_lock",
+        meaning="the count at which a free flushes the list; 0: pcplists are off",
         open_at_start=True, starts_as="zone.pageset_high", written_by_all=True,
     ),
     "pcp.batch": CellKind(
-        axes=_PER_PCP, c="pcp[{1}]->batch", meaning="how many pages move at a time", initial=1, open_at_start=True,
+        axes=_PER_PCP, c="pcp[{1}]->batch", when_read="How many pages CPU{cpu} is to move at a time.",
+        when_written=((1, "From its next look at this on, CPU{cpu} moves one page at a time."),),
+        guard="pcp_batch_high_lock",
+        meaning="how many pages move at a time", initial=1, open_at_start=True,
         least=1, starts_as="zone.pageset_batch", written_by_all=True,
     ),
     "pcp.count": CellKind(
-        axes=_PER_PCP, c="pcp[{1}]->count", meaning="how many pages the CPU believes to have", open_at_start=True,
+        axes=_PER_PCP, c="pcp[{1}]->count", when_read="A look at how many pages CPU{cpu} says it has on its pcplists.",
+        when_written=((None, "CPU{cpu}'s count catches up with its lists."),),
+        guard="section",
+        meaning="how many pages the CPU believes to have", open_at_start=True,
         counts_pages=True,
     ),
     "pcp.nr": CellKind(
         axes=("zone", "cpu", "type", "block"), words="pages of block {3} on CPU{1}'s {2} list",
+        guard="section",
         meaning="pages of a block on pcp->lists[t]", derived=True, open_at_start=True, counts_pages=True, where="pcplist",
     ),
     "irqs_off": CellKind(
@@ -61,7 +73,9 @@ CELLS: dict[str, CellKind] = {
         meaning="the block was isolated when the CPU last disabled interrupts", ghost=True, silent=True,
     ),
     "cpu_online": CellKind(
-        axes=("cpu",), sort="bool", words="cpu_online({0})", meaning="the CPU is in cpu_online_mask", initial=True,
+        axes=("cpu",), sort="bool", words="cpu_online({0})", when_read="Is that CPU online?",
+        guard="cpu_hotplug_lock",
+        meaning="the CPU is in cpu_online_mask", initial=True,
         of_everybody=True, bookkeeping=True,
     ),
     "pageblock.migratetype": CellKind(
@@ -70,6 +84,7 @@ CELLS: dict[str, CellKind] = {
     ),
     "block_offline": CellKind(
         axes=("block",), sort="bool", words="block {0} is offline",
+        guard="mem_hotplug_lock",
         meaning="the block has left the buddy (PageOffline, SetPageReserved)",
     ),
     "held": CellKind(
@@ -114,10 +129,12 @@ CELLS: dict[str, CellKind] = {
         axes=("zone",), c="zone->nr_isolate_pageblock", meaning="how many pageblocks of the zone are isolated"
     ),
     "zone.pageset_high": CellKind(
-        axes=("zone",), c="zone->pageset_high", meaning="the high that zone_pcp_enable() restores", open_at_start=True
+        axes=("zone",), c="zone->pageset_high", guard="pcp_batch_high_lock",
+        meaning="the high that zone_pcp_enable() restores", open_at_start=True
     ),
     "zone.pageset_batch": CellKind(
-        axes=("zone",), c="zone->pageset_batch", meaning="the batch that zone_pcp_enable() restores", initial=1,
+        axes=("zone",), c="zone->pageset_batch", guard="pcp_batch_high_lock",
+        meaning="the batch that zone_pcp_enable() restores", initial=1,
         open_at_start=True, least=1,
     ),
     "zone.managed_pages": CellKind(
@@ -131,7 +148,8 @@ CELLS: dict[str, CellKind] = {
         axes=("zone",), sort="bool", ghost=True, c="zone->was_reset",
         meaning="zone_pcp_reset() has freed the zone's pagesets at least once",
     ),
-    "percpu_pagelist_fraction": CellKind(meaning="the sysctl"),
+    "percpu_pagelist_fraction": CellKind(guard="pcp_batch_high_lock",
+        meaning="the sysctl"),
     "mutex": CellKind(
         axes=("lock",), values="task", exclusion="mutex", words="owner of {0}",
         meaning="0, or the task that holds the mutex (cpu_hotplug_lock: its writer)",
@@ -147,10 +165,14 @@ CELLS: dict[str, CellKind] = {
     ),
     "cpus_with_pcps": CellKind(
         axes=("cpu",), sort="bool", words="cpumask_test_cpu({0}, &cpus_with_pcps)",
+        when_read="Is that CPU one of those to be drained?",
+        when_written=((True, "That CPU will be drained."), (False, "That CPU will not be drained.")),
+        guard="pcpu_drain_mutex",
         meaning="the static cpumask of drain_all_pages()", bookkeeping=True,
     ),
     "drain.zone": CellKind(
-        axes=("cpu",), words="drain->zone of CPU{0}", meaning="the zone of the CPU's drain work item, -1 for all",
+        axes=("cpu",), words="drain->zone of CPU{0}", guard="pcpu_drain_mutex",
+        meaning="the zone of the CPU's drain work item, -1 for all",
         initial=-1, bookkeeping=True,
     ),
     "work.pending": CellKind(
@@ -197,9 +219,43 @@ def quiet(config: Config, cpu: int) -> Term:
     return land(*(value(c.name, *c.index) == 0 for c in quiet_cells(config, cpu)))
 
 
+def guarded(config: Config, cell: Cell) -> Term | None:
+    """That the task which acts holds what guards a cell; None where nothing does.
+
+    While interrupts off are what guards the lists of a CPU, nobody else is there once it has gone, and they are free to take.
+    """
+    guard = CELLS[cell.name].guard
+    if guard != "section":
+        return value("mutex", guard) == ME if guard else None
+    cpu = owner(cell)
+    assert cpu is not None
+    axes = CELLS[config.section].axes
+    zone = cell.index[CELLS[cell.name].axes.index("zone")]
+    held = value(config.section, *({"zone": zone, "cpu": cpu}[a] for a in axes)) == ME
+    if CELLS[config.section].exclusion == "interrupts":
+        there = cpu_there(cpu)
+        return lor(held, lnot(value(there.name, *there.index)))
+    return held
+
+
 def is_derived(cell: Cell) -> bool:
     """Whether ``cell`` is a projection of the concrete structures rather than a stored variable."""
     return CELLS[cell.name].derived
+
+
+def stops_on(exclusion: Cell | None, cpu: int) -> bool:
+    """Whether somebody who holds the exclusion has that CPU for himself."""
+    return exclusion is not None and stops_others(exclusion) and owner(exclusion) == cpu
+
+
+def cpu_taken(cpu: int) -> Cell:
+    """The exclusion under which a task has a CPU for itself."""
+    return Cell("irqs_off", (cpu,))
+
+
+def mutex_owner(mutex: str) -> Cell:
+    """The cell with the task that holds a mutex."""
+    return Cell("mutex", (mutex,))
 
 
 def cpu_there(cpu: int) -> Cell:

@@ -87,7 +87,7 @@ def continuation(generator: Any) -> Continuation:
 def op_picture(op: Op) -> Hashable:
     """The whole operation but its effect, which only the machine runs."""
     picture = _Picture()
-    return tuple(picture.of(getattr(op, f.name)) for f in fields(op) if f.name != "effect")
+    return tuple(picture.of(getattr(op, f.name)) for f in fields(op) if f.name not in ("effect", "told"))
 
 
 def constant(value: Any) -> Hashable:

@@ -7,6 +7,9 @@ from kernelmodel.does import Does
 from kernelmodel.memory_hotplug import MemoryHotplug
 from kernelmodel.ops import Kind, Op, Routine
 from kernelmodel.terms import Cell, const, land, lnot, lor
+from kernelmodel.told import Told
+
+_TELLING = Told(telling=True)
 
 
 class CpuHotplug(MemoryHotplug):
@@ -35,6 +38,7 @@ class CpuHotplug(MemoryHotplug):
             ),
             updates=((Cell("cpu_online", (cpu,)), const(False)),),
             does=Does(takes_down=cpu),
+            told=_TELLING,
             tag="cpu_down",
             info={"cpu": cpu},
         )
@@ -47,6 +51,7 @@ class CpuHotplug(MemoryHotplug):
             guard=lnot(value("cpu_online", cpu)),
             updates=((Cell("cpu_online", (cpu,)), const(True)),),
             does=Does(brings_up=cpu),
+            told=_TELLING,
             tag="cpu_up",
             info={"cpu": cpu},
         )

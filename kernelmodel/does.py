@@ -46,8 +46,17 @@ class Does:
     hangs: bool = False
     #: the number of a scenario that bounds how often a path comes here
     bounded_by: str = ""
-    #: the pcplists' CPU and zone on which it works
+    #: it is about to hang
+    spins: bool = False
+    #: the pcplists' CPU and zone on which it works, and whether its choices are numbers of pages that it takes from them
     lists: tuple[int, int] | None = None
+    takes: bool = False
+    #: its choices are the limits that somebody computes: (high, batch)
+    computes_limits: bool = False
+    #: the pageblocks of which it asks whether all pages are free
+    tests: tuple[int, ...] = ()
+    #: it looks for a page in use
+    scans: bool = False
 
 
 NOTHING = Does()

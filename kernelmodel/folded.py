@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from kernelmodel.automaton import MOST_ROUNDS, Decider, abandon, with_constants
+from kernelmodel.cells import stops_others
 from kernelmodel.continuation import Continuation, continuation, op_picture
 from kernelmodel.errors import ModelError
 from kernelmodel.folded_graph import RETURNED, FoldedGraph, FoldedNode, op_key, registers_of, terms_of
@@ -258,15 +259,14 @@ class _Folding:
         cpu, irqs_off, preempt = -1, False, 0
         for number in path:
             node = self.nodes[number]
-            tag = node.op.tag
-            if tag == "irq_save":
+            does = node.op.does
+            if stops_others(does.acquires):
                 irqs_off, cpu = True, node.cpu
-            elif tag == "irq_restore":
+            elif stops_others(does.releases):
                 irqs_off = False
-            elif tag == "preempt_disable":
-                preempt, cpu = preempt + 1, node.cpu
-            elif tag == "preempt_enable":
-                preempt -= 1
+            elif does.pins:
+                preempt += does.pins
+                cpu = node.cpu if does.pins > 0 else cpu
         if len(self.cpus) == 1:
             return self.cpus[0], irqs_off
         return cpu if irqs_off or preempt else -1, irqs_off

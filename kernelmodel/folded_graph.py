@@ -52,7 +52,7 @@ def op_key(op: Op) -> Any:
     """What an operation does, as nested tuples: equal keys, equal operations."""
     updates = frozenset((c, t.key) for c, t in op.updates)
     return (
-        op.tag, op.guard.key, updates, tuple(t.key for t in op.returns), frozenset(c.key for c in op.choices),
+        op.tag, op.does, op.guard.key, updates, tuple(t.key for t in op.returns), frozenset(c.key for c in op.choices),
         op.where.key, op.counted.key, tuple(t.key for t in op.counted_returns),
     )  # fmt: skip
 

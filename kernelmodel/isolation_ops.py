@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from kernelmodel.cells import pages_of_block_on_pcplists, value
 from kernelmodel.config import Config
+from kernelmodel.does import Does
 from kernelmodel.errors import BugError
 from kernelmodel.mmzone import MEMORY_OFFLINE, MigrateType, PageRange, Zone
 from kernelmodel.ops import Effect, Kind, Op
 from kernelmodel.state import Place, State
 from kernelmodel.terms import TRUE, Cell, choice, implies, ite, land, lift, lnot
+from kernelmodel.told import Told
 
 ISOLATE = MigrateType.ISOLATE
 
@@ -43,6 +45,12 @@ def isolate_block(config: Config, zone: Zone, block: int) -> Op:
         returns=(done,),
         choices=(unmovable,),
         effect=effect,
+        told=Told(
+            why="The block becomes ISOLATE and its free pages move to the ISOLATE list. Pages on pcplists do not move.",
+            yes="",
+            no="unmovable pages, or isolated by somebody else: -EBUSY",
+            no_statement=True,
+        ),
         tag="isolate",
         info={"block": block},
     )
@@ -70,6 +78,7 @@ def unisolate_block(config: Config, zone: Zone, block: int, migratetype: Migrate
         ),
         effect=effect,
         shown=(lift(int(migratetype)),),
+        told=Told(why="The block gets its old type back."),
         tag="unisolate",
         info={"block": block},
     )
@@ -121,7 +130,13 @@ def all_free(config: Config, page_range: PageRange, isol_flags: int, poisons: bo
         choices=(passes,) if poisons else (),
         where=land(implies(passes, marked), implies(free, passes)) if poisons else TRUE,
         effect=effect if poisons else None,
+        told=Told(
+            why="Is every page of the range in the buddy, isolated? If not, offlining goes round again.",
+            yes="all free",
+            no="not all free: -EBUSY",
+        ),
         tag="test_pages_isolated" if isol_flags & MEMORY_OFFLINE else "test_contig_range",
+        does=Does(tests=tuple(page_range.blocks) if isol_flags & MEMORY_OFFLINE else ()),
         info={"blocks": tuple(page_range.blocks), "free": free, "zone": page_range.zone.index},
     )
 
@@ -192,6 +207,7 @@ def remove_range(page_range: PageRange, poisons: bool) -> Op:
         Kind.CRITICAL,
         updates=tuple(updates),
         effect=effect,
+        told=Told(why="The range leaves the buddy: its pages are gone.", moves=True),
         tag="offline",
     )
 

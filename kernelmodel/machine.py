@@ -50,6 +50,8 @@ class Step:
     returned: tuple[int, ...]
     written: tuple[tuple[Cell, int], ...]
     choices: tuple[tuple[str, int], ...]
+    #: the operation that was done
+    op: Op = field(default=Op(""), compare=False, repr=False)
 
     def __str__(self) -> str:
         values = f"  /* {', '.join(map(str, self.returned))} */" if self.returned else ""
@@ -228,7 +230,7 @@ class Machine:
         except BugError as bug:
             text = op.text.format(*("?" for _ in op.shown))
             n = len(self.history) + 1
-            bug.step = Step(n, task.name, task.cpu, stack, text, op.kind, op.tag, (), (), ())
+            bug.step = Step(n, task.name, task.cpu, stack, text, op.kind, op.tag, (), (), (), op)
             raise
 
         def now(term: Term) -> int:
@@ -252,7 +254,7 @@ class Machine:
         made = tuple(sorted(effect.choices.items()))
         step = Step(
             len(self.history) + 1, task.name, task.cpu, stack, op.text.format(*shown) if shown else op.text, op.kind,
-            op.tag, returned, written, made,
+            op.tag, returned, written, made, op,
         )  # fmt: skip
         self.history.append(step)
         does = op.does

@@ -13,6 +13,14 @@ from kernelmodel.ops import Effect, Kind, Op, Routine, read
 from kernelmodel.page_isolation import PageIsolation
 from kernelmodel.state import Place, State
 from kernelmodel.terms import FALSE, Cell, Term, choice, const, implies, ite, land, lift, lnot, lor
+from kernelmodel.told import Told
+
+_SCANS = Does(scans=True)
+_RANGE = "Whether the range can be offlined at all: decided from outside."
+_NOTIFY = "The drivers are told; whether one objects is decided from outside."
+_SIGNAL = "Whether a signal wants this to stop: decided from outside."
+_SCAN = "Whether the scan found something unmovable: decided from outside."
+_DISSOLVE = "Whether free huge pages could be dissolved: decided from outside."
 
 
 class MemoryHotplug(PageIsolation):
@@ -75,29 +83,29 @@ class MemoryHotplug(PageIsolation):
     def offline_checks(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(), the checks for holes and for one zone; returns (errno, goto label)."""
         del page_range
-        invalid = yield ops.environment("range_invalid", "walk_system_ram_range(), test_pages_in_a_zone()")
+        invalid = yield ops.environment("range_invalid", "walk_system_ram_range(), test_pages_in_a_zone()", _RANGE)
         return (-EINVAL, "failed_removal") if invalid else (0, "")
 
     def memory_notify(self, event: str, page_range: PageRange) -> Routine:
         """drivers/base/memory.c: memory_notify(); returns whether a notifier refused (only MEM_GOING_OFFLINE may)."""
         del page_range
         if event == "MEM_GOING_OFFLINE":
-            return (yield ops.environment("notifier_fails", f"memory_notify({event})"))
+            return (yield ops.environment("notifier_fails", f"memory_notify({event})", _NOTIFY))
         yield ops.happens(f"memory_notify({event})")
         return False
 
     def migrate_and_dissolve(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: offline_pages(), the body of its loop but the test; returns (errno, goto label)."""
         while True:
-            if (yield ops.environment("signal", "signal_pending(current)")):
+            if (yield ops.environment("signal", "signal_pending(current)", _SIGNAL, None)):
                 return -EINTR, "failed_removal_isolated"
             found, page = yield self.scan_movable_pages(page_range)
             if not found:
                 break
             yield from self.do_migrate_range(page)
-        if (yield ops.environment("scan_fails", "scan_movable_pages() != -ENOENT")):
+        if (yield ops.environment("scan_fails", "scan_movable_pages() != -ENOENT", _SCAN, None)):
             return -EBUSY, "failed_removal_isolated"
-        if (yield ops.environment("dissolve_fails", "dissolve_free_huge_pages()")):
+        if (yield ops.environment("dissolve_fails", "dissolve_free_huge_pages()", _DISSOLVE)):
             return -EBUSY, "failed_removal_isolated"
         return 0, ""
 
@@ -134,6 +142,8 @@ class MemoryHotplug(PageIsolation):
                 values[0],
                 Page(-1 if pfn is None else pfn, values[1], page_range.zone),
             ),
+            told=Told(why="Looks for pages of the range that are still in use.", value="found"),
+            does=_SCANS,
             tag="scan_movable_pages",
         )
 
@@ -223,6 +233,7 @@ class MemoryHotplug(PageIsolation):
                 (Cell("in_use", (b,)), value("in_use", b) + change(b)) for b in self.config.blocks_of(page.zone)
             ),
             effect=effect,
+            told=Told(moves=True),
             tag="unmap_and_move",
         )
 
@@ -283,7 +294,7 @@ class MemoryHotplug(PageIsolation):
     def memory_notify_online(self, page_range: PageRange) -> Routine:
         """drivers/base/memory.c: memory_notify(MEM_GOING_ONLINE); returns whether a notifier refused."""
         del page_range
-        return (yield ops.environment("notifier_fails", "memory_notify(MEM_GOING_ONLINE)"))
+        return (yield ops.environment("notifier_fails", "memory_notify(MEM_GOING_ONLINE)", _NOTIFY))
 
     def move_pfn_range_to_zone(self, page_range: PageRange) -> Routine:
         """mm/memory_hotplug.c: move_pfn_range_to_zone(): the pageblocks are ISOLATE, and not counted as that yet."""
@@ -326,6 +337,7 @@ class MemoryHotplug(PageIsolation):
                 )
             ),
             effect=effect,
+            told=Told(moves=True),
             tag="online",
         )
 

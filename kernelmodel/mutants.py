@@ -159,6 +159,13 @@ _ALL = [
         "pages_conserved", {"allocs": 1},
     ),
     Mutant(
+        "count-irqs-on", "rmqueue_pcplist() lowers pcp->count after it has enabled interrupts",
+        "rmqueue_pcplist",
+        (('\n        yield add(-1, "pcp.count", zone.index, cpu)\n    yield ops.local_irq_restore(cpu)',
+          '\n    yield ops.local_irq_restore(cpu)\n    if available:\n        yield add(-1, "pcp.count", zone.index, cpu)'),),
+        "guarded_writes", {"allocs": 1},
+    ),
+    Mutant(
         "enable-without-restore", "zone_pcp_enable() unlocks and leaves high at 0 and batch at 1",
         "zone_pcp_enable", (("yield from self.set_pageset_high_and_batch(zone, high, batch)", "del high, batch"),),
         "limits_restored", {"offlines": 1},

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from kernelmodel.cells import CELLS, MUTEXES, value
 from kernelmodel.does import NOTHING, Does
 from kernelmodel.errors import ModelError
 from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, choice, const, ite, lift, lor
+from kernelmodel.told import PLAIN, Told
 
 if TYPE_CHECKING:
     from kernelmodel.state import State
@@ -55,7 +57,8 @@ class Op:
     may not); ``updates`` are simultaneous; ``where`` constrains the ``choices``; ``external`` choices are made by the
     environment (a notifier fails, a signal is pending).  An engine that counts free pages also heeds ``counted``, a
     further constraint, and ``counted_returns``, equal returns in terms of them.  ``pack`` builds what the routine
-    receives from the returned values and the effect's extra.  ``does`` is what it does beside its reads and writes;
+    receives from the returned values and the effect's extra.  ``does`` is what it does beside its reads and writes,
+    ``told`` how people are told of it;
     ``tag`` and ``info`` let properties find it.
     """
 
@@ -74,6 +77,7 @@ class Op:
     shown: tuple[Term, ...] = ()
     must: str = ""
     does: Does = NOTHING
+    told: Told = PLAIN
     tag: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
 
@@ -144,8 +148,20 @@ def _innermost(routine: Any) -> str:
     return f"{frame.f_code.co_filename}, line {frame.f_lineno}: {frame.f_code.co_name}()"
 
 
+@lru_cache(maxsize=4096)
+def _read_told(name: str, index: tuple[int | str, ...]) -> Told:
+    kind = CELLS[name]
+    return Told(why=kind.when_read.format(cpu=index[kind.position("cpu")])) if kind.when_read else PLAIN
+
+
 def _read(kind: Kind, name: str, index: Sequence[int | str], text: str) -> Op:
-    return Op(text or _c_name(name, index), kind, returns=(value(name, *index),), tag="read")
+    return Op(
+        text or _c_name(name, index),
+        kind,
+        returns=(value(name, *index),),
+        told=_read_told(name, tuple(index)),
+        tag="read",
+    )
 
 
 def _write(kind: Kind, new: IntTerm | BoolTerm, name: str, index: Sequence[int | str], text: str) -> Op:
@@ -196,20 +212,37 @@ def barrier(text: str) -> Op:
     return Op(text, Kind.BARRIER)
 
 
-def happens(text: str, tag: str = "", **info: Any) -> Op:
+def happens(text: str, tag: str = "", why: str = "", does: Does = NOTHING, **info: Any) -> Op:
     """A step that changes nothing: a call whose inside is not modelled, or a mark for properties."""
-    return Op(text, Kind.LOCAL, tag=tag, info=info)
+    return Op(text, Kind.LOCAL, does=does, told=Told(why=why), tag=tag, info=info)
 
 
-def mark(text: str, tag: str, updates: Sequence[tuple[Cell, BoolTerm | IntTerm]] = (), **info: Any) -> Op:
+def mark(
+    text: str, tag: str, updates: Sequence[tuple[Cell, BoolTerm | IntTerm]] = (), why: str = "", **info: Any
+) -> Op:  # fmt: skip
     """A mark that opens or closes a property's window by setting ghost cells."""
-    return Op(text, Kind.LOCAL, updates=tuple((c, lift(t)) for c, t in updates), tag=tag or "mark", info=info)
+    return Op(
+        text,
+        Kind.LOCAL,
+        updates=tuple((c, lift(t)) for c, t in updates),
+        told=Told(why=why, mark=True),
+        tag=tag or "mark",
+        info=info,
+    )
 
 
-def environment(name: str, text: str) -> Op:
-    """The environment decides whether ``name`` happens; returns that truth value."""
+def environment(name: str, text: str, why: str = "Decided from outside.", yes: str | None = "fails") -> Op:
+    """The environment decides whether ``name`` happens; returns that truth value.  ``yes``: what is said if it does."""
     happens_now = choice(name, "bool")
-    return Op(text, Kind.LOCAL, returns=(happens_now,), choices=(happens_now,), external=True, tag="environment")
+    return Op(
+        text,
+        Kind.LOCAL,
+        returns=(happens_now,),
+        choices=(happens_now,),
+        external=True,
+        told=Told(why=why, yes=yes),
+        tag="environment",
+    )
 
 
 def never(text: str) -> Op:
@@ -232,9 +265,14 @@ def lock_edges(lock: str) -> tuple[tuple[Cell, Term], ...]:
 
 def lock_request(mutex: str) -> Op:
     """kernel/locking/lockdep.c: lock_acquire() of a mutex, before it is waited for."""
+    told = Told(
+        why="{task} is about to take the mutex and waits if somebody has it.", statement=f"mutex_lock(&{mutex})",
+        comment="asked for", dull=True,
+    )  # fmt: skip
     return Op(
-        f"{mutex}: asked for", Kind.LOCAL, updates=lock_edges(mutex), does=Does(asks=_mutex(mutex)), tag="lockdep"
-    )
+        f"{mutex}: asked for", Kind.LOCAL, updates=lock_edges(mutex), does=Does(asks=_mutex(mutex)), told=told,
+        tag="lockdep",
+    )  # fmt: skip
 
 
 def lock(mutex: str) -> Op:
@@ -260,6 +298,7 @@ def trylock(mutex: str) -> Op:
         updates=((_mutex(mutex), ite(owner == 0, ME, owner)),),
         returns=(owner == 0,),
         does=Does(acquires=_mutex(mutex), tries=True),
+        told=HOLDS,
         tag="lock",
     )
 
@@ -274,8 +313,14 @@ def unlock(mutex: str) -> Op:
         updates=((_mutex(mutex), const(0)),),
         must=f"{mutex} is unlocked by a task that does not hold it{hint}",
         does=Does(releases=_mutex(mutex)),
+        told=GIVEN_BACK,
         tag="unlock",
     )
+
+
+#: what is said of whoever takes a lock, and gives it back
+HOLDS = Told(why="{task} holds it from here on.", if_not="Somebody else holds it: not taken.")
+GIVEN_BACK = Told(why="The next one who waits can have it.")
 
 
 def _mutex(name: str) -> Cell:
@@ -287,7 +332,9 @@ def spin_lock(name: str, *index: int) -> Op:
     owner = value(name, *index)
     text = f"spin_lock(&{_c_name(name, index)})"
     mine = Cell(name, index)
-    return Op(text, Kind.LOCK, guard=owner == 0, updates=((mine, ME),), does=Does(acquires=mine), tag="spin_lock")
+    return Op(
+        text, Kind.LOCK, guard=owner == 0, updates=((mine, ME),), does=Does(acquires=mine), told=HOLDS, tag="spin_lock"
+    )
 
 
 def spin_trylock(name: str, *index: int) -> Op:
@@ -299,6 +346,7 @@ def spin_trylock(name: str, *index: int) -> Op:
         updates=((Cell(name, index), ite(owner == 0, ME, owner)),),
         returns=(owner == 0,),
         does=Does(acquires=Cell(name, index), tries=True),
+        told=HOLDS,
         tag="spin_lock",
     )
 
@@ -313,6 +361,7 @@ def spin_unlock(name: str, *index: int) -> Op:
         updates=((Cell(name, index), const(0)),),
         must=f"{text} is unlocked by a task that does not hold it",
         does=Does(releases=Cell(name, index)),
+        told=GIVEN_BACK,
         tag="spin_unlock",
     )
 
@@ -329,6 +378,7 @@ def local_irq_save(nr_blocks: int) -> CpuOp:
             updates=((Cell("irqs_off", (cpu,)), ME), *ghosts),
             returns=(const(cpu),),
             does=Does(acquires=Cell("irqs_off", (cpu,)), returns_cpu=True),
+            told=Told(why="From here on nothing else runs on CPU{cpu}, until interrupts are on again.", value="silent"),
             tag="irq_save",
             info={"cpu": cpu},
         )
@@ -345,6 +395,7 @@ def local_irq_restore(cpu: int) -> Op:
         updates=((Cell("irqs_off", (cpu,)), const(0)),),
         must=f"local_irq_restore() on CPU {cpu} by a task that has not disabled interrupts there",
         does=Does(releases=Cell("irqs_off", (cpu,))),
+        told=Told(why="Other tasks and work items can run on CPU{cpu} again."),
         tag="irq_restore",
         info={"cpu": cpu},
     )
@@ -363,14 +414,18 @@ def preempt_enable() -> CpuOp:
 def _preempt(cpu: int, change: int) -> Op:
     name = "preempt_disable" if change > 0 else "preempt_enable"
     count = value("preempt_count", cpu)
+    why = "{task} stays on CPU{cpu}." if change > 0 else "{task} may move to another CPU again."
     more = ((Cell("preempt_count", (cpu,)), count + change),)
-    return Op(f"{name}()", Kind.LOCAL, updates=more, does=Does(pins=change), tag=name)
+    return Op(f"{name}()", Kind.LOCAL, updates=more, does=Does(pins=change), told=Told(why=why, dull=True), tag=name)
 
 
 def smp_processor_id() -> CpuOp:
     """include/linux/smp.h: raw_smp_processor_id(); with interrupts on the task may have moved on by the next step."""
     text = "smp_processor_id()"
-    return CpuOp(text, lambda cpu: Op(text, Kind.LOCAL, returns=(const(cpu),), does=Does(returns_cpu=True), tag="cpu"))
+    told = Told(why="On which CPU this runs.", dull=True)
+    return CpuOp(
+        text, lambda cpu: Op(text, Kind.LOCAL, returns=(const(cpu),), does=Does(returns_cpu=True), told=told, tag="cpu")
+    )
 
 
 def _c_name(name: str, index: Sequence[int | str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kernelmodel import ops, page_ops
+from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import Effect, Op, Routine, add, read, read_once, write, write_once
@@ -13,9 +14,15 @@ from kernelmodel.pcp_limits import high_and_batch
 from kernelmodel.state import Place, State
 from kernelmodel.terms import Cell, IntTerm, choice, const, land, lor, minimum
 from kernelmodel.text import KernelText
+from kernelmodel.told import Told
 
 #: include/linux/swap.h
 SWAP_CLUSTER_MAX = 32
+
+
+_SPIN = Does(spins=True)
+_LIMITS = Does(computes_limits=True)
+_SPINS = "All lists are empty and the loop wants another page: it never ends."
 
 
 class PageAlloc(KernelText):
@@ -78,7 +85,7 @@ class PageAlloc(KernelText):
 
     def empty_lists_spin(self) -> Routine:
         """mm/page_alloc.c: free_pcppages_bulk(), its inner ``while (list_empty(list))`` when all lists are empty."""
-        yield ops.happens("while (list_empty(list)) continues for ever", tag="bulk_spin")
+        yield ops.happens("while (list_empty(list)) continues for ever", "bulk_spin", _SPINS, _SPIN)
         yield ops.never("the CPU hangs with interrupts off")
 
     def free_one_page(self, zone: Zone, page: Page, migratetype: IntTerm, order: int = 0) -> Routine:
@@ -246,7 +253,9 @@ class PageAlloc(KernelText):
         high, batch = choice("new_high"), choice("new_batch")
         return (yield Op(
             "new_high = {0}, new_batch = {1}", returns=(high, batch), choices=(high, batch),
-            where=land(high >= 0, batch >= 1), effect=effect, shown=(high, batch), tag="new_limits",
+            where=land(high >= 0, batch >= 1), effect=effect, shown=(high, batch),
+            told=Told(why="The limits that size and settings of the zone ask for now.", value="silent"),
+            does=_LIMITS, tag="new_limits",
         ))  # fmt: skip
 
     def zone_set_pageset_high_and_batch(self, zone: Zone) -> Routine:

@@ -32,6 +32,7 @@ from kernelmodel.terms import (
     minimum,
     total,
 )
+from kernelmodel.told import Told
 
 ISOLATE = MigrateType.ISOLATE
 
@@ -103,6 +104,10 @@ def store_migratetype(config: Config, page: Page) -> Op:
 
     return Op(
         "migratetype = get_pfnblock_migratetype(page)", returns=(type_of_block(config, page),), effect=effect,
+        told=Told(
+            why="The page's migratetype is looked up with interrupts on. The block can change its type right after.",
+            value="type",
+        ),
         tag="prepare",
     )  # fmt: skip
 
@@ -129,7 +134,9 @@ def list_add(config: Config, page: Page, cpu: int, migratetype: IntTerm) -> Op:
         return Effect()
 
     return Op(
-        f"list_add(page, &pcp[{cpu}]->lists[])", updates=tuple(updates), effect=effect, tag="list_add",
+        f"list_add(page, &pcp[{cpu}]->lists[])", updates=tuple(updates), effect=effect,
+        told=Told(why="The page goes to the head of CPU{cpu}'s pcplist for the type that was looked up before.", moves=True),
+        tag="list_add",
         does=Does(lists=(cpu, z)), info={"cpu": cpu, "zone": z},
     )  # fmt: skip
 
@@ -137,7 +144,8 @@ def list_add(config: Config, page: Page, cpu: int, migratetype: IntTerm) -> Op:
 def list_empty(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -> Op:
     """include/linux/list.h: list_empty() of one pcplist."""
     lengths = [ite(lift(migratetype) == t, pcp_list_length(config, zone.index, cpu, t), 0) for t in range(PCPTYPES)]
-    return Op(f"list_empty(&pcp[{cpu}]->lists[])", returns=(total(lengths) == 0,), tag="read")
+    told = Told(why=f"Does CPU{cpu} have a page of that type?")
+    return Op(f"list_empty(&pcp[{cpu}]->lists[])", returns=(total(lengths) == 0,), told=told, tag="read")
 
 
 def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm) -> Op:
@@ -181,8 +189,11 @@ def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm) -> Op:
         effect=effect,
         pack=lambda values, extra: PageList(tuple(zip(blocks, values, strict=True)), extra or ()),
         shown=(minimum(lift(count), available),),
+        told=Told(
+            why="Pages leave CPU{cpu}'s pcplists, to go back to the buddy.", value="pages of each block", moves=True
+        ),
         tag="detach",
-        does=Does(lists=(cpu, z)),
+        does=Does(lists=(cpu, z), takes=True),
         info={"cpu": cpu, "zone": z},
     )
 
@@ -220,6 +231,9 @@ def _made(state: State, after: Mapping[int, Term]) -> Effect:
     return Effect({m.args[0]: state.load(Cell("misplaced", (b,))) for b, m in after.items()})
 
 
+_TO_BUDDY = Told(why="Pages are put on the buddy's free lists, under zone->lock.", moves=True)
+
+
 def free_to_buddy(config: Config, zone: Zone, pages: PageList, reread: BoolTerm) -> Op:
     """The second loop of free_pcppages_bulk(): one critical section of zone->lock, __free_one_page() for each page.
 
@@ -241,7 +255,7 @@ def free_to_buddy(config: Config, zone: Zone, pages: PageList, reread: BoolTerm)
     return Op(
         "spin_lock(&zone->lock): __free_one_page() of {0} pages", Kind.CRITICAL, updates=tuple(updates), effect=effect,
         choices=tuple(after.values()), where=where, counted=_no_more_than_free(freed, after),
-        shown=(lift(pages.length),), tag="free_to_buddy",
+        shown=(lift(pages.length),), told=_TO_BUDDY, tag="free_to_buddy",
     )  # fmt: skip
 
 
@@ -263,7 +277,7 @@ def free_one(config: Config, page: Page, migratetype: IntTerm, order: int, rerea
 
     return Op(
         "spin_lock(&zone->lock): __free_one_page()", Kind.CRITICAL, updates=tuple(updates), effect=effect,
-        choices=tuple(after.values()), where=where, counted=_no_more_than_free(freed, after), tag="free_to_buddy",
+        choices=tuple(after.values()), where=where, counted=_no_more_than_free(freed, after), told=_TO_BUDDY, tag="free_to_buddy",
     )  # fmt: skip
 
 
@@ -325,6 +339,11 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
         counted=counted,
         effect=effect,
         shown=(lift(batch),),
+        told=Told(
+            why="The list was empty: pages come from the buddy to CPU{cpu}'s pcplist. count does not include them yet.",
+            value="pages",
+            moves=True,
+        ),
         tag="refill",
         does=Does(lists=(cpu, z)),
         info={"cpu": cpu, "zone": z},
@@ -361,8 +380,9 @@ def list_del_first(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -
         where=where,
         effect=effect,
         pack=lambda values, pfn: Page(-1 if pfn is None else pfn, values[0], zone),
+        told=Told(why="The first page of CPU{cpu}'s pcplist is handed to the caller.", value="block", moves=True),
         tag="take",
-        does=Does(lists=(cpu, z)),
+        does=Does(lists=(cpu, z), takes=True),
         info={"cpu": cpu, "zone": z, "taken": per_block},
     )
 
@@ -402,6 +422,7 @@ def rmqueue_buddy(config: Config, zone: Zone, order: int, migratetype: IntTerm) 
         where=where,
         effect=effect,
         pack=lambda _, pfn: None if pfn is None else Page(pfn, pfn >> config.pageblock_order, zone),
+        told=Told(moves=True),
         tag="rmqueue",
         info={"zone": zone.index, "taken": {b: got[b] for b in blocks}},
     )

@@ -42,12 +42,17 @@ class CellKind:
     exclusion: Exclusion = ""
     c: str = ""
     words: str = ""
+    #: sentences about a read of it, and about a write of a value (None: of any), with ``{cpu}``: the CPU of which it is
+    when_read: str = ""
+    when_written: tuple[tuple[int | None, str], ...] = ()
     meaning: str
     initial: int | Callable[[Config, Index], int] = 0
     derived: bool = False
     ghost: bool = False
     silent: bool = False
     bookkeeping: bool = False
+    #: whoever writes it holds this: a mutex, or "section", the critical section of the CPU's pcplists
+    guard: str = ""
     #: a proof may begin with any value that is at least ``least``
     open_at_start: bool = False
     least: int = 0

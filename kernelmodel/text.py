@@ -18,6 +18,7 @@ from kernelmodel.ops import Op, Routine, mark
 from kernelmodel.schema import CellKind
 from kernelmodel.tasks import TaskKind, declare_tasks
 from kernelmodel.terms import ME, Cell, const, ite, land, lnot
+from kernelmodel.told import Told
 
 _C_NAME = re.compile(r"([\w/.-]+\.[chS]): (\w+)\(")
 #: C files and identifiers of routines, learned from docstrings
@@ -97,7 +98,7 @@ class KernelText:
         mine = (Cell("cpu_hotplug_readers"), readers + 1), (Cell("cpu_hotplug_reader"), ME)
         yield Op(
             "cpus_read_lock()", ops.Kind.LOCK, guard=value("mutex", "cpu_hotplug_lock") == 0,
-            updates=(*mine, *ops.lock_edges("cpu_hotplug_lock")), tag="lock",
+            updates=(*mine, *ops.lock_edges("cpu_hotplug_lock")), told=ops.HOLDS, tag="lock",
         )  # fmt: skip
 
     def cpus_read_unlock(self) -> Routine:
@@ -106,7 +107,7 @@ class KernelText:
         fewer = (Cell("cpu_hotplug_readers"), readers - 1), (Cell("cpu_hotplug_reader"), ite(last == ME, 0, last))
         yield Op(
             "cpus_read_unlock()", ops.Kind.UNLOCK, guard=readers > 0, must="cpus_read_unlock() without a lock",
-            updates=fewer, tag="unlock",
+            updates=fewer, told=ops.GIVEN_BACK, tag="unlock",
         )  # fmt: skip
 
     def cpus_write_lock(self) -> Routine:
@@ -116,7 +117,7 @@ class KernelText:
         edges = ops.lock_edges("cpu_hotplug_lock")
         yield Op(
             "cpus_write_lock()", ops.Kind.LOCK, guard=free, updates=((mine, ME), *edges),
-            does=Does(asks=mine, acquires=mine), tag="lock",
+            does=Does(asks=mine, acquires=mine), told=ops.HOLDS, tag="lock",
         )  # fmt: skip
 
     def cpus_write_unlock(self) -> Routine:
@@ -129,7 +130,9 @@ class KernelText:
         """kernel/workqueue.c: queue_work_on() of CPU ``cpu``'s drain work item; nothing if it is pending already."""
         yield Op(
             f"queue_work_on({cpu}, drain_local_pages_wq)", ops.Kind.RMW,
-            updates=((Cell("work.pending", (cpu,)), const(True)),), does=Does(queues=_work(cpu)), tag="queue_work",
+            updates=((Cell("work.pending", (cpu,)), const(True)),), does=Does(queues=_work(cpu)),
+            told=Told(why="The drain of that CPU is put on its queue; it has not run yet."),
+            tag="queue_work",
             info={"cpu": cpu},
         )  # fmt: skip
 
@@ -137,7 +140,9 @@ class KernelText:
         """kernel/workqueue.c: flush_work(): waits until CPU ``cpu``'s drain work item has been executed."""
         idle = land(lnot(value("work.pending", cpu)), lnot(value("work.running", cpu)))
         yield Op(
-            f"flush_work(cpu {cpu})", ops.Kind.LOCK, guard=idle, does=Does(awaits=_work(cpu)), tag="flush_work",
+            f"flush_work(cpu {cpu})", ops.Kind.LOCK, guard=idle, does=Does(awaits=_work(cpu)),
+            told=Told(why="The queued drain has been executed: the wait for it ends."),
+            tag="flush_work",
             info={"cpu": cpu},
         )  # fmt: skip
 
@@ -149,11 +154,16 @@ class KernelText:
             yield Op(
                 f"process_one_work(): cpu {cpu}", ops.Kind.RMW, guard=ready,
                 updates=((pending, const(False)), (running, const(True))), does=Does(begins=_work(cpu)),
+                told=Told(
+                    why="CPU{cpu}'s worker takes the queued drain and begins it.",
+                    statement="process_one_work()", comment=f"the drain of CPU{cpu}",
+                ),
                 tag="work_begin", info={"cpu": cpu},
             )  # fmt: skip
             yield from function(cpu)
             yield Op(
                 "work item done", ops.Kind.RMW, updates=((running, const(False)),), does=Does(ends=_work(cpu)),
+                told=Told(why="CPU{cpu}'s drain is over; whoever flushes it can go on.", mark=True, comment="the drain is done"),
                 tag="work_end", info={"cpu": cpu},
             )  # fmt: skip
 
@@ -199,6 +209,13 @@ def _offline_over(_config: Config, *_: Any) -> tuple[str, Updates]:
     return "offline_pages() has returned", []
 
 
+#: what the marks mean
+_WHY = {
+    "zone_pcp_disable() has returned": "Here the promise begins: from now on no page may stay on a pcplist.",
+    "zone_pcp_enable() is entered": "Here the promise ends: pcplists are used again.",
+    "start_isolate_page_range() has returned": "Here the range counts as isolated: nobody should get a page of it.",
+    "the range is isolated and drained": "Here the promise begins: no page of the range may be left on a pcplist.",
+}
 Mark = Callable[..., tuple[str, Updates]]
 #: routine -> (mark on entry, mark on return): where the properties' windows open and close
 _MARKS: dict[str, tuple[Mark | None, Mark | None]] = {
@@ -224,13 +241,13 @@ def _marked(
     routine: Callable[..., Routine], before: Mark | None, after: Mark | None, config: Config, *args: Any, **kw: Any
 ) -> Routine:
     if before and (text := before(config, *args, **kw))[0]:
-        yield mark(text[0], "mark", text[1])
+        yield mark(text[0], "mark", text[1], _WHY.get(text[0], ""))
     result = yield from routine(*args, **kw)
     if after and (text := after(config, *args, **kw))[0]:
         tag = "offline_pages_returned" if after is _offline_over else "mark"
         # a range that could not be isolated may be somebody else's
         failed = getattr(after, "func", None) is _isolated and type(result) is int and result < 0
-        yield mark(text[0], tag, [] if failed else text[1])
+        yield mark(text[0], tag, [] if failed else text[1], _WHY.get(text[0], ""))
     return result
 
 

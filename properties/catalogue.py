@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 
-from kernelmodel.cells import MUTEXES, pages_of_block_on_pcplists, pcp_list_length, quiet, value
+from kernelmodel.cells import CELLS, MUTEXES, guarded, owner, pages_of_block_on_pcplists, pcp_list_length, quiet, value
 from kernelmodel.config import Config
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
@@ -93,12 +93,23 @@ def _limits_restored(config: Config) -> Iterator[Check]:
 
 
 def _limits_exclusive(config: Config, op: Op) -> Iterator[Check]:
-    for cell, _ in op.updates:
+    for cell, new in op.updates:
         if cell.name in ("pcp.high", "pcp.batch") and op.tag == "write":
             by = value("pcp_disabled_by", int(cell.index[0]))
-            other = land(lnot(by == 0), lnot(by == ME))
+            other = land(lnot(by == 0), lnot(by == ME), lnot(value(cell.name, *cell.index) == new))
             name = f"pcp[{cell.index[1]}]->{cell.name[4:]}"
-            yield Check(TRUE, other, f"{name} is written by another task while the pcplists are disabled")
+            yield Check(TRUE, other, f"{name} is changed by another task while the pcplists are disabled")
+
+
+def _guarded_writes(config: Config, op: Op) -> Iterator[Check]:
+    for cell, _ in op.updates:
+        held = guarded(config, cell)
+        if held is not None:
+            kind = CELLS[cell.name]
+            guard = "the critical section of its pcplist" if kind.guard == "section" else kind.guard
+            yield Check(
+                TRUE, lnot(held), f"{kind.in_words(cell.name, cell.index)} is written outside {guard}", owner(cell)
+            )
 
 
 def _bulk_free_terminates(config: Config, op: Op) -> Iterator[Check]:
@@ -249,10 +260,18 @@ _ALL = [
     ),
     Property(
         "limits_exclusive",
-        "while the pcplists are disabled nobody but the task that disabled them writes high or batch",
+        "while the pcplists are disabled nobody but the task that disabled them changes high or batch",
         "mm/page_alloc.c: pcp_batch_high_lock, kept from zone_pcp_disable() to zone_pcp_enable()",
         "from the return of zone_pcp_disable() to the entry of zone_pcp_enable()", "no-mutex",
         step=lambda c, op: list(_limits_exclusive(c, op)), needs=("zone_pcp_disable",),
+    ),
+    Property(
+        "guarded_writes",
+        "what a lock guards is written by whoever holds it: limits under pcp_batch_high_lock, the lists and the count of a CPU"
+        " in the critical section of its pcplist, what drain_all_pages() shares under pcpu_drain_mutex, cpu_online under"
+        " cpu_hotplug_lock, what goes offline under mem_hotplug_lock",
+        "mm/page_alloc.c, kernel/cpu.c: the locks' comments",
+        "always", "count-irqs-on", step=lambda c, op: list(_guarded_writes(c, op)),
     ),
     Property(
         "bulk_free_terminates",

@@ -80,7 +80,7 @@ def _writes_limits(op: Op, z: int, c: int) -> bool:
 def _queued(op: Op, z: int, c: int) -> Term | None:
     if _writes_limits(op, z, c):
         return FALSE
-    if op.tag == "queue_work" and op.info.get("cpu") == c:
+    if op.does.queues and op.does.queues.cpu == c:
         return lor(value("drain.zone", c) == z, value("drain.zone", c) == -1)
     return None
 
@@ -88,7 +88,7 @@ def _queued(op: Op, z: int, c: int) -> Term | None:
 def _flushed(op: Op, z: int, c: int) -> Term | None:
     if _writes_limits(op, z, c):
         return FALSE
-    if op.tag == "flush_work" and op.info.get("cpu") == c:
+    if op.does.awaits and op.does.awaits.cpu == c:
         return ghost("queued")
     return None
 

@@ -32,7 +32,7 @@ def at_rest(machine: Machine) -> bool:
     tasks = [t for t in machine.tasks if t not in machine.workers]
     if not tasks or not all(t.done for t in tasks):
         return False
-    waiting = [w for w in machine.workers if isinstance(w.pending, Op) and w.pending.tag == "work_begin"]
+    waiting = [w for w in machine.workers if isinstance(w.pending, Op) and w.pending.does.begins]
     return len(waiting) == len(machine.workers) and all(machine.why_not(w) for w in machine.workers)
 
 

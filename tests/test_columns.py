@@ -12,8 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from kernelmodel import isolation_ops, ops, page_ops
+from kernelmodel.cells import stops_others
+from kernelmodel.config import Config
 from kernelmodel.kernels import KERNELS, kernel, mutant
+from kernelmodel.mmzone import MEMORY_OFFLINE, Page, PageRange, Zone
 from kernelmodel.mutants import MUTANTS
+from kernelmodel.ops import Op
+from kernelmodel.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from verify import page
 from verify.bmc.__main__ import main as bmc
@@ -152,23 +158,27 @@ def test_values_are_in_the_kernels_words(films):
     assert not re.search(r"\b1 pages\b|\bTrue\b|\bFalse\b", "".join(texts.values()))
 
 
+HERE, WHOLE = Config(nr_cpus=1), PageRange(1, 1)
+
+
 @pytest.mark.parametrize(
-    ("tag", "text", "returned", "said"),
+    ("op", "returned", "said"),
     [
-        ("read", "pcp[0]->count", (0,), "0"),
-        ("read", "list_empty(&pcp[0]->lists[])", (False,), "false"),
-        ("prepare", "migratetype = get_pfnblock_migratetype(page)", (4,), "MIGRATE_ISOLATE"),
-        ("detach", "list_del(3 pages), pcp->count -= 3", (2, 1), "2 of block 0, 1 of block 1"),
-        ("test_pages_isolated", "spin_lock(&zone->lock): x()", (False,), "not all free: -EBUSY"),
-        ("scan_movable_pages", "scan_movable_pages()", (True, 1), "a page of block 1"),
-        ("environment", "signal_pending(current)", (True,), "true"),
-        ("environment", "dissolve_free_huge_pages()", (True,), "fails"),
-        ("irq_save", "local_irq_save(flags)", (0,), ""),
-        ("write", "pcp[0]->high = 0", (), ""),
+        (ops.read("pcp.count", 0, 0), (0,), "0"),
+        (page_ops.list_empty(HERE, Zone(0), 0, 1), (False,), "false"),
+        (page_ops.store_migratetype(HERE, Page(0, 0)), (4,), "MIGRATE_ISOLATE"),
+        (page_ops.list_del_bulk(HERE, Zone(0), 0, 3), (2, 1), "2 of block 0, 1 of block 1"),
+        (isolation_ops.all_free(HERE, WHOLE, MEMORY_OFFLINE, False), (False,), "not all free: -EBUSY"),
+        (V5_11(HERE).scan_movable_pages(WHOLE), (True, 1), "a page of block 1"),
+        (ops.environment("signal", "signal_pending(current)", "", None), (True,), "true"),
+        (ops.environment("dissolve_fails", "dissolve_free_huge_pages()"), (True,), "fails"),
+        (ops.local_irq_save(1).at(0), (0,), ""),
+        (ops.write(0, "pcp.high", 0, 0), (), ""),
     ],
+    ids=lambda x: x.text if isinstance(x, Op) else "",
 )
-def test_what_is_said_of_a_step(films, tag, text, returned, said):
-    step = replace(films["base"].steps[0], tag=tag, text=text, returned=returned, written=())
+def test_what_is_said_of_a_step(films, op, returned, said):
+    step = replace(films["base"].steps[0], op=op, returned=returned, written=())
     assert comment(step) == said
 
 
@@ -191,8 +201,8 @@ def test_full_columns_have_all_that_folded_ones_have(films, name, monkeypatch):
 def test_full_columns_have_every_step(films):
     for film in films.values():
         text = " ".join(" ".join(body(as_columns(film, full=True))).split())
-        assert text.count("local_irq_save(flags)") == sum(s.tag == "irq_save" for s in film.steps)
-        assert text.count("/* the drain is done */") == sum(s.tag == "work_end" for s in film.steps)
+        assert text.count("local_irq_save(flags)") == sum(stops_others(s.op.does.acquires) for s in film.steps)
+        assert text.count("/* the drain is done */") == sum(s.op.does.ends is not None for s in film.steps)
         assert text.count("cpu_online[") == sum(s.text.startswith("cpu_online[") for s in film.steps)
 
 
@@ -223,7 +233,7 @@ def test_a_drain_that_finds_a_page_is_shown():
 
 def test_the_last_step_is_never_folded(films):
     film = films["update-inside-window"]
-    assert film.steps[-1].tag == "lockdep"
+    assert film.steps[-1].op.does.asks is not None
     assert body(as_columns(film))[-2].strip() == "mutex_lock(&pcp_batch_high_lock)  /* asked for */"
 
 

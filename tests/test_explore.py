@@ -69,7 +69,7 @@ REDUCED = (
     ("no-migratetype-reread", SMALL), ("refill-not-counted", SMALL), ("no-mutex", UPDATED), ("no-count-clamp", SMALL),
     ("update-inside-window", UPDATED), ("missed-enable-on-isolation-failure", UPDATED), ("no-drain", UPDATED),
     ("missed-done-on-failure", UPDATED), ("no-cpus-read-lock", UPDATED), ("no-undo", UPDATED), ("page-never-freed", UPDATED),
-    ("enable-without-restore", UPDATED), ("enable-before-unisolate", SMALL),
+    ("enable-without-restore", UPDATED), ("enable-before-unisolate", SMALL), ("count-irqs-on", SMALL),
 )  # fmt: skip
 
 

@@ -15,11 +15,11 @@ from kernelmodel.text import KernelText
 from kernelmodel.v5_11 import V5_11
 from properties.catalogue import find
 from properties.lemmas import LEMMAS
+from properties.vocabulary import Atom, vocabulary
 from verify.prove.__main__ import main
 from verify.prove.engine import PROVABLE
 from verify.prove.infer import Houdini, candidates, implied, infer, proof_from, reached_rows
 from verify.prove.obligations import Prover
-from verify.prove.vocabulary import Atom, vocabulary
 
 ATOMS = [Atom("a", TRUE), Atom("b", TRUE), Atom("c", TRUE), Atom("all", TRUE, forall=True)]
 

@@ -374,7 +374,7 @@ def test_a_picture_of_an_operation_has_all_of_it() -> None:
               "updates": ((ops.Cell("pcp.batch", (0, 0)), const(1)),), "pack": lambda values, _: values}  # fmt: skip
     from dataclasses import fields as fields_of
 
-    assert {f.name for f in fields_of(plain)} == {*fields, "effect"}
+    assert {f.name for f in fields_of(plain)} == {*fields, "effect", "told"}
     for name, other in fields.items():
         assert op_picture(replace(plain, **{name: other})) != op_picture(plain), name
 

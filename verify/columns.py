@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from kernelmodel.cells import CELLS, names
+from kernelmodel.cells import CELLS, DULL_MUTEXES, owner, stops_others
 from kernelmodel.machine import Step
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell
@@ -16,17 +16,10 @@ from verify.trace import Access, Start
 _NARROWEST = 24
 #: below this, calls are indented by one space
 _NARROW = 38
-#: operations that are bookkeeping of the model or of the drain, shown as "..." unless nothing else is there
-_DULL = ("lockdep", "cpu", "preempt_disable", "preempt_enable")
-_DULL_CELLS = names(lambda kind: kind.bookkeeping)
-_DULL_MUTEXES = ("mem_hotplug_lock", "pcpu_drain_mutex")
-#: never bookkeeping
-_TELLING = ("cpu_down", "cpu_up")
+
 #: calls whose only line is the operation of the same name
 _PRIMITIVE = ("mutex_lock", "mutex_unlock", "mutex_trylock", "cpus_read_lock", "cpus_read_unlock", "queue_work_on",
               "flush_work", "rmqueue_bulk", "memory_notify", "worker_thread", "cpus_write_lock", "cpus_write_unlock")  # fmt: skip
-#: operations whose values say nothing that their text does not say
-_SILENT = ("irq_save", "new_limits")
 _SECTION = "spin_lock(&zone->lock): "
 
 
@@ -112,7 +105,8 @@ def _interfering(steps: Sequence[Step], accesses: Sequence[Access], cpu: int | N
     for n, (step, access) in enumerate(zip(steps, accesses, strict=True)):
         for c in access.reads if step.returned else ():
             if (
-                c.name == "cpus_with_pcps"
+                CELLS[c.name].when_written
+                and CELLS[c.name].bookkeeping
                 and cpu in (None, *c.index)
                 and c in last
                 and steps[last[c]].task != step.task
@@ -127,60 +121,61 @@ def _idle_drains(steps: Sequence[Step], accesses: Sequence[Access]) -> set[int]:
     idle: set[int] = set()
     begun: dict[str, list[int]] = {}
     for n, (step, access) in enumerate(zip(steps, accesses, strict=True)):
-        if step.tag == "work_begin":
+        if step.op.does.begins:
             begun[step.task] = []
         if step.task not in begun:
             continue
         begun[step.task].append(n)
-        if any(c.name.startswith("pcp.") for c in access.writes):
+        if any(CELLS[c.name].counts_pages for c in access.writes):
             del begun[step.task]
-        elif step.tag == "work_end":
+        elif step.op.does.ends:
             idle |= set(begun.pop(step.task))
     return idle
 
 
 def dull(step: Step, access: Access, cpu: int | None) -> bool:
     """Whether a step is bookkeeping that a reader can do without; ``cpu`` is the one that the property speaks of."""
-    if step.tag in _DULL or (step.tag in ("irq_save", "irq_restore") and not _of_interest(access, cpu)):
+    does, told = step.op.does, step.op.told
+    turns = stops_others(does.acquires or does.releases)
+    if told.dull or (turns and not _of_interest(access, cpu)):
         return True
-    if step.tag in _TELLING:
+    if told.telling:
         return False
     # waiting for a work item is a look at it, though nothing comes back
-    looks = step.returned or step.tag == "flush_work"
+    looks = step.returned or does.awaits
     looked_at = access.writes | (access.reads if looks else frozenset())
-    cells = {c for c in looked_at if c.name != "irqs_off"}
-    if step.tag == "environment" and not any(step.returned):
+    cells = {c for c in looked_at if not stops_others(c)}
+    if step.op.external and not any(step.returned):
         return True
-    if cells and all(c.name in _DULL_CELLS or (c.name == "mutex" and c.index[0] in _DULL_MUTEXES) for c in cells):
+    if cells and all(_bookkeeping(c) for c in cells):
         return True
     if cpu is None:
         return False
-    per_cpu = [c for c in cells if c.name.startswith(("pcp.", "work."))]
-    return bool(per_cpu) and not any(_cpu_of(c) == cpu for c in per_cpu)
+    per_cpu = [
+        owner(c) for c in cells if owner(c) is not None and not (k := CELLS[c.name]).bookkeeping and not k.silent
+    ]
+    return bool(per_cpu) and cpu not in per_cpu
+
+
+def _bookkeeping(cell: Cell) -> bool:
+    return CELLS[cell.name].bookkeeping or (CELLS[cell.name].exclusion == "mutex" and cell.index[0] in DULL_MUTEXES)
 
 
 def _of_interest(access: Access, cpu: int | None) -> bool:
-    return any(c.name == "irqs_off" and c.index[0] == cpu for c in access.writes)
-
-
-def _cpu_of(cell: Cell) -> int | str:
-    return cell.index[CELLS[cell.name].position("cpu")]
+    return any(stops_others(c) and owner(c) == cpu for c in access.writes)
 
 
 def statements(step: Step) -> Iterator[tuple[int, str, str]]:
     """A step as lines of C: how much further in, the statement, and what is to be said of it."""
     text, told = _in_c(step.text), comment(step)
-    if step.tag in ("mark", "offline_pages_returned"):
-        yield 0, "", text
-    elif step.tag == "work_begin":
-        yield 0, "process_one_work()", f"the drain of CPU{text.rpartition(' ')[2]}"
-    elif step.tag == "work_end":
-        yield 0, "", "the drain is done"
-    elif step.tag == "lockdep":
-        yield 0, f"mutex_lock(&{text.partition(':')[0]})", "asked for"
+    said = step.op.told
+    if said.mark:
+        yield 0, "", said.comment or text
+    elif said.statement:
+        yield 0, said.statement, said.comment
     elif text.startswith(_SECTION):
         yield 0, "spin_lock(&zone->lock)", ""
-        if step.tag == "isolate" and not all(step.returned):
+        if said.no_statement and not all(step.returned):
             yield 1, "", told
         else:
             yield from _listed(1, text.removeprefix(_SECTION), told)
@@ -210,28 +205,26 @@ def _listed(depth: int, text: str, told: str) -> Iterator[tuple[int, str, str]]:
 
 def comment(step: Step) -> str:
     """The values that matter of an operation: what it returned, in the kernel's words where it has some."""
-    wrong = [(c.index[0], n) for c, n in step.written if c.name == "misplaced" and n]
-    if step.tag == "free_to_buddy" and wrong:
+    told = step.op.told
+    wrong = [(c.index[0], n) for c, n in step.written if CELLS[c.name].usually_zero and n]
+    if told.moves and wrong and not step.returned:
         return "; ".join(f"{_pages(n)} of block {b} on another type's free list" for b, n in wrong)
-    if not step.returned or step.tag in _SILENT:
+    if not step.returned or told.value == "silent":
         return ""
     first = step.returned[0]
-    if step.tag == "prepare":
-        return f"MIGRATE_{MigrateType(int(first)).name}"
-    if step.tag == "take":
-        return f"of block {first}"
-    if step.tag == "detach":
-        return ", ".join(f"{n} of block {block}" for block, n in enumerate(step.returned) if n)
-    if step.tag == "refill":
-        return _pages(first)
-    if step.tag == "isolate":
-        return "" if first else "unmovable pages, or isolated by somebody else: -EBUSY"
-    if step.tag == "test_pages_isolated":
-        return "all free" if first else "not all free: -EBUSY"
-    if step.tag == "scan_movable_pages":
-        return f"a page of block {step.returned[1]}" if first else "none left"
-    if step.tag == "environment" and first and "signal" not in step.text and "!=" not in step.text:
-        return "fails"
+    if (said := told.yes if first else told.no) is not None:
+        return said
+    match told.value:
+        case "type":
+            return f"MIGRATE_{MigrateType(int(first)).name}"
+        case "block":
+            return f"of block {first}"
+        case "pages of each block":
+            return ", ".join(f"{n} of block {block}" for block, n in enumerate(step.returned) if n)
+        case "pages":
+            return _pages(first)
+        case "found":
+            return f"a page of block {step.returned[1]}" if first else "none left"
     return ", ".join(str(int(v)) if not isinstance(v, bool) else str(v).lower() for v in step.returned)
 
 

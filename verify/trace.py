@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kernelmodel.cells import cpu_taken, stops_others
 from kernelmodel.config import Config
 from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.machine import Machine, Step, Task
@@ -77,7 +78,7 @@ class _Recorder:
         read = {
             a.args[0] for t in (op.guard, op.where, *op.returns, *(t for _, t in op.updates)) for a in atoms(t, "cell")
         }
-        read.add(Cell("irqs_off", (task.cpu,)))
+        read.add(cpu_taken(task.cpu))
         self.accesses.append(Access(frozenset(read), frozenset(c for c, _ in op.updates)))
         return {}
 
@@ -177,9 +178,9 @@ def _advance(machine: Machine, task: Task, step: TraceStep, home: int | None) ->
             raise MismatchError(f"{step.task} has finished before it came to {step.text}")
         _find_cpu(machine, task, home)
         here = machine.operation(task)
-        if here.tag == "flush_work" and machine.why_not(task):
+        if here.does.awaits and machine.why_not(task):
             # an engine that follows one CPU leaves the others' workers to us: they run when somebody waits for them
-            worker = machine.workers[here.info["cpu"]]
+            worker = machine.workers[here.does.awaits.cpu]
             while machine.why_not(task):
                 machine.step(worker)
         machine.step(task, step.choices)
@@ -192,8 +193,8 @@ def _find_cpu(machine: Machine, task: Task, home: int | None) -> None:
     """A task with interrupts on leaves a CPU that somebody else has for himself, and disables them at home only."""
     if home is None or task in machine.workers:
         return
-    busy = {c for c in machine.config.cpus if machine.state.load(Cell("irqs_off", (c,))) not in (0, task.number)}
-    if machine.operation(task).tag == "irq_save" and task.cpu != home:
+    busy = {c for c in machine.config.cpus if machine.state.load(cpu_taken(c)) not in (0, task.number)}
+    if stops_others(machine.operation(task).does.acquires) and task.cpu != home:
         machine.migrate(task, home)
     elif task.cpu in busy:
         free = [c for c in machine.config.cpus if c not in busy]

@@ -85,7 +85,7 @@ def _simple_model(encoding: Encoding, solver: z3.Solver, check: Check) -> Any:
 
 def _bold_wishes(encoding: Encoding) -> Iterator[Expr]:
     """What cannot always be had: nothing goes wrong, lists are empty at the start, few tasks act."""
-    faults = [v for e in encoding.events if e.node.op.tag == "environment" for v in e.choices.values()]
+    faults = [v for e in encoding.events if e.node.op.external for v in e.choices.values()]
     yield z3.Not(z3.Or([False, *faults]))
     yield z3.And([v == 0 for c, v in encoding.start.items() if c.name == "pcp.nr"])
     backwards = encoding.piece.tasks[::-1]
@@ -114,9 +114,9 @@ def _plain_wishes(encoding: Encoding) -> Iterator[Expr]:
     if high is not None and batch is not None:
         yield z3.And(batch <= high, high <= 6, batch <= 3)
     for e in encoding.events:
-        if e.node.op.tag == "refill" and e.choices:
+        if e.node.op.told.value == "pages" and e.choices:
             yield z3.Implies(e.happened, e.returned[0] == encoding.shown(e))
-        if e.node.op.tag == "new_limits" and e.choices:
+        if e.node.op.does.computes_limits and e.choices:
             yield z3.And(e.choices["new_batch"] <= e.choices["new_high"], e.choices["new_high"] <= 8)
     for e in encoding.events:
         if e.section is not None and e.section.cpu != encoding.piece.cpu and e.node.op.text.startswith("list_empty"):

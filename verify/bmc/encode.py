@@ -472,7 +472,9 @@ class Encoding:
                 for s in self._every_stretch()
                 if s.of == cell
             ]
-            return z3.If(z3.Or(open_now), value != 0, value == 0) if open_now else value == 0
+            mine = [s.first.task.spec.number for s in self._every_stretch() if s.of == cell]
+            holder = [z3.Implies(now, value == number) for now, number in zip(open_now, mine, strict=True)]
+            return z3.And(z3.Or(*open_now, value == 0), *holder) if open_now else value == 0
         writers = [w for w in self._writers.get(cell, ()) if w is not reader]
         if reader is not None:
             for w in writers:

@@ -447,7 +447,7 @@ def signature(piece: Slice) -> Any:
 
         nodes = [
             (
-                (n.op.kind, n.op.does.tries, n.op.does.hangs, n.op.external),
+                (n.op.tag, n.op.does.tries, n.op.does.hangs, n.op.external),
                 (_where(n.op.does.acquires, piece.cpu), _where(n.op.does.releases, piece.cpu)),
                 named(renamed(n.op.guard.key)),
                 tuple((named(c), named(renamed(u.key))) for c, u in n.op.updates if c in piece.cells),

@@ -112,7 +112,7 @@ class Compiler:
     def _choices(self, op: Op, own: dict[str, str], indent: str, task: TaskModel) -> tuple[list[str], str]:
         lines = []
         values = choice_values(op, self.model.analysis.of, {}, self.model.finite.pages)
-        if op.tag == "new_limits":
+        if op.does.computes_limits:
             for c, name in zip(op.choices, ("k0", "k1"), strict=True):
                 own[c.args[0]] = name
             lines.append(f"{indent}for k0, k1 in {self.model.finite.new_limits!r}:")

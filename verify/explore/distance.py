@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kernelmodel.does import Work
 from kernelmodel.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, const, substitute, substitute_cells
@@ -187,16 +188,16 @@ class Distance:
         far = _far(self.ways[task.number], wanted)
         flushes, queues = {}, {}
         for cpu in self.workers:
-            must = _must_pass(self.ways[task.number], wanted, _gate("flush_work", cpu))
+            must = _must_pass(self.ways[task.number], wanted, _gate(lambda op: op.does.awaits, cpu))
             if must.any():
                 flushes[cpu] = must
                 # what is queued after the last flush is waited for by nobody
-                queues[cpu] = _must_pass(self.ways[task.number], wanted, _gate("queue_work", cpu, must))
+                queues[cpu] = _must_pass(self.ways[task.number], wanted, _gate(lambda op: op.does.queues, cpu, must))
         return _Walk(task, far, flushes, queues)
 
     def _to_end(self, worker: TaskModel) -> tuple[Steps, int]:
         """For each location of a worker the least steps to the end of its work item; and from its beginning."""
-        far = _far(self.ways[worker.number], lambda n: n.op.tag == "work_end")
+        far = _far(self.ways[worker.number], lambda n: n.op.does.ends is not None)
         return far, int(far[worker.graph.entry[0][1]])
 
 
@@ -257,12 +258,15 @@ def _must_pass(
     return ~around
 
 
-def _gate(tag: str, cpu: int, leads_to: npt.NDArray[np.bool_] | None = None) -> Callable[[FoldedNode, list[int]], bool]:
-    """Operations of a kind on a CPU; with ``leads_to`` only those that lead to nothing but such locations."""
+def _gate(
+    work: Callable[[Op], Work | None], cpu: int, leads_to: npt.NDArray[np.bool_] | None = None
+) -> Callable[[FoldedNode, list[int]], bool]:
+    """Operations that have to do with a CPU's work; with ``leads_to`` those that lead to nothing but such locations."""
 
     def gate(node: FoldedNode, targets: list[int]) -> bool:
         there = leads_to is None or all(leads_to[t] for t in targets)
-        return node.op.tag == tag and node.op.info["cpu"] == cpu and there
+        mine = work(node.op)
+        return mine is not None and mine.cpu == cpu and there
 
     return gate
 
@@ -288,7 +292,7 @@ def _may_be(op: Op, cell: Cell, new: Term, value: int, equal: bool) -> bool:
         return not equal
     lowered = new.op == "-" and new.args[0].op == "cell" and new.args[0].args[0] == cell
     # choices and registers that are subtracted are numbers of pages, so this makes nothing larger
-    return not (lowered and value == 0 and not equal and op.tag in ("detach", "take"))
+    return not (lowered and value == 0 and not equal and op.does.takes)
 
 
 def _literal(part: Term) -> tuple[Cell, int, bool] | None:

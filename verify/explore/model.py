@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernelmodel.cells import CELLS, initial, layout, names, value
+from kernelmodel.cells import CELLS, cpu_taken, cpu_there, initial, layout, names, stops_others, value
 from kernelmodel.errors import ModelError
 from kernelmodel.folded import fold
 from kernelmodel.folded_graph import RETURNED, FoldedGraph, FoldedNode, registers_of
@@ -32,7 +32,7 @@ BUDDY = 0
 #: only compared with 0, and never 0 here: what is read may be the first value
 NEVER_ZERO = names(lambda kind: kind.never_zero)
 #: written by tasks that take a CPU down and up, and by no other
-ONLINE = "cpu_online"
+ONLINE = cpu_there(0).name
 #: the name of what stands for a task's location where a term speaks of it; no cell of the kernel's
 LOCATION = "location"
 #: the kinds of tasks that wait for work when nothing is left to do
@@ -203,12 +203,10 @@ class Model:
         }
         nodes = [n for g in graphs for n in g.kept]
         for cpu in self.config.cpus:
-            saves = [n for n in nodes if n.op.tag == "irq_save" and n.cpu == cpu]
+            saves = [n for n in nodes if stops_others(n.op.does.acquires) and n.cpu == cpu]
             if not saves:
                 continue
-            fresh = (
-                set.intersection(*({c for c, _ in n.op.updates} for n in saves)) - {Cell("irqs_off", (cpu,))} - watched
-            )
+            fresh = set.intersection(*({c for c, _ in n.op.updates} - {n.op.does.acquires} for n in saves)) - watched
             for n in nodes:
                 if not (n.irqs_off and n.cpu == cpu):
                     fresh -= self._looked_at(n)
@@ -219,7 +217,7 @@ class Model:
                 for n in g.kept:
                     if n in saves:
                         n.op = replace(n.op, updates=tuple(u for u in n.op.updates if u[0] not in fresh - read))
-                    if n.op.tag == "irq_restore" and n.cpu == cpu:
+                    if stops_others(n.op.does.releases) and n.cpu == cpu:
                         resets = tuple((c, Term("const", (0,), "int")) for c in sorted(fresh & read))
                         n.op = replace(n.op, updates=(*n.op.updates, *resets))
 
@@ -280,7 +278,7 @@ class Model:
                 used |= self._looked_at(node)
         for s in self.state_checks:
             used |= {a.args[0] for t in (s.check.premise, s.check.violation) for a in atoms(t, "cell")}
-        used |= {Cell("irqs_off", (c,)) for c in self.config.cpus}
+        used |= {cpu_taken(c) for c in self.config.cpus}
         self._counts: list[Cell] = []
         for cell in layout(self.config):
             if self.analysis.constant(cell) is not None:
@@ -334,12 +332,12 @@ class Model:
 
     def guard(self, task: TaskModel, node: FoldedNode, exact: bool) -> Term:
         """When the task may perform the operation; ``exact``: also, a CPU with interrupts on must be there for it."""
-        if not exact or node.op.tag in ("irq_save", "irq_restore"):
+        if not exact or stops_others(node.op.does.acquires or node.op.does.releases):
             return node.op.guard
         if node.cpu >= 0:
-            off = load(Cell("irqs_off", (node.cpu,)))
+            off = load(cpu_taken(node.cpu))
             return land(node.op.guard, lor(off == 0, off == task.number))
-        free = [land(self.present(task.spec, c), load(Cell("irqs_off", (c,))) == 0) for c in self.cpus_of(task.spec)]
+        free = [land(self.present(task.spec, c), load(cpu_taken(c)) == 0) for c in self.cpus_of(task.spec)]
         return land(node.op.guard, lor(*free))
 
     # --- initial states ---

@@ -82,7 +82,7 @@ class _Printer:
         op = node.op
         for picked in self._choices(op):
             parts = [f"c{task.location} == {location}", self._text(self.model.guard(task, node, True), task, {})]
-            if op.choices and op.tag != "new_limits":
+            if op.choices and not op.does.computes_limits:
                 parts += [self._text(op.where, task, picked), self._text(op.counted, task, picked)]
             returned = {f"{node.number}.{i}": _picked(t, picked) for i, t in enumerate(returns_of(op))}
             checks = self._judged(op, task, picked)
@@ -96,7 +96,7 @@ class _Printer:
     def _choices(self, op: Op) -> Iterator[dict[str, int]]:
         names = [c.args[0] for c in op.choices]
         values = choice_values(op, self.model.analysis.of, {}, self.model.finite.pages)
-        if op.tag == "new_limits":
+        if op.does.computes_limits:
             for limits in self.model.finite.new_limits:
                 yield dict(zip(names, limits, strict=True))
         else:

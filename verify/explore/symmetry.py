@@ -18,7 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from kernelmodel.cells import cpu_position
+from kernelmodel.cells import CELLS, cpu_position
 from kernelmodel.folded_graph import RETURNED, FoldedNode
 from kernelmodel.matching import matched
 from kernelmodel.terms import Cell
@@ -28,8 +28,6 @@ from verify.explore.rows import Rows
 from verify.explore.table import ColumnPairs, Hashes, Index, Table, Transitions
 
 _MASK = 0xFFFFFFFFFFFFFFFF
-#: operations that return the number of their CPU, which is no value that anybody computes with
-_RETURN_CPU = ("irq_save", "cpu")
 
 
 class AsymmetryError(Exception):
@@ -91,14 +89,14 @@ class Symmetric(Transitions):
 
     def _key(self, node: FoldedNode) -> Any:
         op = node.op
-        returns = () if op.tag in _RETURN_CPU else tuple(t.key for t in returns_of(op))
+        returns = () if op.does.returns_cpu else tuple(t.key for t in returns_of(op))
         checks = [
             (i, c.premise.key, c.violation.key)
             for i, p in enumerate(self.model.properties)
             for c in p.step_checks(self.model.config, op)
         ]
         updates = frozenset((c, normal(t.key)) for c, t in op.updates)
-        return normal((op.tag, op.guard.key, updates, returns, op.where.key, op.counted.key)), frozenset(
+        return normal((op.tag, op.does.tries, op.guard.key, updates, returns, op.where.key, op.counted.key)), frozenset(
             Counter(normal(c) for c in checks).items()
         )
 
@@ -199,7 +197,7 @@ class Symmetric(Transitions):
             else:
                 rest = tuple(x for i, x in enumerate(column.index) if i != place)
                 weight = self._weight((column.name, rest))
-                parts.append((1 + int(column.index[place]), weight, column.name == "irqs_off"))
+                parts.append((1 + int(column.index[place]), weight, CELLS[column.name].exclusion == "interrupts"))
         return parts
 
     def _of_task(self, task: TaskModel, v: Sequence[int]) -> list[int]:

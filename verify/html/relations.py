@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from kernelmodel.cells import MUTEXES
+from kernelmodel.cells import MUTEXES, cpu_taken, mutex_owner
 from kernelmodel.terms import Cell, atoms
 from verify.tracefile import Film, Frame
 from verify.tracefile.words import cell_name, cell_value
@@ -48,14 +48,14 @@ def _span(kind: str, cpu: int, first: int, last: int | None, label: str, **more:
 
 def _irqs(film: Film) -> Iterator[dict[str, Any]]:
     for cpu in film.machine.config.cpus:
-        for first, last, owner in _runs(film, Cell("irqs_off", (cpu,))):
+        for first, last, owner in _runs(film, cpu_taken(cpu)):
             task = _task(film, owner)
             yield _span("irq", cpu, first, last, f"IRQs off on CPU{cpu} ({task})", task=task)
 
 
 def _locks(film: Film) -> Iterator[dict[str, Any]]:
     for mutex in MUTEXES:
-        for first, last, owner in _runs(film, Cell("mutex", (mutex,))):
+        for first, last, owner in _runs(film, mutex_owner(mutex)):
             yield _span("lock", _cpu_at(film, first), first, last, mutex, task=_task(film, owner))
     since: dict[str, Frame] = {}
     for frame in film.frames[1:]:
@@ -110,7 +110,7 @@ def _arrow(kind: str, first: int, last: int, label: str, note: str = "") -> dict
 
 def _hand_overs(film: Film) -> Iterator[dict[str, Any]]:
     for mutex in MUTEXES:
-        held = list(_runs(film, Cell("mutex", (mutex,))))
+        held = list(_runs(film, mutex_owner(mutex)))
         for (_, released, owner), (taken, _, following) in pairwise(held):
             if released is not None and owner != following:
                 label = f"{mutex}: {_task(film, owner)} unlocks, {_task(film, following)} gets it"
@@ -121,16 +121,18 @@ def _work_arrows(film: Film) -> Iterator[dict[str, Any]]:
     queued: dict[int, int] = {}
     ended: dict[int, int] = {}
     for frame in film.frames[1:]:
-        step, cpu = frame.step, frame.info.get("cpu")
-        if step is None or not isinstance(cpu, int):
+        if frame.step is None:
             continue
-        if step.tag == "queue_work":
-            queued[cpu] = frame.number
-        elif step.tag == "work_begin" and cpu in queued:
+        does = frame.step.op.does
+        if does.queues:
+            queued[does.queues.cpu] = frame.number
+        elif does.begins and does.begins.cpu in queued:
+            cpu = does.begins.cpu
             yield _arrow("work", queued.pop(cpu), frame.number, f"the drain queued for CPU{cpu} begins")
-        elif step.tag == "work_end":
-            ended[cpu] = frame.number
-        elif step.tag == "flush_work" and cpu in ended:
+        elif does.ends:
+            ended[does.ends.cpu] = frame.number
+        elif does.awaits and does.awaits.cpu in ended:
+            cpu = does.awaits.cpu
             yield _arrow("work", ended[cpu], frame.number, f"the drain of CPU{cpu} is over, the wait for it ends")
 
 
@@ -141,7 +143,9 @@ def _telling(film: Film, frame: Frame) -> list[Cell]:
     named = [c for c, _ in frame.read if c.name in _TELLING]
     # free_unref_page_prepare() looks the type up through a choice of blocks: only the page's own block counts
     return [
-        c for c in named if c.name != "pageblock.migratetype" or step.tag != "prepare" or _own_block(film, frame, c)
+        c
+        for c in named
+        if c.name != "pageblock.migratetype" or step.op.told.value != "type" or _own_block(film, frame, c)
     ]
 
 
@@ -167,7 +171,7 @@ def _missed(film: Film) -> Iterator[dict[str, Any]]:
     """The write that a read of another task came too early to see: where races are."""
     for frame in film.frames[1:]:
         step = frame.step
-        for cell in _telling(film, frame) if step is not None and step.tag != "write" else ():
+        for cell in _telling(film, frame) if step is not None and (step.returned or not step.written) else ():
             for later in film.frames[frame.number + 1 :]:
                 if later.step is None or step is None:
                     continue
@@ -184,7 +188,7 @@ def _missed(film: Film) -> Iterator[dict[str, Any]]:
 
 def _over(film: Film) -> Iterator[dict[str, Any]]:
     """A limit that one task writes over what another one wrote, while that one still holds the lock for them."""
-    owner = Cell("mutex", ("pcp_batch_high_lock",))
+    owner = mutex_owner("pcp_batch_high_lock")
     for frame in film.frames[1:]:
         for cell in frame.access.writes if frame.step is not None else ():
             if cell.name not in ("pcp.high", "pcp.batch"):

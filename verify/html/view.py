@@ -66,7 +66,7 @@ def stray_pages(film: Film) -> set[int]:
         shown = frame.picture.blocks[block]
         last = shown.first + len(shown.places)
         found |= {p for p in frame.picture.cpus[cpu].lists[migratetype] if shown.first <= p < last}
-    if not found and frame.step is not None and frame.step.tag == "take":
+    if not found and frame.step is not None and frame.step.op.does.takes and frame.step.op.told.value == "block":
         found = _moved(film.frames[frame.number - 1].picture, frame.picture)
     return found
 

@@ -19,13 +19,13 @@ import z3
 
 from kernelmodel.text import KernelText
 from properties.lemmas import LEMMAS, initially
+from properties.vocabulary import Atom, vocabulary
 from verify.explore.finite import Finite
 from verify.prove.obligations import ALWAYS, FAILED, PROVED, UNKNOWN, Answer, Proof, Prover, constants
 from verify.prove.population import ZONE
 from verify.prove.reached import Reached
 from verify.prove.system import Transition, conj, disj
 from verify.prove.uniform import differing
-from verify.prove.vocabulary import Atom, vocabulary
 from verify.scenario import Scenario
 from verify.smt import Expr
 

@@ -23,14 +23,18 @@ class Loop:
     def __init__(self, steps: Mapping[int, Step]) -> None:
         self.steps = steps
 
-    def tagged(self, tag: str) -> list[Step]:
-        """The steps with a tag."""
-        return [s for s in self.steps.values() if s.op.tag == tag]
+    def testing(self) -> list[Step]:
+        """The steps that ask whether the range is free."""
+        return [s for s in self.steps.values() if s.op.does.tests]
+
+    def scanning(self) -> list[Step]:
+        """The steps that look for a page in use."""
+        return [s for s in self.steps.values() if s.op.does.scans]
 
     @cached_property
     def range(self) -> frozenset[int]:
         """The pageblocks of its range, as far as it tests any."""
-        return frozenset(b for s in self.tagged("test_pages_isolated") for b in s.op.info["blocks"])
+        return frozenset(b for s in self.steps.values() for b in s.op.does.tests)
 
     def free(self, cell: Cell) -> Expr | None:
         """What is known while every page of the range is free: nobody holds one."""

@@ -25,7 +25,7 @@ def onwards(kernel: type[KernelText], verdict: Verdict) -> str:
         return ""
     machine, tasks = _again(kernel, verdict)
     last = machine.history[-1]
-    if last.tag != "test_pages_isolated" or any(last.returned):
+    if not last.op.does.tests or any(last.returned):
         return ""
     try:
         return _alone(machine, tasks[last.task])
@@ -58,14 +58,14 @@ def _alone(machine: Machine, task: Task) -> str:
         if task.done:
             break
         op = machine.operation(task)
-        if op.tag == "flush_work" and machine.why_not(task):
-            worker = machine.workers[op.info["cpu"]]
+        if op.does.awaits and machine.why_not(task):
+            worker = machine.workers[op.does.awaits.cpu]
             while machine.why_not(task):
                 machine.step(worker)
         step = machine.step(task)
-        if step.tag == "queue_work":
-            drains.append(int(op.info["cpu"]))
-        if step.tag == "test_pages_isolated":
+        if op.does.queues:
+            drains.append(op.does.queues.cpu)
+        if op.does.tests:
             if any(step.returned):
                 return _ends(drains, len(machine.history) - began)
             now = _state(machine)

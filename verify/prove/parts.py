@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kernelmodel.cells import CELLS, cpu_there, mutex_owner, stops_others
 from kernelmodel.config import Config
 from kernelmodel.ops import Op
 from kernelmodel.terms import ME, Cell, Term
@@ -18,7 +19,7 @@ from verify.prove.roles import ENDS, Part, Program, ProjectionError, Step, cells
 def followed_cells(config: Config, zone: int, cpu: int) -> frozenset[Cell]:
     """The cells of which the lemmas speak, and those that they need, for one CPU and zone."""
     found = {cell_of(name, zone, cpu) for name in (*PROTECTED_BY, *CLOSED)}
-    found |= {Cell("mutex", (m,)) for m in (LOCK, DRAIN_LOCK)} | {Cell("cpu_online", (cpu,))}
+    found |= {mutex_owner(m) for m in (LOCK, DRAIN_LOCK)} | {cpu_there(cpu)}
     for lemma in LEMMAS.values():
         found |= cells([lemma.term(config, zone, cpu)])
     return frozenset(found)
@@ -56,13 +57,13 @@ class Parts:
         held = {u: s for u, s in steps.items() if LOCK in s.locks and u not in worker}
         on_cpu = {u: s for u, s in steps.items() if s.irqs_off and s.kind.cpu == self.cpu and u not in worker}
         for s in on_cpu.values():
-            if any(c.name == "mutex" for c, _ in s.op.updates):
+            if any(CELLS[c.name].exclusion == "mutex" for c, _ in s.op.updates):
                 raise ProjectionError(f"{s.name}: a mutex is taken or released with interrupts off")
-        self.holder = Part(self.program, held, self.followed, lambda s: s.irqs_off or s.op.tag == "irq_save",
+        self.holder = Part(self.program, held, self.followed, lambda s: s.irqs_off or stops_others(s.op.does.acquires),
                            judged)  # fmt: skip
         self.section = Part(self.program, on_cpu, self.followed)
         self.worker = Part(self.program, worker, self.followed)
-        self.all_section_entries = list(entries(self.program, "irq_save", self.cpu))
+        self.all_section_entries = list(entries(self.program, self.cpu))
         self.section_entries = self._distinct(self.all_section_entries)
         self.lock_steps = [s for s in steps.values() if self._takes_lock(s)]
         first = [t for s in self.lock_steps for _, t in self.holder.closure(s)]
@@ -74,13 +75,13 @@ class Parts:
 
     def _takes_lock(self, step: Step) -> bool:
         """Whether a step takes pcp_batch_high_lock."""
-        new = [t for c, t in step.op.updates if c == Cell("mutex", (LOCK,))]
+        new = [t for c, t in step.op.updates if c == mutex_owner(LOCK)]
         if any(t.key != ME.key and t.op != "const" for t in new):
             raise ProjectionError(f"{step.name}: {LOCK} is only taken if it is free, which is not followed")
         return any(t.key == ME.key for t in new) and LOCK not in step.locks
 
     def _idle(self) -> int:
-        begins = [u for u, s in self.worker_steps.items() if s.op.tag == "work_begin"]
+        begins = [u for u, s in self.worker_steps.items() if s.op.does.begins]
         if len(begins) != 1:
             raise ProjectionError(f"the worker of CPU {self.cpu} takes work at {len(begins)} places")
         return begins[0]

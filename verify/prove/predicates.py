@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 
 import z3
 
-from kernelmodel.cells import CELLS
+from kernelmodel.cells import CELLS, stops_others
 from kernelmodel.terms import Cell, Term, atoms
 from properties.lemmas import CLOSED, DRAIN_LOCK, LEMMAS, Lemma, cell_of
 from verify.prove.facts import Facts, Item, term_of
-from verify.prove.roles import ENDS, ProjectionError, Step, hangs
+from verify.prove.roles import ENDS, ProjectionError, Step, hangs, registers
 from verify.prove.system import NOBODY, Opener, System, Transition, _no_cell, conj, disj
 from verify.smt import Expr, translate, variable
 
@@ -52,7 +52,7 @@ class Predicates:
     ) -> Expr:
         step = self._steps[uid]
         op = step.op
-        if op.tag == "irq_restore":
+        if stops_others(op.does.releases):
             return after(private)
         if uid in seen:
             raise ProjectionError(f"{step.name}: a loop with interrupts off")
@@ -132,7 +132,7 @@ class Predicates:
         worker = self.system.worker_steps
         found: dict[int, bool] = {}
         for s in worker.values():
-            if s.op.tag != "irq_save":
+            if not stops_others(s.op.does.acquires):
                 continue
             first = [t for _, t in s.edges]
             private = {str(c): self.v[str(c)] for c in self.system.private}
@@ -146,7 +146,7 @@ class Predicates:
                 if u not in seen:
                     seen.add(u)
                     found[u] = found.get(u, True) and drains
-                    if worker[u].op.tag != "irq_restore":
+                    if not stops_others(worker[u].op.does.releases):
                         todo += [t for _, t in worker[u].edges]
         return {u for u, drains in found.items() if drains}
 
@@ -155,9 +155,9 @@ class Predicates:
     def _will_drain(self, uid: int, regs: Mapping[str, Expr], seen: frozenset[int]) -> Expr:
         """On each way on from a step, before the end of the item, a draining section begins."""
         step = self.system.worker_steps[uid]
-        if uid in seen or step.op.tag in ("work_end", "work_begin"):
+        if uid in seen or step.op.does.ends or step.op.does.begins:
             return z3.BoolVal(False)
-        if step.op.tag == "irq_save" and all(t in self.draining for _, t in step.edges):
+        if stops_others(step.op.does.acquires) and all(t in self.draining for _, t in step.edges):
             return z3.BoolVal(True)
         returned = {}
         for name, t in zip(step.returned, step.op.returns, strict=True):
@@ -307,7 +307,17 @@ class Predicates:
             found = self.system.cell(c)
             return opener.cell(c) if found is None else found
 
-        return translate(term, cell, lambda n: given[n] if n in given else self.atom(n), opener.choice)
+        sorts = registers([term])
+
+        def register(name: str) -> Expr:
+            if name in given:
+                return given[name]
+            if name in self.system.program.defined_by and name not in self.v:
+                # a value that nobody follows may be any
+                return variable(f"open.{name}", sorts[name])
+            return self.atom(name)
+
+        return translate(term, cell, register, opener.choice)
 
     def lemma(self, lemma: Lemma) -> Expr:
         """A lemma over the state."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import z3
 
-from kernelmodel.cells import CELLS
+from kernelmodel.cells import CELLS, cpu_taken
 from kernelmodel.config import Config
 from kernelmodel.folded_graph import RETURNED
 from kernelmodel.terms import TRUE, Cell, Term, evaluate, land, load
@@ -309,7 +309,7 @@ def _watching(cells: Iterable[Cell]) -> Property:
 
     def checks(config: Config) -> list[Check]:
         looks = land(*(load(c, CELLS[c.name].sort) == load(c, CELLS[c.name].sort) for c in sorted(cells)))
-        return [Check(TRUE, land(looks, load(Cell("irqs_off", (0,))) < 0), "")]
+        return [Check(TRUE, land(looks, load(cpu_taken(0)) < 0), "")]
 
     return Property("watching", "nothing", "", "always", "", state=checks)
 

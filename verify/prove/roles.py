@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from kernelmodel.cells import CELLS, mutex_owner, stops_on, stops_others
 from kernelmodel.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
 from kernelmodel.terms import ME, Cell, Sort, Term, atoms, reg, show, substitute
@@ -149,7 +150,8 @@ def _renamed(op: Op, names: Mapping[str, Term]) -> Op:
 
     return Op(
         op.text, op.kind, substitute(op.guard, names), tuple((c, substitute(t, names)) for c, t in op.updates),
-        new(op.returns), op.choices, substitute(op.where, names), shown=new(op.shown), must=op.must, tag=op.tag,
+        new(op.returns), op.choices, substitute(op.where, names), shown=new(op.shown), must=op.must, does=op.does,
+        told=op.told, tag=op.tag,
         info=op.info,
     )  # fmt: skip
 
@@ -178,7 +180,7 @@ def locksets(text: Text) -> dict[int, frozenset[str]]:
 
 def _after(node: FoldedNode, locks: frozenset[str], conditions: tuple[Term, ...]) -> frozenset[str]:
     for cell, term in node.op.updates:
-        if cell.name != "mutex":
+        if CELLS[cell.name].exclusion != "mutex":
             continue
         mutex = str(cell.index[0])
         if term.op == "const":
@@ -278,7 +280,7 @@ class Part:
     def _ends(self, step: Step) -> bool:
         """Whether the step itself ends the part, so that to return right after it is in order."""
         return any(
-            (c.name == "mutex" and c.index[0] == LOCK and t.op == "const") or c.name == "irqs_off" for c, t in step.op.updates
+            (c == mutex_owner(LOCK) and t.op == "const") or stops_others(c) for c, t in step.op.updates
         )  # fmt: skip
 
     def reachable(self, first: Iterable[int]) -> dict[int, Step]:
@@ -293,8 +295,8 @@ class Part:
         return dict(sorted(found.items()))
 
 
-def entries(program: Program, tag: str, cpu: int) -> Iterator[Step]:
-    """The steps with that tag on a CPU, the worker's of that CPU not included."""
+def entries(program: Program, cpu: int) -> Iterator[Step]:
+    """The steps after which a task has a CPU for itself, the worker's of that CPU not included."""
     for s in program.steps.values():
-        if s.op.tag == tag and s.op.info.get("cpu") == cpu and not s.kind.worker:
+        if stops_on(s.op.does.acquires, cpu) and not s.kind.worker:
             yield s

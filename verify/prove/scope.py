@@ -13,6 +13,7 @@ NOT_PROVED: Mapping[str, str] = {
     "isolated_page_not_allocated": "needs isolated_page_on_isolate_list, and which block was isolated when an allocation began",
     "isolated_page_on_isolate_list": "not inductive for one pageblock: whether a free reads the type again depends on"
     " zone->nr_isolate_pageblock, a sum over all pageblocks, which others that are isolated or given up change",
+    "guarded_writes": "the proof follows one CPU's lists and the lock of the limits, not what the other locks guard",
     "bulk_free_terminates": "a step that hangs is none of the transitions; pages_conserved asks of each section on the"
     " followed lists that it ends, but lists of other zones, which the same work item drains, are not followed",
     **dict.fromkeys(

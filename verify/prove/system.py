@@ -12,7 +12,7 @@ from typing import Any
 
 import z3
 
-from kernelmodel.cells import CELLS
+from kernelmodel.cells import CELLS, cpu_there, stops_on
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term
@@ -113,7 +113,7 @@ class System(Parts):
         }
         first = [(t, s.locks) for s in self.lock_steps for _, t in self.holder.closure(s)]
         return holder_facts(
-            self.holder_steps, first, Setting(protected, [Cell("cpu_online", (c,))], ghosts, equal)
+            self.holder_steps, first, Setting(protected, [cpu_there(c)], ghosts, equal)
         )  # fmt: skip
 
     # --- variables ---
@@ -272,7 +272,7 @@ class System(Parts):
             own = step.uid in self.holder.inside or step.kind.worker or step.kind.cpu == self.cpu
             if own:
                 return
-        if step.op.tag in ("irq_save", "irq_restore") and step.op.info["cpu"] == self.cpu:
+        if stops_on(step.op.does.acquires or step.op.does.releases, self.cpu):
             return
         updates = [(c, t) for c, t in step.op.updates if c in self.followed]
         judged = not updates and self.judged(step.op)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import z3
 
+from kernelmodel.cells import CELLS, stops_others
+from kernelmodel.ops import Kind
 from kernelmodel.terms import Term, lnot, reg
 from kernelmodel.text import KernelText
 from properties.catalogue import find
@@ -102,18 +104,18 @@ class Termination:
             if any(c.name == "pageblock.migratetype" for c, _ in s.op.updates) and MEM not in s.locks:
                 return Shown(ISOLATED, False, f"{s.name} changes a pageblock without {MEM}")
         flags = self.loop.isolated_at()
-        unsure = [s for s in self.loop.tagged("test_pages_isolated") if not flags[s.uid]]
+        unsure = [s for s in self.loop.testing() if not flags[s.uid]]
         if unsure:
             return Shown(ISOLATED, False, f"the range may not be isolated at {unsure[0].name}")
         return Shown(ISOLATED, True, f"the range is ISOLATE at the test; whoever changes a pageblock holds {MEM}")
 
     def _scan(self) -> Shown:
-        open_ = [s for s in self.loop.tagged("scan_movable_pages") if self._open(s, self.loop.free) != (1, 1)]
+        open_ = [s for s in self.loop.scanning() if self._open(s, self.loop.free) != (1, 1)]
         words = "scan_movable_pages() finds nothing to migrate" if not open_ else f"{open_[0].name} may find a page"
         return Shown(SCAN, not open_, words)
 
     def _test(self) -> Shown:
-        tests = self.loop.tagged("test_pages_isolated")
+        tests = self.loop.testing()
         bad = [s for s in tests if self._open(s, self.loop.settled) != (1, 1)]
         good = bool(tests) and not bad
         words = "test_pages_isolated() succeeds: the way back into the loop is shut, the way on is open"
@@ -130,12 +132,12 @@ class Termination:
         loop = Loop({u: s for u, s in program.steps.items() if s.kind.name == IT})
 
         def skipped(step: Step, conditions: tuple[Term, ...], _: int) -> bool:
-            if hangs(step.op) or step.op.tag == "work_end":
+            if hangs(step.op) or step.op.does.ends:
                 # past a hang there is nothing, and each item of work is ranked for itself
                 return True
             if step.kind.name != IT or not shut:
                 return False
-            known = {"test_pages_isolated": loop.settled, "scan_movable_pages": loop.free}.get(step.op.tag)
+            known = loop.settled if step.op.does.tests else loop.free if step.op.does.scans else None
             return known is not None and not loop.can(step, conditions, known)
 
         return Ranking(program, self.kinds, skipped)
@@ -144,7 +146,7 @@ class Termination:
         failing = ranking.failing()
         if failing:
             # the loop's test says most
-            move = next((m for m, s in failing if s.op.tag == "test_pages_isolated"), failing[0][0])
+            move = next((m for m, s in failing if s.op.does.tests), failing[0][0])
             return Shown(RANKS, False, f"a loop that nothing bounds: {move}")
         size = f"each of {len(ranking.moves)} moves between {len(ranking.places)} places of {len(self.kinds)} kinds of tasks"
         return Shown(RANKS, True, f"{size} lowers the task's rank, for any number of CPUs")
@@ -213,10 +215,15 @@ class Termination:
     def _zones_of_hangs(self) -> dict[int, set[int]]:
         """The zone of the lists on whose emptiness a task hangs."""
         found: dict[int, set[int]] = {}
-        queue = [(t, s.op.info["zone"]) for s in self.steps.values() if s.op.tag == "detach" for _, t in s.edges]
+        taking = [(s, lists[1]) for s in self.steps.values() if s.op.does.takes and (lists := s.op.does.lists)]
+        queue = [(t, zone) for s, zone in taking for _, t in s.edges]
         while queue:
             u, zone = queue.pop()
-            if u == OVER or zone in found.get(u, set()) or self.steps[u].op.tag not in ("bulk_spin", "hang"):
+            if (
+                u == OVER
+                or zone in found.get(u, set())
+                or not (self.steps[u].op.does.spins or self.steps[u].op.does.hangs)
+            ):
                 continue
             found.setdefault(u, set()).add(zone)
             queue += [(t, zone) for _, t in self.steps[u].edges]
@@ -235,7 +242,7 @@ class Termination:
 
     def _queued(self) -> Shown:
         for s in self.steps.values():
-            if s.op.tag in ("queue_work", "flush_work") and DRAIN_LOCK not in s.locks:
+            if (s.op.does.queues or s.op.does.awaits) and DRAIN_LOCK not in s.locks:
                 return Shown(QUEUED, False, f"{s.name} without {DRAIN_LOCK}")
         return Shown(
             QUEUED, True, f"work is queued and waited for with {DRAIN_LOCK} held, so nobody queues what is waited for"
@@ -260,30 +267,31 @@ def _after(step: Step, held: frozenset[str], conditions: Sequence[Term]) -> froz
     keys = {c.key for c in conditions}
     failed = any(lnot(reg(name, "bool")).key in keys for name in step.returned)
     for cell, new in op.updates:
-        if cell.name == "mutex" and new.op == "const":
+        if CELLS[cell.name].exclusion == "mutex" and new.op == "const":
             held -= {str(cell.index[0])}
-        elif cell.name == "mutex" and not (new.op == "ite" and failed):
+        elif CELLS[cell.name].exclusion == "mutex" and not (new.op == "ite" and failed):
             # a trylock that returns false has taken nothing
             held |= {str(cell.index[0])}
-    for tag, what in (("irq_save", INTERRUPTS), ("work_begin", WORK)):
-        held |= {what} if op.tag == tag else set()
-    for tag, what in (("irq_restore", INTERRUPTS), ("work_end", WORK)):
-        held -= {what} if op.tag == tag else set()
+    does = op.does
+    for begins, what in ((stops_others(does.acquires), INTERRUPTS), (does.begins, WORK)):
+        held |= {what} if begins else set()
+    for ends, what in ((stops_others(does.releases), INTERRUPTS), (does.ends, WORK)):
+        held -= {what} if ends else set()
     return held
 
 
 def _wait(step: Step) -> str | None:
     """What a step may have to wait for; None for nothing, a question mark if it is not known."""
     op = step.op
-    if (op.guard.op == "const" and op.guard.args[0]) or hangs(op) or op.must or op.tag == "work_begin":
+    if (op.guard.op == "const" and op.guard.args[0]) or hangs(op) or op.must or op.does.begins:
         # to get to a step that must be possible when it is not is an error, which the concrete machine reports
         return None
-    if op.tag == "flush_work":
+    if op.does.awaits:
         return WORK
-    if op.tag == "irq_save":
+    if stops_others(op.does.acquires):
         return INTERRUPTS
-    taken = [str(c.index[0]) for c, _ in op.updates if c.name == "mutex"]
-    if op.tag == "lock":
+    taken = [str(c.index[0]) for c, _ in op.updates if CELLS[c.name].exclusion == "mutex"]
+    if op.kind is Kind.LOCK:
         return taken[0] if taken else "cpu_hotplug_lock"
     return "?"
 

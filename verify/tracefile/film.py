@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from kernelmodel.cells import cpu_taken
 from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.machine import Machine, Step, Task
 from kernelmodel.ops import Op
@@ -78,7 +79,7 @@ class _Eye:
         looked = {a.args[0] for t in (op.guard, op.where, *op.returns) for a in atoms(t, "cell")}
         touched = looked | {a.args[0] for _, t in op.updates for a in atoms(t, "cell")}
         self.read = tuple((c, self.machine.state.load(c)) for c in sorted(looked, key=str))
-        own = Cell("irqs_off", (task.cpu,))
+        own = cpu_taken(task.cpu)
         self.access = Access(frozenset(touched | {own}), frozenset(c for c, _ in op.updates))
         self.pc = location(type(self.machine.kernel), task.routine)
         self.info = op.info

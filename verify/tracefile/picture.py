@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernelmodel.cells import MUTEXES
+from kernelmodel.cells import MUTEXES, cpu_taken, cpu_there, mutex_owner
 from kernelmodel.machine import Machine, Task, call_stack
 from kernelmodel.mmzone import PCPTYPES, MigrateType
 from kernelmodel.ops import Op
@@ -78,8 +78,10 @@ def take(machine: Machine) -> Picture:
     """A picture of zone 0 of ``machine``, now."""
     state = machine.state
 
+    look = state.stored.__getitem__
+
     def cell(name: str, *index: int | str) -> int:
-        return state.stored[Cell(name, index)]
+        return look(Cell(name, index))
 
     def holder(number: int) -> str:
         return machine.tasks[number - 1].name if number else ""
@@ -91,7 +93,7 @@ def take(machine: Machine) -> Picture:
 
     cpus = tuple(
         CpuPicture(
-            c, bool(cell("cpu_online", c)), holder(cell("irqs_off", c)), cell("pcp.high", 0, c), cell("pcp.batch", 0, c),
+            c, bool(look(cpu_there(c))), holder(look(cpu_taken(c))), cell("pcp.high", 0, c), cell("pcp.batch", 0, c),
             cell("pcp.count", 0, c), tuple(tuple(state.pcplists[0][c].lists[t]) for t in range(PCPTYPES)), work(c),
         )
         for c in machine.config.cpus
@@ -108,7 +110,7 @@ def take(machine: Machine) -> Picture:
         for (order, t), pages in sorted(state.buddies[0].free_list.items(), key=lambda item: (item[0][1], item[0][0]))
         if pages
     )
-    locks = tuple((m, holder(cell("mutex", m))) for m in MUTEXES)
+    locks = tuple((m, holder(look(mutex_owner(m)))) for m in MUTEXES)
     return Picture(
         cpus, blocks, buddy, locks, (cell("zone.pageset_high", 0), cell("zone.pageset_batch", 0)),
         holder(cell("pcp_disabled_by", 0)), tuple(_task(machine, t) for t in machine.tasks),
