@@ -431,7 +431,12 @@ def test_out_of_time_is_undecided(capsys: pytest.CaptureFixture[str]) -> None:
 def test_explain_says_what_it_rests_on() -> None:
     said = explanation(v5_11(), thorough())
     assert all(f"  {name}: " in said for name in LEMMAS)
-    for words in ("phase by phase", "high 0, batch 1, queued, flushed, pcplists disabled", "backed by", "redundant"):
+    for words in (
+        "phase by phase",
+        "high 0 and batch 1; its drain is queued and flushed; the pcplists are disabled",
+        "backed by",
+        "redundant",
+    ):
         assert words in said
 
 

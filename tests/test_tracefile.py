@@ -190,7 +190,7 @@ def edited(document, path, value):
         (["kernel"], "base", "kernel: should be an object"),
         (["property"], "no_stray_pages", "did you mean no_stray_page?"),
         (["scenario", "cpus"], "three", 'scenario.cpus: should be an integer, not "three"'),
-        (["scenario", "cpus"], 0, "--cpus 0 is out of range"),
+        (["scenario", "cpus"], 0, "scenario.cpus 0 is out of range"),
         (["scenario", "frees"], None, "scenario.frees is missing"),
         (["steps"], {}, "steps: should be an array"),
         (["steps", 3, "task"], "offline7", "step 4: unknown task 'offline7': did you mean offline0?"),
@@ -444,3 +444,29 @@ def test_a_trace_refuses_what_no_scenario_has():
     scenario = Scenario(cpus=2, frees=1, allocs=0)
     with pytest.raises(ModelError, match="unknown task 'free1': did you mean free0"):
         TraceFile(KernelSpec("kernel", "base"), scenario, "no_stray_page", "hand", start, (RecordedStep("free1", "x"),))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("scenario", "cpus"), 0, "scenario.cpus 0 is out of range: give 1 to 64"),
+        (("scenario", "hotplugs"), 65, "scenario.hotplugs 65 is out of range: give 0 to 64"),
+        (("scenario", "frees"), "x", 'scenario.frees: should be an integer, not "x"'),
+        (("steps", 3, "task"), "nobody", "step 4: unknown task 'nobody'"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_said_with_its_line(traces, tmp_path, path, value, said) -> None:
+    """Not as an option that nobody gave."""
+    document = traces["no-mutex"].as_json()
+    inner = document
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    file = tmp_path / "bad.json"
+    file.write_text(json.dumps(document, indent=1))
+    with pytest.raises(ModelError) as error:
+        load(str(file))
+    number = int(str(error.value).partition(", line ")[2].partition(":")[0])
+    line = file.read_text().splitlines()[number - 1]
+    assert said in str(error.value)
+    assert json.dumps(value) in line or (path[0] == "steps" and line.strip() == "{")

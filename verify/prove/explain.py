@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kernelmodel.ops import Kind
 from kernelmodel.terms import show
 from properties.lemmas import GHOSTS, LEMMAS, cell_of
 from verify import page
@@ -45,7 +46,7 @@ def _phases(prover: Prover) -> Iterator[str]:
             step = system.holder_steps[uid]
             words = _words(prover, step)
             if words and words != said:
-                yield _wrapped(f"before {step.text}: {words}", "      ", "    ")
+                yield _wrapped(f"{_moment(step)}, {words}.", "      ", "    ")
                 said = words
             queue += [t for _, t in step.edges]
     yield from (f"  ({g.name}: {g.meaning})" for g in GHOSTS)
@@ -60,22 +61,34 @@ def _words(prover: Prover, step: Step) -> str:
 
 def _way(prover: Prover, split: Split, facts: Facts) -> str:
     z, c = prover.system.zone, prover.system.cpu
-    words = []
+    limits: dict[str, list[str]] = {}
     for name in ("pcp.high", "pcp.batch"):
         item = ("cell", cell_of(name, z, c))
         constant = facts.constant(item)
         cached = ("cell", cell_of(name.replace("pcp.", "zone.pageset_"), z, c))
         if constant is not None:
-            words.append(f"{name[4:]} {show(constant)}")
+            limits.setdefault("", []).append(f"{name[4:]} {show(constant)}")
         elif item in facts.classes and facts.classes[item] == facts.classes.get(cached):
-            words.append(f"{name[4:]} as cached")
+            limits.setdefault("the zone's cached ", []).append(name[4:])
         else:
-            words.append(f"{name[4:]} as it was")
-    words += [g.name for g, value in zip(GHOSTS, split, strict=False) if value]
+            limits.setdefault("the old ", []).append(name[4:])
+    words = [f"CPU c has {' and '.join(whose + ' and '.join(names) for whose, names in limits.items())}"]
+    ghosts = [g.name for g, value in zip(GHOSTS, split, strict=False) if value]
+    words += [f"its drain is {' and '.join(ghosts)}"] if ghosts else []
     by = facts.constant(("cell", cell_of("pcp_disabled_by", z, c)))
     if by is not None and by.op == "reg":
-        words.append("pcplists disabled")
-    return ", ".join(words)
+        words.append("the pcplists are disabled")
+    return "; ".join(words)
+
+
+def _moment(step: Step) -> str:
+    """The moment before a step, for the beginning of a sentence."""
+    if step.op.does.computes_limits:
+        return "Before the new limits are computed"
+    if step.op.told.mark:
+        return f"Until {step.text}"
+    looks = step.op.returns and not step.op.updates and step.op.kind in (Kind.PLAIN, Kind.READ_ONCE)
+    return f"Before it reads {step.text}" if looks else f"Before {step.text}"
 
 
 # --- the lemmas ---

@@ -8,7 +8,6 @@ else's, which allows more runs and never fewer.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -122,10 +121,15 @@ class Program:
         cpu = step.kind.cpu
         text = step.op.text.replace(f"[{cpu}]", "[c]").replace(f"cpu {cpu}", "cpu c").replace(f"on({cpu},", "on(c,")
         names = {n: t for n in registers(step.op.shown) if (t := self.defined_by.get(n, (None, None))[1]) is not None}
-        values = [show(substitute(t, names)) for t in step.op.shown]
-        here = [re.sub(rf"\w+\.(\w+)\[\d+,{cpu}\]", r"pcp[c]->\1", v) for v in values]
-        pages = ["n" if "pcp.nr" in v else v for v in here]
-        return text.format(*pages) if pages else text
+        values = []
+        for term in (substitute(t, names) for t in step.op.shown):
+            looked = cells([term])
+            said = show(term)
+            for c in sorted(looked, key=str):
+                said = said.replace(str(c), CELLS[c.name].in_c(c.name, c.index).replace(f"[{cpu}]", "[c]"))
+            # a number of pages that are on lists says nothing before they are taken
+            values.append("n" if any(CELLS[c.name].where == "pcplist" for c in looked) else said)
+        return text.format(*values) if values else text
 
     def of(self, wanted: Callable[[Step], bool]) -> dict[int, Step]:
         """The steps for which ``wanted`` holds."""

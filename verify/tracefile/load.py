@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from kernelmodel.tasks import options as task_options
 from properties.catalogue import find
 from verify.options import add_kernel, add_scenario
 from verify.report import write_json
-from verify.scenario import Scenario
+from verify.scenario import Scenario, option_of
 from verify.trace import Start
+from verify.tracefile.position import line_of
 from verify.tracefile.record import SCHEMA, KernelSpec, RecordedStep, TraceFile, TraceViolation
 
 #: the verdict file of the engines (verify.report)
@@ -104,7 +106,8 @@ def load(path: str) -> TraceFile:
     try:
         return parse(document)
     except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
+        line = line_of(text, str(error))
+        raise ModelError(f"{path}{'' if line is None else f', line {line}'}: {error}") from error
 
 
 def save(trace: TraceFile, path: str) -> None:
@@ -219,7 +222,14 @@ def _scenario(reader: Reader) -> Scenario:
         name: (reader.at(name) if name in first else reader.at(name, otherwise)).number()
         for name, otherwise in Scenario().numbers().items() if name != "spread"
     }  # fmt: skip
-    return Scenario().having(**numbers, spread=reader.at("spread", False).flag())
+    try:
+        return Scenario().having(**numbers, spread=reader.at("spread", False).flag())
+    except ModelError as error:
+        # nobody gave these numbers as options
+        said = str(error)
+        for name in numbers:
+            said = re.sub(rf"{option_of(name)}(?![\w-])", f"{reader.where}.{name}", said)
+        raise ModelError(said) from error
 
 
 def _start(reader: Reader) -> Start:
