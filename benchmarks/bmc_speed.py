@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 
 RUNS = 3
 ROWS = [

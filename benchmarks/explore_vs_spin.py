@@ -304,7 +304,7 @@ def reduced_promela(model: Model) -> str:
     After each step its task goes on while its next operation needs no interleaving, within the same atomic, so that SPIN
     does not store what lies between.  Right movers and the symmetries of explore are not in it.
     """
-    from kernelmodel.folded_graph import RETURNED
+    from kernelmodel.graphs.folded_graph import RETURNED
     from verify.explore.movers import Movers
     from verify.explore.promela import _Printer, promela
 
@@ -335,7 +335,7 @@ def reduced_promela(model: Model) -> str:
 
 def exported(config: Config, reduced: bool) -> str:
     """Our model for SPIN, of v5.11 with all properties."""
-    from kernelmodel.v5_11 import V5_11
+    from kernelmodel.versions.v5_11 import V5_11
     from properties.catalogue import PROPERTIES
     from verify.explore.finite import Finite
     from verify.explore.model import Model
@@ -433,7 +433,7 @@ class Benchmark:
                 yield spin_row(name, tool, model, [], self.options.limit, self.options.memory_limit)
 
     def _mutants(self) -> Iterable[Row]:
-        from kernelmodel.mutants import EQUIVALENT, MUTANTS
+        from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 
         name, limit, memory = self.options.mutants_on, self.options.mutant_limit, self.options.memory_limit
         known = expressible() if self.spin else set()

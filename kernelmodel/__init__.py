@@ -4,10 +4,10 @@ from kernelmodel.config import Config
 from kernelmodel.errors import ModelError, RefinementError
 from kernelmodel.machine import Machine, Step, Task
 from kernelmodel.mmzone import MigrateType, Page, PageRange, Zone
-from kernelmodel.v5_10 import V5_10
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_10 import V5_10
+from kernelmodel.versions.v5_11 import V5_11
 
-from kernelmodel.base import Base  # isort: skip
+from kernelmodel.versions.base import Base  # isort: skip
 
 __all__ = [
     "V5_10", "V5_11", "Base", "Config", "Machine", "MigrateType", "ModelError", "Page", "PageRange", "RefinementError",

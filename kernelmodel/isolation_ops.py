@@ -8,9 +8,9 @@ from kernelmodel.cells import pages_of_block_on_pcplists, value
 from kernelmodel.config import Config
 from kernelmodel.does import Does
 from kernelmodel.errors import BugError
+from kernelmodel.memory.state import Place, State
 from kernelmodel.mmzone import MEMORY_OFFLINE, MigrateType, PageRange, Zone
 from kernelmodel.ops import Effect, Kind, Op
-from kernelmodel.state import Place, State
 from kernelmodel.terms import TRUE, Cell, choice, implies, ite, land, lift, lnot
 from kernelmodel.told import Told
 

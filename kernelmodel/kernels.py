@@ -8,17 +8,17 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from kernelmodel.base import Base
-from kernelmodel.booting import check_boots
 from kernelmodel.errors import ModelError
-from kernelmodel.labels import check_labels
-from kernelmodel.mutants import MUTANTS, build
-from kernelmodel.overrides import check_overrides, check_untouched, nearest, ours, record
 from kernelmodel.tasks import declare_tasks
 from kernelmodel.text import KernelText
-from kernelmodel.textcheck import check_source, check_values
-from kernelmodel.v5_10 import V5_10
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.variants.booting import check_boots
+from kernelmodel.variants.labels import check_labels
+from kernelmodel.variants.overrides import check_overrides, check_untouched, nearest, ours, record
+from kernelmodel.variants.textcheck import check_source, check_values
+from kernelmodel.versions.base import Base
+from kernelmodel.versions.mutants import MUTANTS, build
+from kernelmodel.versions.v5_10 import V5_10
+from kernelmodel.versions.v5_11 import V5_11
 
 KERNELS: dict[str, type[KernelText]] = {k.name: k for k in (V5_10, Base, V5_11)}
 

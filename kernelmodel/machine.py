@@ -9,10 +9,10 @@ from typing import Any, Protocol
 from kernelmodel.cells import CELLS, is_derived, stops_others
 from kernelmodel.config import Config
 from kernelmodel.errors import BugError, ModelError, RefinementError
+from kernelmodel.memory.state import Place, State
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine, advance, bound_to
 from kernelmodel.page_ops import start_freeing
-from kernelmodel.state import Place, State
 from kernelmodel.terms import Cell, Term, atoms, evaluate
 from kernelmodel.text import KernelText, c_name
 

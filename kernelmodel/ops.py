@@ -20,7 +20,7 @@ from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, ch
 from kernelmodel.told import PLAIN, Told
 
 if TYPE_CHECKING:
-    from kernelmodel.state import State
+    from kernelmodel.memory.state import State
 
 #: what a routine is: it yields operations, receives what they return, and returns a value to its caller
 Routine = Generator["Op | CpuOp", Any, Any]

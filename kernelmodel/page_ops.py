@@ -13,9 +13,9 @@ from kernelmodel.cells import pcp_list_length, value
 from kernelmodel.config import Config
 from kernelmodel.does import Does
 from kernelmodel.errors import BugError, ModelError
+from kernelmodel.memory.state import Place, State
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import Effect, Kind, Op
-from kernelmodel.state import Place, State
 from kernelmodel.terms import (
     BoolTerm,
     Cell,

@@ -7,11 +7,11 @@ from itertools import permutations
 
 from kernelmodel.cells import CELLS, MUTEXES, guarded, owner, pages_of_block_on_pcplists, pcp_list_length, quiet, value
 from kernelmodel.config import Config
+from kernelmodel.memory.state import State
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
-from kernelmodel.overrides import nearest
-from kernelmodel.state import State
 from kernelmodel.terms import FALSE, ME, TRUE, Term, ite, land, lnot, lor, total
+from kernelmodel.variants.overrides import nearest
 from properties.property import Check, Property
 
 

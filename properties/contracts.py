@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernelmodel.buddy import Buddy, buddy_pfn, may_merge, split_path
 from kernelmodel.errors import ModelError
+from kernelmodel.memory.buddy import Buddy, buddy_pfn, may_merge, split_path
+from kernelmodel.memory.pcplist import PcpLists, split_bulk
+from kernelmodel.mm.pcp_limits import high_and_batch, rounddown_pow_of_two, zone_batchsize
 from kernelmodel.mmzone import PAGE_SHIFT, PCPTYPES, MigrateType
-from kernelmodel.pcp_limits import high_and_batch, rounddown_pow_of_two, zone_batchsize
-from kernelmodel.pcplist import PcpLists, split_bulk
 
 _PAGES, _BLOCK_ORDER, _ORDERS = 8, 1, 3
 _BLOCK_TYPES = [MigrateType.MOVABLE] * (_PAGES >> _BLOCK_ORDER)
@@ -250,7 +250,11 @@ class Twin:
     after: str
 
 
-_BUDDY, _PCPLIST, _LIMITS = "kernelmodel/buddy.py", "kernelmodel/pcplist.py", "kernelmodel/pcp_limits.py"
+_BUDDY, _PCPLIST, _LIMITS = (
+    "kernelmodel/memory/buddy.py",
+    "kernelmodel/memory/pcplist.py",
+    "kernelmodel/mm/pcp_limits.py",
+)
 
 #: contract -> the planted bug that it must catch
 TWINS: dict[str, Twin] = {

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kernelmodel.config import Config
+from kernelmodel.memory.state import State
 from kernelmodel.ops import Op
-from kernelmodel.state import State
 from kernelmodel.terms import Term
 
 

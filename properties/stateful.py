@@ -16,17 +16,17 @@ from hypothesis import currently_in_test_context, note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kernelmodel.base import Base
 from kernelmodel.config import Config
 from kernelmodel.kernels import KERNELS
 from kernelmodel.machine import Machine, Task
+from kernelmodel.memory.state import Place
 from kernelmodel.mmzone import PCPTYPES, MigrateType, PageRange
-from kernelmodel.mutants import MUTANTS, Mutant
 from kernelmodel.ops import Op, Routine
-from kernelmodel.state import Place
 from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.base import Base
+from kernelmodel.versions.mutants import MUTANTS, Mutant
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.monitor import Monitor
 

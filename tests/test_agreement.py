@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kernelmodel.kernels import KERNELS, kernel, mutant
-from kernelmodel.mutants import MUTANTS
+from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import PROPERTIES
 from verify.bmc.solve import Engine
 from verify.explore.finite import Finite

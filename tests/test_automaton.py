@@ -12,18 +12,19 @@ from typing import Any
 
 import pytest
 
-from kernelmodel import V5_11, Config, Machine, MigrateType, Page, PageRange, Zone, automaton, continuation
-from kernelmodel.automaton import CUT, DONE, Graph, Node, extract
+from kernelmodel import V5_11, Config, Machine, MigrateType, Page, PageRange, Zone
 from kernelmodel.errors import ModelError
+from kernelmodel.graphs import automaton, continuation
+from kernelmodel.graphs.automaton import CUT, DONE, Graph, Node, extract
+from kernelmodel.graphs.liveness import live_locals
+from kernelmodel.graphs.twice import same_unrolled
 from kernelmodel.kernels import KERNELS
-from kernelmodel.liveness import live_locals
 from kernelmodel.machine import Step, Task
 from kernelmodel.mmzone import MEMORY_OFFLINE
-from kernelmodel.mutants import MUTANTS, build
 from kernelmodel.ops import Op, Routine, environment, happens, read
 from kernelmodel.terms import Cell, evaluate, reg
 from kernelmodel.text import KernelText
-from kernelmodel.twice import same_unrolled
+from kernelmodel.versions.mutants import MUTANTS, build
 from verify.scenario import Scenario
 
 CONFIG = Config(nr_cpus=2, block_types=(MigrateType.MOVABLE,) * 3, pageblock_order=4, max_order=5)

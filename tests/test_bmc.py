@@ -11,9 +11,9 @@ import z3
 from kernelmodel import ops, page_ops
 from kernelmodel.kernels import kernel, mutant
 from kernelmodel.mmzone import MigrateType
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.terms import FALSE, Cell
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.bmc import solve
 from verify.bmc.encode import Encoding

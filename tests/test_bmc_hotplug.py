@@ -8,7 +8,7 @@ from test_explore_hotplug import LowersOnline, TakesDownUnlocked
 
 from kernelmodel.cells import value
 from kernelmodel.kernels import mutant
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.bmc.__main__ import main
 from verify.bmc.encode import Encoding

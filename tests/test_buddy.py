@@ -1,4 +1,4 @@
-"""kernelmodel.buddy against an oracle that knows only pages, and the paths that random sequences seldom take."""
+"""kernelmodel.memory.buddy against an oracle that knows only pages, and the paths that random sequences seldom take."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernelmodel.buddy import FALLBACKS, Buddy, buddy_pfn, may_merge, split_path
 from kernelmodel.errors import ModelError
+from kernelmodel.memory.buddy import FALLBACKS, Buddy, buddy_pfn, may_merge, split_path
 from kernelmodel.mmzone import MigrateType
 
 UNMOVABLE, MOVABLE, RECLAIMABLE, HIGHATOMIC, ISOLATE = MigrateType

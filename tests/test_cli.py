@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kernelmodel.kernels import KERNELS
-from kernelmodel.mutants import MUTANTS
+from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import PROPERTIES
 
 SMALL = ["--cpus", "2", "--frees", "1", "--allocs", "1"]

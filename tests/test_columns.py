@@ -17,9 +17,9 @@ from kernelmodel.cells import stops_others
 from kernelmodel.config import Config
 from kernelmodel.kernels import KERNELS, kernel, mutant
 from kernelmodel.mmzone import MEMORY_OFFLINE, Page, PageRange, Zone
-from kernelmodel.mutants import MUTANTS
 from kernelmodel.ops import Op
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.mutants import MUTANTS
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from verify import page
 from verify.bmc.__main__ import main as bmc

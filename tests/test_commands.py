@@ -12,7 +12,7 @@ import pytest
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import variant
-from kernelmodel.overrides import check_reached, unreached
+from kernelmodel.variants.overrides import check_reached, unreached
 from verify.command import DEBUG, READER_GONE, command
 from verify.verdict import Exit, Result, Verdict
 

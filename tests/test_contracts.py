@@ -144,7 +144,7 @@ def test_a_harmless_change_is_a_missed_twin(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "rounding_stays_below"
-    same = Twin("kernelmodel/pcp_limits.py", "n.bit_length() - 1", "n.bit_length() - 1 + 0")
+    same = Twin("kernelmodel/mm/pcp_limits.py", "n.bit_length() - 1", "n.bit_length() - 1 + 0")
     monkeypatch.setitem(TWINS, name, same)
     assert command.main([name, "--twins"]) == Exit.DISAGREE
     assert "twin missed" in capsys.readouterr().out
@@ -153,13 +153,13 @@ def test_a_harmless_change_is_a_missed_twin(
 def test_a_twin_whose_line_has_changed_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(TWINS, "rounding_stays_below", Twin("kernelmodel/pcp_limits.py", "gone()", "x"))
+    monkeypatch.setitem(TWINS, "rounding_stays_below", Twin("kernelmodel/mm/pcp_limits.py", "gone()", "x"))
     with pytest.raises(SystemExit) as caught:
         command.main(["rounding_stays_below", "--twins"])
     assert caught.value.code == Exit.USAGE
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "the twin of rounding_stays_below does not fit kernelmodel/pcp_limits.py" in error
+    assert "the twin of rounding_stays_below does not fit kernelmodel/mm/pcp_limits.py" in error
 
 
 # --- the command line ---

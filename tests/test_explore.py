@@ -11,15 +11,15 @@ import pytest
 
 from kernelmodel import ops, page_ops
 from kernelmodel.errors import ModelError
-from kernelmodel.folded import fold
-from kernelmodel.folded_graph import RETURNED
+from kernelmodel.graphs.folded import fold
+from kernelmodel.graphs.folded_graph import RETURNED
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from kernelmodel.mmzone import EBUSY, MigrateType, Zone
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.ops import Routine, read, write, write_once
 from kernelmodel.terms import IntTerm
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import NO_DEADLOCK as NO_DEADLOCK_PROPERTY
 from properties.catalogue import PROPERTIES
 from verify.explore.__main__ import main

@@ -12,7 +12,7 @@ from kernelmodel.kernels import kernel, mutant
 from kernelmodel.machine import Machine
 from kernelmodel.mmzone import MigrateType, Zone
 from kernelmodel.ops import Routine
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.explore.__main__ import main
 from verify.explore.beside import beside, in_words

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.explore.finite import Finite
 from verify.explore.solve import Explorer

@@ -12,11 +12,12 @@ from drawn_texts import LONGEST, DifferentError, in_lockstep, texts, written
 from hypothesis import HealthCheck, Phase, find, given, settings
 from test_automaton import NoPathError, follow
 
-from kernelmodel import Config, Machine, automaton, continuation, folded
-from kernelmodel.automaton import abandon, extract
-from kernelmodel.continuation import frame_parts, op_picture
+from kernelmodel import Config, Machine
 from kernelmodel.errors import ModelError
-from kernelmodel.folded import fold
+from kernelmodel.graphs import automaton, continuation, folded
+from kernelmodel.graphs.automaton import abandon, extract
+from kernelmodel.graphs.continuation import frame_parts, op_picture
+from kernelmodel.graphs.folded import fold
 from kernelmodel.kernels import variant
 from kernelmodel.terms import TRUE
 

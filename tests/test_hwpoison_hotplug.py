@@ -11,7 +11,7 @@ import pytest
 
 from kernelmodel import V5_11, Config, Machine, MigrateType, PageRange
 from kernelmodel.machine import Task
-from kernelmodel.state import Place
+from kernelmodel.memory.state import Place
 from kernelmodel.terms import Cell
 from properties.catalogue import PROPERTIES
 from properties.monitor import Monitor

@@ -102,7 +102,7 @@ def test_every_package_was_looked_at() -> None:
     names = modules(ROOT)
     assert {"kernelmodel", "kernelmodel.machine", "properties", "verify", "verify.bmc.encode"} <= set(names)
     machine = {m for _, m in imported(names["kernelmodel.machine"], "kernelmodel.machine", set(names))}
-    assert {"kernelmodel.state", "kernelmodel.terms"} <= machine
+    assert {"kernelmodel.memory.state", "kernelmodel.terms"} <= machine
 
 
 def test_an_import_against_the_layers_is_caught(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from kernelmodel import Config, Machine, ModelError
-from kernelmodel.base import Base
-from kernelmodel.booting import check_boots
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
-from kernelmodel.labels import check_labels
-from kernelmodel.mutants import MUTANTS, build
 from kernelmodel.text import KernelText
-from kernelmodel.v5_10 import V5_10
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.variants.booting import check_boots
+from kernelmodel.variants.labels import check_labels
+from kernelmodel.versions.base import Base
+from kernelmodel.versions.mutants import MUTANTS, build
+from kernelmodel.versions.v5_10 import V5_10
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import find
 
 

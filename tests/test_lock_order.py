@@ -8,7 +8,7 @@ from kernelmodel import ops
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
 from kernelmodel.machine import Machine
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import find
 from verify.explore.finite import Finite
 from verify.explore.solve import Explorer

@@ -12,10 +12,10 @@ import pytest
 from kernelmodel import V5_10, V5_11, Config, Machine, MigrateType, ModelError, PageRange, RefinementError
 from kernelmodel.kernels import KERNELS
 from kernelmodel.machine import Task
+from kernelmodel.memory.state import Place
 from kernelmodel.mmzone import EBUSY, EINTR, EINVAL, MEMORY_OFFLINE
 from kernelmodel.ops import Effect, Op, Routine
 from kernelmodel.page_ops import free_to_buddy, list_add, list_del_bulk, refill
-from kernelmodel.state import Place
 from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText
 

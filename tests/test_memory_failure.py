@@ -8,8 +8,8 @@ import pytest
 
 from kernelmodel import V5_11, Base, Config, Machine, MigrateType, PageRange
 from kernelmodel.machine import Task
+from kernelmodel.memory.state import Place
 from kernelmodel.mmzone import EINTR
-from kernelmodel.state import Place
 from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText
 from properties.catalogue import PROPERTIES

@@ -14,7 +14,7 @@ import pytest
 
 from kernelmodel.kernels import KERNELS, mutant
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.bmc.solve import Engine
 from verify.explore.finite import Finite

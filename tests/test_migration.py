@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from kernelmodel import ops
-from kernelmodel.automaton import extract
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
+from kernelmodel.graphs.automaton import extract
 from kernelmodel.kernels import kernel, mutant
 from kernelmodel.machine import Machine
+from kernelmodel.memory.state import Place
 from kernelmodel.mmzone import MigrateType, PageRange
-from kernelmodel.state import Place
-from kernelmodel.systematic import build, mutations
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.systematic import build, mutations
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.bmc.__main__ import main as bmc
 from verify.bmc.sections import apart, in_stretches

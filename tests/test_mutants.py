@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kernelmodel.mutants import EQUIVALENT, MUTANTS, Mutant
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS, Mutant
 from properties.catalogue import PROPERTIES
 from verify.mutants.__main__ import exit_code, main
 from verify.mutants.matrix import Kill, Matrix, Row, row_of

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kernelmodel.kernels import KERNELS, kernel, mutant
-from kernelmodel.mutants import MUTANTS
+from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import PROPERTIES
 from verify.explore import library as c
 from verify.explore.__main__ import main

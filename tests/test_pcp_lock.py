@@ -17,7 +17,7 @@ from kernelmodel.kernels import variant
 from kernelmodel.schema import CellKind
 from kernelmodel.terms import atoms
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify import check
 from verify.bmc.encode import Encoding

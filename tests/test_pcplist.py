@@ -1,4 +1,4 @@
-"""kernelmodel.pcplist against an independent count, and kernelmodel.pcp_limits against values worked out by hand."""
+"""kernelmodel.memory.pcplist against an independent count, and kernelmodel.mm.pcp_limits against values worked out by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernelmodel.errors import ModelError
+from kernelmodel.memory.pcplist import PcpLists, bulk_order, split_bulk
+from kernelmodel.mm.pcp_limits import high_and_batch, rounddown_pow_of_two, zone_batchsize
 from kernelmodel.mmzone import PAGE_SHIFT, PCPTYPES, MigrateType
-from kernelmodel.pcp_limits import high_and_batch, rounddown_pow_of_two, zone_batchsize
-from kernelmodel.pcplist import PcpLists, bulk_order, split_bulk
 
 lengths = st.lists(st.integers(0, 12), min_size=PCPTYPES, max_size=PCPTYPES)
 

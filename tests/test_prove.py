@@ -16,11 +16,11 @@ import z3
 
 from kernelmodel.cells import CELLS, value
 from kernelmodel.kernels import kernel, mutant, variant
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.ops import Routine, happens, mark, read, write
 from kernelmodel.terms import TRUE, Cell, lnot, reg
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.lemmas import CLOSED, GHOSTS, LEMMAS, PROTECTED_BY, Ghost, cell_of
 from verify.prove.__main__ import main

@@ -12,7 +12,7 @@ import z3
 from kernelmodel.kernels import mutant
 from kernelmodel.terms import TRUE
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import find
 from properties.lemmas import LEMMAS
 from properties.vocabulary import Atom, vocabulary

@@ -12,7 +12,7 @@ from kernelmodel.kernels import mutant
 from kernelmodel.mmzone import PCPTYPES
 from kernelmodel.terms import Term, implies, land, lnot, reg, show
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.lemmas import DRAIN_LOCK, LEMMAS, Lemma, ghost
 from verify.explore.finite import Finite
 from verify.prove.reached import Reached

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import find
 from verify.prove import second
 from verify.prove.__main__ import main

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from kernelmodel import V5_11, Config, Zone, automaton, continuation, folded, kernels, ops
-from kernelmodel.automaton import extract
-from kernelmodel.continuation import check_interpreter, frame_parts, op_picture
+from kernelmodel import V5_11, Config, Zone, kernels, ops
 from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
-from kernelmodel.folded import fold
+from kernelmodel.graphs import automaton, continuation, folded
+from kernelmodel.graphs.automaton import extract
+from kernelmodel.graphs.continuation import check_interpreter, frame_parts, op_picture
+from kernelmodel.graphs.folded import fold
 from kernelmodel.kernels import variant
 from kernelmodel.terms import const, deciding, lnot, minimum, reg
 from kernelmodel.text import KernelText

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kernelmodel.ops import read
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.bmc.slice import Model
 from verify.bmc.solve import Engine

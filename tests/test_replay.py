@@ -12,7 +12,7 @@ from kernelmodel import ops
 from kernelmodel.config import Config
 from kernelmodel.kernels import KERNELS, kernel, mutant
 from kernelmodel.mmzone import Zone
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import find
 from verify.bmc.solve import Engine
 from verify.replay.__main__ import main

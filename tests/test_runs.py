@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from kernelmodel import automaton, continuation, folded, kernels
-from kernelmodel.v5_11 import V5_11
+from kernelmodel import kernels
+from kernelmodel.graphs import automaton, continuation, folded
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import NO_DEADLOCK, PROPERTIES
 from tests.test_reading import MISREAD, TWINS, disable, load, refill, write_variant
 from verify import runs

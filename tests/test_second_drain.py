@@ -9,7 +9,7 @@ import pytest
 
 from kernelmodel.kernels import mutant
 from kernelmodel.ops import read
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from verify.bmc.__main__ import main as bmc
 from verify.bmc.solve import Engine

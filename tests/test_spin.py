@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kernelmodel import V5_11
-from kernelmodel.mutants import EQUIVALENT, MUTANTS, build
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS, build
 from properties.catalogue import find
 from verify.explore.finite import Finite
 from verify.explore.model import Model

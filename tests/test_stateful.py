@@ -10,8 +10,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from kernelmodel import ModelError
 from kernelmodel.kernels import KERNELS, kernel, mutant
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.text import KernelText
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from properties.catalogue import PROPERTIES
 from properties.profiles import EXAMPLES, FINDING, HUNTS, RACE_RULES, RULES, register
 from properties.stateful import RACE, DrainRace, History, PageAllocator, expected_to_hold, history_of, machine_for

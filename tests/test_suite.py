@@ -22,7 +22,7 @@ import pytest
 from rich.console import Console
 from test_html import Browser, needs_browser
 
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from properties.catalogue import PROPERTIES
 from verify.__main__ import main as verify
 from verify.prove import engine as prove_engine

@@ -10,8 +10,8 @@ import pytest
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS
-from kernelmodel.systematic import KINDS, Mutation, build, mutations, routines
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.systematic import KINDS, Mutation, build, mutations, routines
+from kernelmodel.versions.v5_11 import V5_11
 from verify.mutants import judge as judging
 from verify.mutants import systematic
 from verify.mutants.__main__ import main

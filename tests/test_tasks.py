@@ -12,7 +12,7 @@ import pytest
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import variant
 from kernelmodel.tasks import TASKS, TaskKind, declare_tasks, options
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.bmc.__main__ import main as bmc
 from verify.bmc.solve import Engine

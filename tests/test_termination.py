@@ -11,11 +11,11 @@ import pytest
 
 from kernelmodel import ops
 from kernelmodel.kernels import kernel, mutant
-from kernelmodel.mutants import MUTANTS
 from kernelmodel.ops import Kind, Op, mark
 from kernelmodel.terms import Cell, choice, const
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.mutants import MUTANTS
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import find
 from verify.prove.__main__ import main
 from verify.prove.engine import PROVABLE, find_trace

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelmodel.kernels import KERNELS, mutant
-from kernelmodel.mutants import MUTANTS
+from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import PROPERTIES
 from verify.bmc.solve import Engine
 from verify.explore.finite import DEFAULT

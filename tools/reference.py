@@ -24,7 +24,7 @@ from verify.options import EXIT_CODES  # noqa: E402
 from verify.suite.overview import VERBS, overview  # noqa: E402
 
 from kernelmodel.kernels import KERNELS  # noqa: E402  # isort: skip
-from kernelmodel.mutants import MUTANTS  # noqa: E402  # isort: skip
+from kernelmodel.versions.mutants import MUTANTS  # noqa: E402  # isort: skip
 
 REFERENCE = ROOT / "docs/reference.md"
 #: columns of a help text, and of prose

@@ -12,9 +12,9 @@ from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, mutant, variant
-from kernelmodel.mutants import MUTANTS
-from kernelmodel.overrides import check_reached, nearest
 from kernelmodel.text import KernelText, from_a_file
+from kernelmodel.variants.overrides import check_reached, nearest
+from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import NO_DEADLOCK, PROPERTIES, find
 from properties.property import Property
 from verify.runs import Net, Values

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
-from kernelmodel.overrides import nearest
 from kernelmodel.tasks import options as task_options
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.variants.overrides import nearest
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.property import Property
 from verify import page

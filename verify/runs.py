@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from kernelmodel.continuation import frame_parts
 from kernelmodel.errors import BugError, ModelError, RefinementError
+from kernelmodel.graphs.continuation import frame_parts
 from kernelmodel.machine import Machine, Task
+from kernelmodel.memory.state import Place
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Kind, Op
-from kernelmodel.state import Place
 from kernelmodel.text import KernelText, from_a_file
 from properties.monitor import Monitor, Violation, deadlocks
 from properties.property import Property

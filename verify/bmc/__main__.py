@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from kernelmodel.base import Base
 from kernelmodel.errors import ModelError
-from kernelmodel.overrides import check_reached
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.variants.overrides import check_reached
+from kernelmodel.versions.base import Base
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import find
 from properties.property import Property
 from verify.bmc.pool import decide_all

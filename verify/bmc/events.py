@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kernelmodel.automaton import Node
 from kernelmodel.cells import stops_others
+from kernelmodel.graphs.automaton import Node
 from kernelmodel.terms import Cell
 from verify.bmc.slice import TaskGraph
 from verify.smt import Expr

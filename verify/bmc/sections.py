@@ -1,7 +1,7 @@
 """Stretches of a control graph that hold one exclusion, such as interrupts off on a CPU, or a pcplist's lock.
 
 Each begins at one place, and shares no operation with another: what follows two that end alike is one piece of graph
-(:mod:`kernelmodel.automaton`), so two that begin apart may run into each other.  The encoding gives each the state that
+(:mod:`kernelmodel.graphs.automaton`), so two that begin apart may run into each other.  The encoding gives each the state that
 it found, and needs them apart.  Where it does not show in the graph what a stretch is, as where nobody looks at what a
 trylock returned before going on, there is an :class:`UnclearError`, and the exclusion has to be followed like any cell.
 """
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from kernelmodel.automaton import Edge, Graph, Node
 from kernelmodel.cells import CELLS, owner, stops_others
 from kernelmodel.errors import ModelError
+from kernelmodel.graphs.automaton import Edge, Graph, Node
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, lnot, reg, substitute
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernelmodel.automaton import DONE, Edge, Graph, Loops, Node, extract
 from kernelmodel.cells import (
     CELLS,
     cpu_there,
@@ -30,6 +29,7 @@ from kernelmodel.cells import (
 )
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
+from kernelmodel.graphs.automaton import DONE, Edge, Graph, Loops, Node, extract
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, land, lnot
 from kernelmodel.text import KernelText

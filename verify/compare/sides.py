@@ -14,9 +14,9 @@ from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS
-from kernelmodel.mutants import MUTANTS
-from kernelmodel.overrides import nearest
 from kernelmodel.text import KernelText, c_name
+from kernelmodel.variants.overrides import nearest
+from kernelmodel.versions.mutants import MUTANTS
 from verify.tracefile import KernelSpec
 
 

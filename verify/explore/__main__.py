@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from kernelmodel.errors import ModelError
-from kernelmodel.overrides import check_reached
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.variants.overrides import check_reached
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.property import Property
 from verify.command import command

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernelmodel.folded_graph import RETURNED, FoldedNode
+from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term
 from verify.explore.model import Model, TaskModel, returns_of

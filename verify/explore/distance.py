@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelmodel.does import Work
-from kernelmodel.folded_graph import RETURNED, FoldedNode
+from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, const, substitute, substitute_cells
 from verify.explore.model import LOCATION, Model, TaskModel

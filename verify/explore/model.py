@@ -14,8 +14,8 @@ from typing import Any
 
 from kernelmodel.cells import CELLS, cpu_taken, cpu_there, initial, layout, names, stops_others, value
 from kernelmodel.errors import ModelError
-from kernelmodel.folded import fold
-from kernelmodel.folded_graph import RETURNED, FoldedGraph, FoldedNode, registers_of
+from kernelmodel.graphs.folded import fold
+from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph, FoldedNode, registers_of
 from kernelmodel.ops import Op, Routine
 from kernelmodel.tasks import TaskKind
 from kernelmodel.terms import TRUE, Cell, Term, atoms, const, land, lnot, load, lor, substitute

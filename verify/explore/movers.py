@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernelmodel.cells import CELLS, names
-from kernelmodel.folded_graph import RETURNED, FoldedNode
+from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, Term, atoms, const, evaluate, lnot, lor, substitute, substitute_cells
 from verify.explore.model import COUNTS, Model, TaskModel, cells_in, returns_of
 from verify.explore.values import Values, conjuncts, possible

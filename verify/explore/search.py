@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kernelmodel.folded_graph import RETURNED
+from kernelmodel.graphs.folded_graph import RETURNED
 from verify.explore.model import Model, cells_in
 from verify.explore.rows import Rows, rows_of
 from verify.explore.seen import Seen, distinct

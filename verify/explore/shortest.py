@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kernelmodel.folded_graph import RETURNED
+from kernelmodel.graphs.folded_graph import RETURNED
 from verify.explore.distance import FAR, Distance
 from verify.explore.model import Model, TaskModel
 from verify.explore.rows import Rows

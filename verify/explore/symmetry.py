@@ -19,8 +19,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from kernelmodel.cells import CELLS, cpu_position
-from kernelmodel.folded_graph import RETURNED, FoldedNode
-from kernelmodel.matching import matched
+from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
+from kernelmodel.graphs.matching import matched
 from kernelmodel.terms import Cell
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Movers

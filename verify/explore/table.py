@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernelmodel.cells import names
-from kernelmodel.folded_graph import RETURNED, FoldedNode
+from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, const, substitute
 from verify.explore.compiled import Compiler, Function
 from verify.explore.identities import Identities

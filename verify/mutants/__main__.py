@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from kernelmodel.errors import ModelError
-from kernelmodel.mutants import MUTANTS
-from kernelmodel.overrides import nearest
+from kernelmodel.variants.overrides import nearest
+from kernelmodel.versions.mutants import MUTANTS
 from verify.command import command, needs, write_text
 from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
 from verify.mutants.render import heading, line, markdown, summary

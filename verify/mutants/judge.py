@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernelmodel.booting import check_boots
 from kernelmodel.errors import ModelError
-from kernelmodel.folded_graph import FoldedGraph, op_key
-from kernelmodel.matching import matched
-from kernelmodel.systematic import Mutation, build
+from kernelmodel.graphs.folded_graph import FoldedGraph, op_key
+from kernelmodel.graphs.matching import matched
 from kernelmodel.text import KernelText
+from kernelmodel.variants.booting import check_boots
+from kernelmodel.versions.systematic import Mutation, build
 from properties.catalogue import PROPERTIES
 from properties.property import Property
 from verify.bmc.solve import Engine

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernelmodel.kernels import mutant
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.tasks import options as task_options
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from properties.catalogue import PROPERTIES
 from verify.bmc.solve import Engine
 from verify.explore.beside import beside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from verify.mutants.matrix import BOUND, FINITE, Kill, Matrix, Row
 
 _HEAD = f"{'mutant':36} {'breaks':30} {'random':>12} {'explore':>18} {'bmc':>14}"

@@ -13,8 +13,8 @@ from typing import Any
 
 from kernelmodel import kernels
 from kernelmodel.errors import ModelError
-from kernelmodel.systematic import Mutation, mutations
 from kernelmodel.text import KernelText
+from kernelmodel.versions.systematic import Mutation, mutations
 from verify.command import write_text
 from verify.forked import can_fork, children
 from verify.mutants.judge import CRASHED, DISAGREE, ENGINES, UNDECIDED, Record, judge

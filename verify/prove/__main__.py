@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from kernelmodel.errors import ModelError
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
-from kernelmodel.overrides import check_reached
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.variants.overrides import check_reached
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.lemmas import LEMMAS
 from properties.property import Property

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kernelmodel.config import Config
-from kernelmodel.folded import fold
-from kernelmodel.folded_graph import FoldedGraph
+from kernelmodel.graphs.folded import fold
+from kernelmodel.graphs.folded_graph import FoldedGraph
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Routine
 from kernelmodel.tasks import TASKS, Given, TaskKind

@@ -17,7 +17,7 @@ import z3
 
 from kernelmodel.cells import CELLS, cpu_taken
 from kernelmodel.config import Config
-from kernelmodel.folded_graph import RETURNED
+from kernelmodel.graphs.folded_graph import RETURNED
 from kernelmodel.terms import TRUE, Cell, Term, evaluate, land, load
 from kernelmodel.text import KernelText
 from properties.lemmas import GHOSTS, LEMMAS, LOCK, Lemma

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from kernelmodel.cells import CELLS, mutex_owner, stops_on, stops_others
-from kernelmodel.folded_graph import RETURNED, FoldedNode
+from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
 from kernelmodel.terms import ME, Cell, Sort, Term, atoms, reg, show, substitute
 from properties.lemmas import LOCK

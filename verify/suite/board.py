@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from verify.suite.jobs import Job, State
 from verify.suite.results import MUTANTS as MATRIX
 from verify.suite.results import RACES, told

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from kernelmodel.kernels import KERNELS
-from kernelmodel.mutants import MUTANTS
+from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import PROPERTIES
 from verify.suite.overview import VERBS
 

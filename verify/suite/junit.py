@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from kernelmodel.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from verify.suite.results import ENGINES, Results, title
 from verify.suite.results import MUTANTS as MATRIX
 from verify.verdict import Exit, Result, Verdict

@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from kernelmodel.mutants import EQUIVALENT
+from kernelmodel.versions.mutants import EQUIVALENT
 from properties.catalogue import PROPERTIES, find
 from verify.suite.results import ENGINES, Results, title, told
 from verify.suite.traces import Gallery, Written, length

@@ -12,8 +12,8 @@ from typing import Any, NoReturn, TypeVar
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS
-from kernelmodel.mutants import MUTANTS
 from kernelmodel.tasks import options as task_options
+from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import find
 from verify.options import add_kernel, add_scenario
 from verify.report import write_json

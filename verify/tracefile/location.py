@@ -33,7 +33,7 @@ def location(kernel: type[KernelText], routine: Routine) -> str:
 
 
 def _ours(code: CodeType) -> bool:
-    return Path(code.co_filename).parent == Path(inspect.getfile(KernelText)).parent
+    return Path(inspect.getfile(KernelText)).parent in Path(code.co_filename).parents
 
 
 def _loop(kernel: type[KernelText], code: CodeType, line: int) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel, mutant, variant
-from kernelmodel.overrides import nearest
 from kernelmodel.tasks import TASKS
 from kernelmodel.text import KernelText
+from kernelmodel.variants.overrides import nearest
 from verify.scenario import Scenario
 from verify.trace import Start, TraceStep
 

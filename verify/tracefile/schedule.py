@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from kernelmodel.errors import ModelError
 from kernelmodel.machine import Machine, Step, Task
-from kernelmodel.overrides import nearest
+from kernelmodel.variants.overrides import nearest
 from verify.trace import Start, TraceStep
 
 HEAD = "straypage-schedule-1"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 
-from kernelmodel.buddy import Buddy
 from kernelmodel.cells import initial, is_derived, layout
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
+from kernelmodel.memory.buddy import Buddy
+from kernelmodel.memory.pcplist import PcpLists
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
-from kernelmodel.pcplist import PcpLists
 from kernelmodel.terms import Cell
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernelmodel.cells import value
 from kernelmodel.does import Does
-from kernelmodel.memory_hotplug import MemoryHotplug
+from kernelmodel.mm.memory_hotplug import MemoryHotplug
 from kernelmodel.ops import Kind, Op, Routine
 from kernelmodel.terms import Cell, const, land, lnot, lor
 from kernelmodel.told import Told

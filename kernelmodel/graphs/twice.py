@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kernelmodel.continuation import op_picture
+from kernelmodel.graphs.continuation import op_picture
 
 if TYPE_CHECKING:
-    from kernelmodel.automaton import Edge, Graph
+    from kernelmodel.graphs.automaton import Edge, Graph
 
 DIFFERS = (
     "the text does not run the same way twice: something that it keeps outside its locals (an attribute, a global, a"

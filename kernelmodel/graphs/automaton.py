@@ -1,7 +1,7 @@
 """A routine as a control graph: the generator is run with symbolic registers, and each ``bool(term)`` forks.
 
 Two runs are at the same node if nothing that follows can tell them apart: the same continuation (everything that their
-frames hold, see :mod:`kernelmodel.continuation`) and the same operation, all of it.
+frames hold, see :mod:`kernelmodel.graphs.continuation`) and the same operation, all of it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kernelmodel.continuation import continuation, op_picture
 from kernelmodel.errors import ModelError
+from kernelmodel.graphs.continuation import continuation, op_picture
+from kernelmodel.graphs.twice import DIFFERS, same_unrolled
 from kernelmodel.machine import call_stack, packed
 from kernelmodel.ops import CpuOp, Op, Routine, advance, bound_to
 from kernelmodel.terms import Cell, Term, const, deciding, lnot, reg, substitute_cells
 from kernelmodel.text import KernelText, from_a_file
-from kernelmodel.twice import DIFFERS, same_unrolled
 
 #: where each generator of a ``yield from`` chain stands in its code
 Positions = tuple[tuple[int, int], ...]
@@ -283,7 +283,7 @@ class _Extraction:
 class Decider:
     """Answers ``bool(term)``: first what was decided before, then always ``first``, noting that it could be otherwise.
 
-    A term with the head ``pick`` is a free choice and no condition (see :mod:`kernelmodel.folded`).
+    A term with the head ``pick`` is a free choice and no condition (see :mod:`kernelmodel.graphs.folded`).
     """
 
     def __init__(self, decisions: list[bool], first: bool = True) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from kernelmodel import isolation_ops, ops
+from kernelmodel.mm.page_alloc import PageAlloc
 from kernelmodel.mmzone import EBUSY, MigrateType, PageRange, Zone
 from kernelmodel.ops import Routine
-from kernelmodel.page_alloc import PageAlloc
 
 
 class PageIsolation(PageAlloc):

@@ -3,7 +3,7 @@
 A picture has the code position of each generator of the ``yield from`` chain and everything that its frame holds: live
 locals, closures, the evaluation stack with its iterators, and what these refer to, mutable values by content and by which
 of them are the same object.  What cannot be compared is refused by name.  What a frame does not hold (attributes of the
-kernel, globals, class attributes) a routine may read and not write: see :mod:`kernelmodel.textcheck`.
+kernel, globals, class attributes) a routine may read and not write: see :mod:`kernelmodel.variants.textcheck`.
 
 The frame is read through :func:`gc.get_referents`, which is CPython's; :func:`check_interpreter` tries it on a known
 routine before the first use.
@@ -36,7 +36,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
-from kernelmodel.liveness import live_locals
+from kernelmodel.graphs.liveness import live_locals
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms
 from kernelmodel.text import KernelText, from_a_file

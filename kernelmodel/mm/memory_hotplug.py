@@ -8,10 +8,10 @@ from kernelmodel import isolation_ops, ops
 from kernelmodel.cells import value
 from kernelmodel.does import Does
 from kernelmodel.errors import BugError, ModelError
+from kernelmodel.memory.state import Place, State
+from kernelmodel.mm.page_isolation import PageIsolation
 from kernelmodel.mmzone import EBUSY, EINTR, EINVAL, MEMORY_OFFLINE, MigrateType, Page, PageRange
 from kernelmodel.ops import Effect, Kind, Op, Routine, read
-from kernelmodel.page_isolation import PageIsolation
-from kernelmodel.state import Place, State
 from kernelmodel.terms import FALSE, Cell, Term, choice, const, implies, ite, land, lift, lnot, lor
 from kernelmodel.told import Told
 

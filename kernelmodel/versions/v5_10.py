@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kernelmodel import ops, page_ops
-from kernelmodel.base import Base
 from kernelmodel.mmzone import EBUSY, MEMORY_OFFLINE, PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Routine, add, barrier, read, read_once, write
 from kernelmodel.terms import IntTerm
+from kernelmodel.versions.base import Base
 
 
 class V5_10(Base):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kernelmodel.base import Base
 from kernelmodel.mmzone import EBUSY, MEMORY_OFFLINE, MigrateType, PageRange, Zone
 from kernelmodel.ops import Routine, read, write
 from kernelmodel.terms import IntTerm
+from kernelmodel.versions.base import Base
 
 
 class V5_11(Base):

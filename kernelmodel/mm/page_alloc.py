@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from kernelmodel import ops, page_ops
 from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
+from kernelmodel.memory.state import Place, State
+from kernelmodel.mm.pcp_limits import high_and_batch
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import Effect, Op, Routine, add, read, read_once, write, write_once
 from kernelmodel.page_ops import has_isolate_pageblock
-from kernelmodel.pcp_limits import high_and_batch
-from kernelmodel.state import Place, State
 from kernelmodel.terms import Cell, IntTerm, choice, const, land, lor, minimum
 from kernelmodel.text import KernelText
 from kernelmodel.told import Told

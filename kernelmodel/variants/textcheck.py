@@ -1,7 +1,7 @@
 """What a user's text may do: read before it is run, so that an engine reads it as Python does or refuses it in one line.
 
 An engine runs a routine many times, with terms in place of numbers, and takes two suspended routines for one if their
-frames hold the same (:mod:`kernelmodel.continuation`).  That is right only if nothing else remembers the past: attributes,
+frames hold the same (:mod:`kernelmodel.graphs.continuation`).  That is right only if nothing else remembers the past: attributes,
 globals, class attributes and defaults are read and never written.  And a term must get the answer that its number would
 get: so no look at types, identities or texts of values, and nothing that swallows the error with which a term refuses.
 """
@@ -14,8 +14,8 @@ from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-from kernelmodel.continuation import constant
 from kernelmodel.errors import ModelError
+from kernelmodel.graphs.continuation import constant
 
 #: what a text may import: nothing that remembers, or that another run answers differently
 IMPORTS = (

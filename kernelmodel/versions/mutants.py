@@ -16,7 +16,7 @@ from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
-from kernelmodel.v5_11 import V5_11
+from kernelmodel.versions.v5_11 import V5_11
 
 #: expected verdict of a control: no property is violated
 EQUIVALENT = "equivalent"

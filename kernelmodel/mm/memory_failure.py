@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from kernelmodel import ops
 from kernelmodel.cells import pages_of_block_on_pcplists, value
+from kernelmodel.memory.state import Place, State
 from kernelmodel.mmzone import Zone
 from kernelmodel.ops import Effect, Kind, Op, Routine
-from kernelmodel.state import Place, State
 from kernelmodel.terms import Cell, Term, choice, implies, ite, land, lnot, lor
 from kernelmodel.text import KernelText
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kernelmodel.folded_graph import RETURNED, FoldedGraph, FoldedNode
+from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph, FoldedNode
 from kernelmodel.terms import Cell
 
 

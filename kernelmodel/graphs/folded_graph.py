@@ -1,4 +1,4 @@
-"""Cyclic control graphs: what :func:`kernelmodel.folded.fold` makes of a routine."""
+"""Cyclic control graphs: what :func:`kernelmodel.graphs.folded.fold` makes of a routine."""
 
 from __future__ import annotations
 

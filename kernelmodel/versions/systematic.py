@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernelmodel.errors import ModelError
-from kernelmodel.overrides import nearest
 from kernelmodel.text import KernelText
+from kernelmodel.variants.overrides import nearest
 
 #: calls that take something, and those that give it back
 _PAIRS = {

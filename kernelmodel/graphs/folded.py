@@ -1,4 +1,4 @@
-"""A routine as a cyclic control graph, for runs of any length: what :mod:`kernelmodel.automaton` unrolls is folded here.
+"""A routine as a cyclic control graph, for runs of any length: what :mod:`kernelmodel.graphs.automaton` unrolls is folded here.
 
 A *location* is where a task stands between two operations: the operations that it may perform next, one for each CPU
 that it may be on, and one for each CPU that a loop over CPUs may visit next if the order is left open.  A task whose
@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kernelmodel.automaton import MOST_ROUNDS, Decider, abandon, with_constants
 from kernelmodel.cells import stops_others
-from kernelmodel.continuation import Continuation, continuation, op_picture
 from kernelmodel.errors import ModelError
-from kernelmodel.folded_graph import RETURNED, FoldedGraph, FoldedNode, op_key, registers_of, terms_of
-from kernelmodel.futures import futures
+from kernelmodel.graphs.automaton import MOST_ROUNDS, Decider, abandon, with_constants
+from kernelmodel.graphs.continuation import Continuation, continuation, op_picture
+from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph, FoldedNode, op_key, registers_of, terms_of
+from kernelmodel.graphs.futures import futures
+from kernelmodel.graphs.matching import matched
+from kernelmodel.graphs.twice import DIFFERS
 from kernelmodel.machine import call_stack, packed
-from kernelmodel.matching import matched
 from kernelmodel.ops import CpuOp, Op, Routine, advance, bound_to
 from kernelmodel.terms import TRUE, Cell, Term, const, deciding, land, reg
 from kernelmodel.text import KernelText, from_a_file
-from kernelmodel.twice import DIFFERS
 
 
 class AnyOrder:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kernelmodel.cpu import CpuHotplug
-from kernelmodel.memory_failure import MemoryFailure
+from kernelmodel.mm.cpu import CpuHotplug
+from kernelmodel.mm.memory_failure import MemoryFailure
 
 
 class Base(CpuHotplug, MemoryFailure):

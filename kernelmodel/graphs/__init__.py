@@ -1,0 +1,1 @@
+"""A routine as a graph of operations: unrolled, or with its loops."""

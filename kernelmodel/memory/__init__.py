@@ -1,0 +1,1 @@
+"""The concrete structures: pages, free lists, pcplists."""

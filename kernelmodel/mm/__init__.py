@@ -1,0 +1,1 @@
+"""The kernel's routines as `base` has them, named after the C files."""

@@ -1,0 +1,1 @@
+"""Kernels as changes of one another, and mutants of them."""
