@@ -32,6 +32,7 @@ from verify.prove.__main__ import main as prove
 from verify.replay.__main__ import main as replay
 from verify.replay.show import as_columns
 from verify.scenario import Scenario
+from verify.trace import Start
 from verify.tracefile import KernelSpec, load, parse_schedule, play, record, save
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -180,6 +181,12 @@ HERE, WHOLE = Config(nr_cpus=1), PageRange(1, 1)
 def test_what_is_said_of_a_step(films, op, returned, said):
     step = replace(films["base"].steps[0], op=op, returned=returned, written=())
     assert comment(step) == said
+
+
+def test_what_is_broken_at_the_start_needs_no_columns():
+    start = Start(limits=(2, 2), block_types=(1, 1), cpu_of={}, block_of={}, type_of={})
+    text = columns(start, [], [], "a CPU has other limits", None)
+    assert text.splitlines()[-1] == "=> a CPU has other limits" and "CPU0" not in text
 
 
 # --- what is folded ---

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from kernelmodel.cells import value
 from kernelmodel.config import Config
+from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel, mutant
 from kernelmodel.machine import Machine
 from kernelmodel.mmzone import MigrateType, Zone
-from kernelmodel.ops import Routine
+from kernelmodel.ops import Op, Routine
+from kernelmodel.terms import Cell, const
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.explore.__main__ import main
@@ -171,3 +174,21 @@ def test_a_worker_leaves_a_cpu_that_goes_and_returns_when_it_may():
     while machine.history[-1].tag != "preempt_enable":
         machine.step(worker)
     assert worker.cpu == 2
+
+
+class NeverLeaves(V5_11):
+    """take_cpu_down() leaves the CPU in cpu_online_mask: whoever waits for it to be gone waits for ever."""
+
+    def take_cpu_down(self, cpu: int) -> Routine:
+        """kernel/cpu.c: take_cpu_down()."""
+        yield Op(
+            f"take_cpu_down(cpu {cpu})", guard=value("irqs_off", cpu) == 0, does=Does(takes_down=cpu),
+            updates=((Cell("cpu_online", (cpu,)), const(True)),), tag="cpu_down", info={"cpu": cpu},
+        )  # fmt: skip
+
+
+def test_who_is_where_follows_from_what_is_written_not_from_what_is_said() -> None:
+    """A trace puts tasks on CPUs that are there, and here the one that "goes down" still is."""
+    small = Finite(Scenario(cpus=2, frees=1, allocs=0, updates=0, hotplugs=1), 1)
+    stuck = Explorer(NeverLeaves, small).decide([])[-1]
+    assert (stuck.property, stuck.result, stuck.replayed) == ("no_deadlock", Result.VIOLATED, True)

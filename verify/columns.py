@@ -35,6 +35,9 @@ def columns(
     width = page.width() if width is None else width
     left_out = set() if full else _left_out(steps, accesses, cpu)
     used = sorted({s.cpu for n, s in enumerate(steps) if n not in left_out})
+    if not used:
+        # broken at the start
+        return "\n".join([*_start_lines(start, set(), width), "", *page.fill(found, "=> ", "   ", width)])
     acting = {s.task for s in steps}
     wide = max(_NARROWEST, width // len(used))
     tab = "  " if wide >= _NARROW else " "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernelmodel.cells import stops_others
+from kernelmodel.cells import cpu_there, stops_others
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.columns import columns
@@ -97,7 +97,10 @@ def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
             cpu = where[number] if where[number] in free else free[0]
         where[number] = cpu
         does = node.op.does
-        down ^= {c for c in (does.takes_down, does.brings_up) if c is not None}
+        for cell, term in node.op.updates:
+            for c in model.config.cpus:
+                if cell == cpu_there(c) and term.op == "const":
+                    down = down - {c} if term.args[0] else down | {c}
         if stops_others(does.acquires):
             owner[cpu] = number
         elif stops_others(does.releases):
