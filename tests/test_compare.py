@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from kernelmodel.kernels import KERNELS
 from verify import page
 from verify.compare import __main__ as command
 from verify.compare.change import Change, Pair, exit_code, gone, new, pairs
-from verify.compare.sides import changed, meaning, side
+from verify.compare.in_c import in_c
+from verify.compare.sides import changed, functions, meaning, side, source
 from verify.replay.__main__ import main as replay
 from verify.suite.jobs import Job
 from verify.suite.results import contradictions
@@ -148,6 +150,30 @@ def test_a_mutants_diff_is_its_one_function():
     assert removed == ["-    yield from self._drain_all_pages(zone, True)"]
 
 
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_routine_can_be_written_as_c(name):
+    for routine, function in functions(KERNELS[name]).items():
+        text = "\n".join(in_c(KERNELS[name], source(function)))
+        left = re.findall(r"\byield\b|\bself\b|\bNone\b|\bTrue\b|\bFalse\b|\bnot\b|\belif\b", text)
+        # what makes an operation of its own is no C
+        assert not left or "def " in text or "Op(" in text or "raise " in text, (routine, text)
+        assert text.count("{") == text.count("}") or "f'" in text or 'f"' in text
+
+
+def test_a_routine_as_c_has_the_kernels_names_and_style():
+    kernel = KERNELS["v5.11"]
+    every = functions(kernel)
+    assert in_c(kernel, source(every["pageset_update"])) == [
+        "pageset_update(zone, cpu, high, batch)", "{", "\tWRITE_ONCE(pcp[cpu]->batch, batch);",
+        "\tWRITE_ONCE(pcp[cpu]->high, high);", "}",
+    ]  # fmt: skip
+    drain = in_c(kernel, source(every["_drain_all_pages"]))
+    assert drain[0] == "__drain_all_pages(zone, force_all_cpus)" and "\tfor_each_possible_cpu(cpu) {" in drain
+    # a part of drain_all_pages() that has no name in C keeps its own
+    assert "\tif (!drain_lock(zone))" in drain and "\tmutex_unlock(&pcpu_drain_mutex);" in drain
+    assert in_c(kernel, ["no python ("]) == ["no python ("]
+
+
 def test_what_does_nothing_is_no_difference():
     one = ["def f(self, zone: Zone) -> Routine:", '    """Doc."""', "    yield 1"]
     assert meaning(one) == meaning(["def f(self, zone):", "    # a comment", "    yield 1"])
@@ -166,6 +192,7 @@ def test_a_mutant_against_v5_11(tmp_path, capsys, monkeypatch):
     assert err == ""
     for line in (
         "1 function differs: zone_pcp_disable()",
+        "-\t__drain_all_pages(zone, true);",
         "-    yield from self._drain_all_pages(zone, True)",
         "new in no-drain: no_stray_page, explore, 18 steps, 1 context switch",
         "exit 1: no-drain has a counterexample that v5.11 has not",
@@ -174,7 +201,7 @@ def test_a_mutant_against_v5_11(tmp_path, capsys, monkeypatch):
     # which of the two equal CPUs keeps it is the search's choice
     assert re.search(r"^=> 1 page left on CPU[01]'s pcplist after zone_pcp_disable\(\)$", out, re.MULTILINE)
     # the difference of the texts is shown as it is
-    prose = [x for x in out.splitlines() if not x.startswith(("-", "+", "@@", "    "))]
+    prose = [x for x in out.splitlines() if not x.startswith(("-", "+", "@@", "    ", " \t"))]
     assert out.count("NEW COUNTEREXAMPLE") == 2 and max(map(len, prose)) <= page.IN_A_PIPE
     record = json.loads(files["c.json"].read_text())
     assert (record["exit"], record["new"], record["gone"]) == (1, ["no_stray_page"], [])

@@ -76,7 +76,8 @@ def markdown(c: Comparison) -> str:
     """For a mail or a review."""
     lines = [f"# {c.a.title} -> {c.b.title}", "", f"{_capital(c.said)}.", ""]
     if c.changed:
-        lines += ["```diff", *(f.diff for f in c.changed), "```", ""]
+        lines += ["```diff", *(f.in_c for f in c.changed), "```", ""]
+        lines += ["The same in the model's text:", "", "```diff", *(f.diff for f in c.changed), "```", ""]
     else:
         lines += ["No function differs.", ""]
     lines += [f"| engine | property | {c.a.title} | {c.b.title} | change |", "|---|---|---|---|---|"]
@@ -108,7 +109,7 @@ def as_json(c: Comparison) -> dict[str, Any]:
         "interrupted": c.interrupted,
         "problems": list(c.problems),
         "commands": list(c.commands),
-        "changed": [{"function": f.name, "c": f.c, "diff": f.diff} for f in c.changed],
+        "changed": [{"function": f.name, "c": f.c, "diff": f.diff, "in_c": f.in_c} for f in c.changed],
         "seconds": {engine: list(times) for engine, times in c.seconds.items()},
         "new": [v.property for v in new(c.pairs)],
         "gone": [v.property for v in gone(c.pairs)],
@@ -130,7 +131,8 @@ def _functions(c: Comparison) -> list[str]:
         return ["no function differs"]
     names = ", ".join(f.title for f in c.changed)
     number = f"{len(c.changed)} function{'s differ' if len(c.changed) > 1 else ' differs'}"
-    return [*page.fill(f"{number}: {names}"), "", *(f.diff for f in c.changed)]
+    told = [*(f.in_c for f in c.changed), "", "the same in the model's text:", "", *(f.diff for f in c.changed)]
+    return [*page.fill(f"{number}: {names}"), "", *told]
 
 
 def _by_engine(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:

@@ -14,9 +14,10 @@ from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS
-from kernelmodel.text import KernelText, c_name
+from kernelmodel.text import KernelText, c_location, c_name
 from kernelmodel.variants.overrides import nearest
 from kernelmodel.versions.mutants import MUTANTS
+from verify.compare.in_c import in_c
 from verify.tracefile import KernelSpec
 
 
@@ -66,11 +67,12 @@ def side(letter: str, text: str) -> Side:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A function that differs: its name in the model and in C, and the difference of its text."""
+    """A function that differs: its name in the model and in C, and the difference of its text, in C's syntax and as it is."""
 
     name: str
     c: str
     diff: str
+    in_c: str
 
     @property
     def title(self) -> str:
@@ -86,7 +88,14 @@ def changed(a: Side, b: Side) -> list[Changed]:
         old, new = source(one.get(name)), source(other.get(name))
         if meaning(old) != meaning(new):
             owner = b.kernel if name in other else a.kernel
-            found.append(Changed(name, c_name(owner, name), difference(name, (a.title, old), (b.title, new))))
+            title = c_location(owner, name)
+            as_c = [in_c(side.kernel, text) if text else [] for side, text in ((a, old), (b, new))]
+            found.append(
+                Changed(
+                    name, c_name(owner, name), difference(f"{name}()", (a.title, old), (b.title, new)),
+                    difference(title, (a.title, as_c[0]), (b.title, as_c[1])),
+                )
+            )  # fmt: skip
     return found
 
 
@@ -126,7 +135,5 @@ def meaning(lines: list[str]) -> str:
 
 def difference(name: str, old: tuple[str, list[str]], new: tuple[str, list[str]]) -> str:
     """A unified diff of one function's text."""
-    lines = difflib.unified_diff(
-        old[1], new[1], f"{old[0]}: {name}()", f"{new[0]}: {name}()", n=3, lineterm=""
-    )  # fmt: skip
+    lines = difflib.unified_diff(old[1], new[1], f"{old[0]}: {name}", f"{new[0]}: {name}", n=3, lineterm="")
     return "\n".join(lines)
