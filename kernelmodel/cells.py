@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
-from kernelmodel.mmzone import PCPTYPES, Zone
+from kernelmodel.mmzone import PCPTYPES, MigrateType, Zone
 from kernelmodel.schema import Axis, CellKind, Index
 from kernelmodel.terms import ME, Cell, Term, land, lnot, load, lor, total
 
@@ -53,7 +53,7 @@ CELLS: dict[str, CellKind] = {
         axes=_PER_PCP, c="pcp[{1}]->count", when_read="A look at how many pages CPU{cpu} says it has on its pcplists.",
         when_written=((None, "CPU{cpu}'s count catches up with its lists."),),
         guard="section",
-        meaning="how many pages the CPU believes to have", open_at_start=True,
+        starts_as_sum="pcp.nr", meaning="how many pages the CPU believes to have", open_at_start=True,
         counts_pages=True,
     ),
     "pcp.nr": CellKind(
@@ -79,7 +79,8 @@ CELLS: dict[str, CellKind] = {
         of_everybody=True, bookkeeping=True,
     ),
     "pageblock.migratetype": CellKind(
-        axes=("block",), values="type", words="migratetype of block {0}", meaning="get_pageblock_migratetype()",
+        axes=("block",), values="type", words="migratetype of block {0}",
+        most=int(MigrateType.HIGHATOMIC), meaning="get_pageblock_migratetype()",
         initial=_block_type, open_at_start=True,
     ),
     "block_offline": CellKind(
@@ -90,11 +91,11 @@ CELLS: dict[str, CellKind] = {
     "held": CellKind(
         axes=("block",), words="pages of block {0} in use", derived=True, open_at_start=True, sum_over_cpus=True,
         counts_pages=True, where="task",
-        meaning="pages of the block that are neither free in the buddy, nor on a pcplist, nor offline",
+        in_use="all", meaning="pages of the block that are neither free in the buddy, nor on a pcplist, nor offline",
     ),
     "in_use": CellKind(
         axes=("block",), derived=True, open_at_start=True, counts_pages=True,
-        meaning="pages of the block that have been allocated, and whose last reference is not gone",
+        in_use="unowned", meaning="pages of the block that have been allocated, and whose last reference is not gone",
     ),
     "poisoned": CellKind(
         axes=("block",), ghost=True, words="pages of block {0} that memory_failure() keeps",

@@ -56,6 +56,11 @@ class CellKind:
     #: a proof may begin with any value that is at least ``least``
     open_at_start: bool = False
     least: int = 0
+    most: int | None = None
+    #: where values at the start are open, it is the sum of the cells of this name that have the same zone and CPU
+    starts_as_sum: str = ""
+    #: a count of pages in use: whosever they are, or those that nobody has been given to free
+    in_use: Literal["", "all", "unowned"] = ""
     #: where values at the start are open, it has that of the cell of this name that has the same zone
     starts_as: str = ""
     #: of a CPU, but everybody looks at it: it is followed for each CPU

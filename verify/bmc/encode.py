@@ -8,53 +8,52 @@ section; the rest goes from event to event.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import combinations, pairwise
 
 import z3
 
-from kernelmodel.cells import CELLS, cpu_there, initial, is_derived, owner, quiet_cells
-from kernelmodel.mmzone import PCPTYPES, MigrateType
+from kernelmodel.cells import CELLS, cpu_there, quiet_cells
 from kernelmodel.terms import Cell, Term, atoms
 from properties.property import Check
+from verify.bmc.beginning import Beginning, typed
 from verify.bmc.events import Event, Events, Section, no_atom, topological
-from verify.bmc.sections import Stretch, stretches, works_on
-from verify.bmc.slice import AGGREGATES, STOPS, Slice, TaskGraph, finishes
+from verify.bmc.exclusion import Exclusion
+from verify.bmc.slice import AGGREGATES, Slice, TaskGraph, finishes
 from verify.smt import Expr, literal, translate, variable
 
 
-class Encoding:
+class Encoding(Exclusion):
     """The constraints of a slice.  ``violated`` is what must be unsatisfiable with them, ``reached`` what must not be."""
 
     def __init__(
-        self, piece: Slice, known: Mapping[Cell, int], assumed: Sequence[Check] = (), zero_before: str = "",
+        self, piece: Slice, known: Mapping[Cell, int], assumed: Sequence[Check] = (), zero_before: Collection[str] = (),
         modular: bool = False,
     ) -> None:  # fmt: skip
         """Build all constraints; nothing is solved here.
 
         ``assumed`` are checks of this CPU that hold whenever its interrupts are on, so also when a section begins.  A
         check may be assumed for its own proof: the first moment at which it fails comes after sections that began well.
-        ``zero_before`` names a cell that operations read as 0, for the proof that it never is anything else: up to the
+        ``zero_before`` names cells that operations read as 0, for the proof that they never are anything else: up to the
         first operation that changes this, it is.  ``modular`` lets each section begin in any state that the assumed
         checks allow, whatever the sections before it did (but for the sums over CPUs): more runs, and a simpler question.
         """
         self.piece, self.known, self.zero_before = piece, known, zero_before
         self.config = piece.config
-        self.constraints: list[Expr] = []
-        self.events: list[Event] = []
-        self.by_task: dict[int, dict[int, Event]] = {}
-        #: critical sections of pcplists, and stretches with a CPU for oneself; where interrupts off are both, the same ones
-        self.sections: list[Section] = []
-        self.alone: list[Section] = []
-        self.start: dict[Cell, Expr] = {}
+        self.constraints = []
+        self.events = []
+        self.by_task = {}
+        self.sections = []
+        self.alone = []
         self.parameters: dict[str, Expr] = {}
         self.elsewhere: dict[tuple[str, Cell], Expr] = {}
-        self._writers: dict[Cell, list[Event]] = {}
+        self._writers = {}
         self._apart: set[tuple[int, int]] = set()
         self._order: dict[tuple[int, int], Expr] = {}
         self._incoming_ways: dict[int, dict[int, list[tuple[Event | None, tuple[Term, ...]]]]] = {}
         self._ancestors: dict[int, dict[int, set[int]]] = {}
+        self.beginning = Beginning(piece, self.parameters, self.constraints)
         self.time = z3.Int("T")
         for task in piece.tasks:
             self._events_of(task)
@@ -138,123 +137,7 @@ class Encoding:
             ways.append(z3.And(parts if number is None else [*parts, e.happened]))
         return z3.Or(ways)
 
-    # --- stretches that hold an exclusion ---
-
-    def _find_sections(self) -> None:
-        lists = self.piece.lists
-        for task in self.piece.tasks:
-            events = self.by_task[task.spec.number]
-            for stretch in stretches(task.graph, STOPS):
-                self._section(task, events, stretch)
-            for stretch in stretches(task.graph, [lists] if lists and lists not in STOPS else []):
-                self._section(task, events, stretch)
-
-    def _section(self, task: TaskGraph, events: Events, stretch: Stretch) -> None:
-        cpu, of = owner(stretch.of), stretch.of
-        assert cpu is not None
-        if of.name in STOPS and (mine := self._works_on(task, stretch)) != cpu:
-            cpu, of = mine, Cell(of.name, (mine,))
-        section = Section(events[stretch.first], of, cpu, [events[n] for n in stretch.ends])
-        for number in stretch.nodes:
-            if of.name in STOPS:
-                events[number].alone = section
-            if of.name == self.piece.lists:
-                events[number].section = section
-        if of.name in STOPS:
-            self.alone.append(section)
-        if of.name == self.piece.lists:
-            self.sections.append(section)
-        section.entered = section.first.happened
-        if section.first.node.op.does.tries:
-            section.entered = z3.Bool(f"{section.first.name}.entered")
-        over, end = z3.BoolVal(False), section.first.clock
-        for last in section.ends:
-            over = z3.Or(over, last.happened)
-            end = z3.If(last.happened, last.clock, end)
-        section.over, section.clock_end = over, end
-        if len(section.ends) == 1:
-            section.clock_end = section.ends[0].clock
-
-    def _works_on(self, task: TaskGraph, stretch: Stretch) -> int:
-        """The CPU whose lists a stretch with interrupts off works on: its own, but for whoever drains one that has gone.
-
-        Such a section counts as one of that CPU, where nobody else has interrupts off; ``intruded`` is where that is not so.
-        """
-        return works_on(task.graph, stretch, self.piece.scenario.comes_and_goes)
-
-    def _excludes_by_itself(self, e: Event) -> bool:
-        """Whether the guard says nothing that the stretches of its exclusion do not say: it begins or ends one."""
-        does = e.node.op.does
-        if does.acquires is not None:
-            return self._by_stretches(does.acquires)
-        return any(e in s.ends for s in (e.alone, e.section) if s is not None)
-
-    def _by_stretches(self, exclusion: Cell) -> bool:
-        return exclusion.name in STOPS or exclusion.name == self.piece.lists
-
-    def _every_stretch(self) -> list[Section]:
-        return list({id(s): s for s in (*self.sections, *self.alone)}.values())
-
-    def _intruded(self) -> Expr:
-        """Some section works on the lists of another CPU while that is there: then it excludes nobody."""
-        online = [
-            z3.And(s.first.happened, self._read(cpu_there(s.cpu), s.first))
-            for s in self.alone
-            if s.remote and cpu_there(s.cpu) in self.piece.cells
-        ]
-        return z3.Or([z3.BoolVal(False), *online])
-
-    def _sections_exclude(self) -> None:
-        every = self._every_stretch()
-        for a, b in combinations(every, 2):
-            # of tasks that are elsewhere nobody knows whether they are at one place, if there are several
-            somewhere = a.stops and a.cpu != self.piece.cpu and self.config.nr_cpus > 2
-            if a.of == b.of and not (somewhere and a.first.task is not b.first.task):
-                apart = z3.Or(z3.And(a.over, a.clock_end < b.first.clock), z3.And(b.over, b.clock_end < a.first.clock))
-                self.constraints.append(z3.Implies(z3.And(a.entered, b.entered), apart))
-        for e, s in self._beside_sections():
-            if e.task.spec.kind.serves or self.config.nr_cpus == 1:
-                self.constraints.append(self.outside(e, s))
-
-    def _beside_sections(self) -> Iterator[tuple[Event, Section]]:
-        """Operations with interrupts on, and the stretches of other tasks on the CPU where their task is.
-
-        A task that belongs to no CPU may always be on another one, unless there is none.
-        """
-        only = self.config.nr_cpus == 1
-        for e in self.events:
-            if e.alone is None and (only or e.task.spec.kind.on_lists):
-                yield from ((e, s) for s in self.alone if s.cpu == e.task.cpu and s.first.task is not e.task)
-
-    def outside(self, e: Event, s: Section) -> Expr:
-        """``e`` does not happen while section ``s`` has the CPU."""
-        both = z3.And(e.happened, s.first.happened)
-        return z3.Implies(both, z3.Or(e.clock < s.first.clock, z3.And(s.over, s.clock_end < e.clock)))
-
-    def nobody_migrates(self) -> Expr:
-        """Every task does what it does with interrupts on where it also disables them."""
-        return z3.And([self.outside(e, s) for e, s in self._beside_sections()])
-
-    def _here(self) -> dict[Cell, list[Section]]:
-        """The critical sections of the followed CPU's lists, by their exclusion."""
-        found: dict[Cell, list[Section]] = {}
-        for s in self.sections:
-            if s.cpu == self.piece.cpu:
-                found.setdefault(s.of, []).append(s)
-        return found
-
-    def _private_cells(self) -> dict[Cell, Cell]:
-        """The cells that only sections of one exclusion of the followed CPU write, with that exclusion."""
-        found = {}
-        for c, writers in self._writers.items():
-            of = {w.section.of if w.section and w.section.cpu == self.piece.cpu else None for w in writers}
-            exclusion = of.pop()
-            if exclusion is not None and not of:
-                found[c] = exclusion
-        return found
-
-    def _private_of(self, section: Section) -> list[Cell]:
-        return sorted(c for c, of in self.private.items() if of == section.of) if section.cpu == self.piece.cpu else []
+    # --- private cells, from section to section ---
 
     def _hand_over(self, cells: set[Cell]) -> None:
         for mine in self._here().values():
@@ -286,7 +169,7 @@ class Encoding:
         """``values`` are those on exit from the latest of the other sections that began before ``clock``."""
         ways = [z3.And(
             [z3.Implies(o.entered, clock < o.first.clock) for o in others]
-            + [v == self._initially(c) for c, v in values.items()]
+            + [v == self.beginning(c) for c, v in values.items()]
         )]  # fmt: skip
         for o in others:
             between = [
@@ -390,7 +273,7 @@ class Encoding:
             return
         ways = self._ways(e.task.spec.number)[e.node.number]
         for c in cells:
-            options = [(p, self._initially(c) if p is None else p.after[c]) for p, _ in ways]
+            options = [(p, self.beginning(c) if p is None else p.after[c]) for p, _ in ways]
             e.before[c] = self._merge(e, options)
 
     def _private_before(self, e: Event) -> None:
@@ -441,13 +324,18 @@ class Encoding:
 
         return translate(term, cell, register, lambda c: e.choices[c.args[0]])
 
+    @property
+    def start(self) -> dict[Cell, Expr]:
+        """The open values at the beginning."""
+        return self.beginning.values
+
     def shown(self, e: Event) -> Expr:
         """The first value that the text of ``e`` shows."""
         return self._term(e.node.op.shown[0], e, e)
 
     def _read(self, cell: Cell, e: Event) -> Expr:
-        if cell in self.known or cell.name == self.zero_before:
-            return literal(self._typed(cell, self.known.get(cell, 0)))
+        if cell in self.known or cell.name in self.zero_before:
+            return literal(typed(cell, self.known.get(cell, 0)))
         if cell in e.before:
             return e.before[cell]
         if cell not in e.reads:
@@ -455,7 +343,7 @@ class Encoding:
             e.reads[cell] = value
             if cell in self.piece.cells:
                 self.constraints.append(z3.Implies(e.happened, self._latest_write(cell, e.clock, value, e)))
-                if cell.name == "held" or (cell.name == "in_use" and self.piece.scenario.allocs):
+                if CELLS[cell.name].in_use == "all" or (CELLS[cell.name].in_use and self._somebody_allocates()):
                     # what tasks on other CPUs hold just now
                     others = self.elsewhere[e.name, cell] = z3.Int(f"{e.name}.elsewhere.{cell}")
                     self.constraints.append(others >= 0)
@@ -463,6 +351,9 @@ class Encoding:
             elif CELLS[cell.name].counts_pages:
                 self.constraints.append(value >= 0)
         return e.reads[cell]
+
+    def _somebody_allocates(self) -> bool:
+        return any("migratetype" in t.kind.inputs for t in self.piece.scenario.tasks())
 
     def _latest_write(self, cell: Cell, clock: Expr, value: Expr, reader: Event | None) -> Expr:
         """``value`` is what the latest write before ``clock`` left, or the initial value."""
@@ -484,7 +375,7 @@ class Encoding:
             self._keep_apart(a, b)
         after = {id(w): clock < w.clock for w in writers}
         first = [z3.Or(z3.Not(w.happened), after[id(w)]) for w in writers]
-        ways = [z3.And([value == self._initially(cell), *first])]
+        ways = [z3.And([value == self.beginning(cell), *first])]
         for w in writers:
             between = [z3.Or(self._gone_by(o, w), after[id(o)]) for o in writers if o is not w]
             ways.append(z3.And(w.happened, w.clock < clock, *between, value == self._written(w, cell)))
@@ -528,43 +419,6 @@ class Encoding:
         return self._ancestors[number][e.node.number]
 
     # --- the start, and what is asked ---
-
-    def _typed(self, cell: Cell, value: int) -> int:
-        return bool(value) if CELLS[cell.name].sort == "bool" else int(value)
-
-    def _initially(self, cell: Cell) -> Expr:
-        if cell in self.start:
-            return self.start[cell]
-        if not CELLS[cell.name].open_at_start:
-            value = 0 if is_derived(cell) else initial(self.config, cell)
-            return literal(self._typed(cell, value))
-        kind = CELLS[cell.name]
-        if kind.starts_as:
-            return self._initially(Cell(kind.starts_as, (cell.index[kind.position("zone")],)))
-        v = self.start[cell] = z3.Int(f"start.{cell}")
-        if cell.name == "pcp.count":
-            z, c = (int(i) for i in cell.index)
-            lists = [Cell("pcp.nr", (z, c, t, b)) for t in range(PCPTYPES) for b in range(self.config.nr_blocks)]
-            self.constraints.append(v == z3.Sum([self._initially(x) for x in lists]))
-        elif cell.name == "pageblock.migratetype":
-            self.constraints.append(z3.And(v >= 0, v <= int(MigrateType.HIGHATOMIC)))
-        elif cell.name == "held":
-            mine = [z3.If(self.parameters[p] == cell.index[0], 1, 0) for p in self._own_blocks()]
-            if self.piece.scenario.migrations:
-                mine.append(self._initially(Cell("in_use", cell.index)))
-            self.constraints.append(v == z3.Sum([z3.IntVal(0), *mine]))
-        elif cell.name == "in_use":
-            self.constraints.append(v >= 0)
-            every = [self._initially(Cell("in_use", (b,))) for b in range(self.config.nr_blocks)]
-            if cell.index[0] == self.config.nr_blocks - 1:
-                self.constraints.append(z3.Sum(every) == self.piece.scenario.migrations)
-        else:
-            self.constraints.append(v >= kind.least)
-        return v
-
-    def _own_blocks(self) -> Iterable[str]:
-        """The registers that have the pageblock of a page that a task has from the start."""
-        return [t.spec.register("block") for t in self.piece.tasks if t.spec.kind.holds_page]
 
     def _judge(self) -> tuple[Expr, Expr]:
         """Where a check's violation is true, and where its premise is."""
@@ -622,7 +476,7 @@ class Encoding:
 
     def _observe(self, observed: dict[Cell, Expr], cell: Cell) -> Expr:
         if cell in self.known:
-            return literal(self._typed(cell, self.known[cell]))
+            return literal(typed(cell, self.known[cell]))
         if cell not in observed:
             observed[cell] = variable(f"observed.{cell}", CELLS[cell.name].sort)
             self.constraints.append(self._latest_write(cell, self.time, observed[cell], None))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import z3
 
+from kernelmodel.cells import names
 from kernelmodel.text import KernelText
 from properties.catalogue import PROPERTIES
 from properties.property import Check, Property
@@ -23,6 +24,8 @@ OUT_OF_TIME = "out of time (--timeout)"
 #: proved first, and then used in the proofs of the others: see docs/architecture.md
 LEMMA_COUNTS, LEMMA_MISPLACED = "pages_conserved", "isolated_page_on_isolate_list"
 LEMMAS = (LEMMA_MISPLACED, LEMMA_COUNTS)
+#: cells that the first lemma says to be 0
+USUALLY_ZERO = tuple(sorted(names(lambda kind: kind.usually_zero)))
 #: how many of a slice's models are replayed before a property is called undecided
 _MODELS = 32
 #: how many random runs are made, before the solver's own is tried, to see a run of all tasks that reaches a premise
@@ -138,7 +141,7 @@ class Engine:
     def model(self, misplaced: bool) -> Model:
         """The tasks' graphs; with ``misplaced``, under the lemma that no page is ever misplaced."""
         if misplaced not in self._models:
-            self._models[misplaced] = Model(self.kernel, self.scenario, ["misplaced"] if misplaced else [])
+            self._models[misplaced] = Model(self.kernel, self.scenario, USUALLY_ZERO if misplaced else [])
         return self._models[misplaced]
 
     # --- one property ---
@@ -249,7 +252,7 @@ class Engine:
     def _encode(
         self, prop: Property, model: Model, piece: Slice, counts: bool, modular: bool = False
     ) -> tuple[Encoding, z3.Solver]:
-        zero_before = "misplaced" if prop.name == LEMMA_MISPLACED else ""
+        zero_before = USUALLY_ZERO if prop.name == LEMMA_MISPLACED else ()
         encoding = Encoding(piece, model.known, self._assumed(piece, counts), zero_before, modular)
         solver = self._solver()
         solver.add(*encoding.constraints)
