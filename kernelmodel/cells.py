@@ -39,14 +39,14 @@ CELLS: dict[str, CellKind] = {
         axes=_PER_PCP, c="pcp[{1}]->high", when_read="The limit above which CPU{cpu} gives pages back to the buddy.",
         when_written=((0, "A free on CPU{cpu} that reads this gives its page back to the buddy at once."),),
         guard="pcp_batch_high_lock",
-        meaning="the count at which a free flushes the list; 0: pcplists are off",
+        limit="high", meaning="the count at which a free flushes the list; 0: pcplists are off",
         open_at_start=True, starts_as="zone.pageset_high", written_by_all=True,
     ),
     "pcp.batch": CellKind(
         axes=_PER_PCP, c="pcp[{1}]->batch", when_read="How many pages CPU{cpu} is to move at a time.",
         when_written=((1, "From its next look at this on, CPU{cpu} moves one page at a time."),),
         guard="pcp_batch_high_lock",
-        meaning="how many pages move at a time", initial=1, open_at_start=True,
+        limit="batch", meaning="how many pages move at a time", initial=1, open_at_start=True,
         least=1, starts_as="zone.pageset_batch", written_by_all=True,
     ),
     "pcp.count": CellKind(
@@ -111,7 +111,7 @@ CELLS: dict[str, CellKind] = {
     ),
     "pages": CellKind(
         axes=("block",), words="pages of block {0}", derived=True, counts_pages=True,
-        meaning="pages of the block, wherever they are",
+        where="anywhere", meaning="pages of the block, wherever they are",
     ),
     "misplaced": CellKind(
         axes=("block",), words="pages of block {0} on a wrong free list", derived=True, sum_over_cpus=True,
@@ -131,11 +131,11 @@ CELLS: dict[str, CellKind] = {
     ),
     "zone.pageset_high": CellKind(
         axes=("zone",), c="zone->pageset_high", guard="pcp_batch_high_lock",
-        meaning="the high that zone_pcp_enable() restores", open_at_start=True
+        limit="high", meaning="the high that zone_pcp_enable() restores", open_at_start=True
     ),
     "zone.pageset_batch": CellKind(
         axes=("zone",), c="zone->pageset_batch", guard="pcp_batch_high_lock",
-        meaning="the batch that zone_pcp_enable() restores", initial=1,
+        limit="batch", meaning="the batch that zone_pcp_enable() restores", initial=1,
         open_at_start=True, least=1,
     ),
     "zone.managed_pages": CellKind(
@@ -247,6 +247,11 @@ def is_derived(cell: Cell) -> bool:
 def stops_on(exclusion: Cell | None, cpu: int) -> bool:
     """Whether somebody who holds the exclusion has that CPU for himself."""
     return exclusion is not None and stops_others(exclusion) and owner(exclusion) == cpu
+
+
+def cached_limit(which: str, z: int) -> Cell:
+    """The cell with the limit that a zone has for its CPUs: ``high`` or ``batch``."""
+    return Cell(f"zone.pageset_{which}", (z,))
 
 
 def cpu_taken(cpu: int) -> Cell:

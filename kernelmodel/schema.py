@@ -22,7 +22,7 @@ Values = Literal["number", "task", "type"]
 #: how a cell with the task that holds something keeps others out: who waits for a mutex sleeps, who waits for a spinlock
 #: does not, and while interrupts are off on a CPU nobody else runs there
 Exclusion = Literal["", "mutex", "spinlock", "interrupts"]
-Where = Literal["", "pcplist", "task", "buddy"]
+Where = Literal["", "pcplist", "task", "buddy", "anywhere"]
 Index = tuple[int | str, ...]
 
 
@@ -72,6 +72,8 @@ class CellKind:
     #: a count of pages; ``where`` the pages are that it counts
     counts_pages: bool = False
     where: Where = ""
+    #: which limit of a pcplist it is
+    limit: Literal["", "high", "batch"] = ""
     #: only compared with 0, and never 0
     never_zero: bool = False
     #: 0 as long as a property holds: a search may take it to be 0, and has to watch that

@@ -8,9 +8,8 @@ from typing import Any
 
 import z3
 
-from kernelmodel.cells import initial
+from kernelmodel.cells import CELLS, cached_limit, initial, layout
 from kernelmodel.mmzone import MigrateType
-from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.bmc.encode import Encoding
@@ -87,7 +86,7 @@ def _bold_wishes(encoding: Encoding) -> Iterator[Expr]:
     """What cannot always be had: nothing goes wrong, lists are empty at the start, few tasks act."""
     faults = [v for e in encoding.events if e.node.op.external for v in e.choices.values()]
     yield z3.Not(z3.Or([False, *faults]))
-    yield z3.And([v == 0 for c, v in encoding.start.items() if c.name == "pcp.nr"])
+    yield z3.And([v == 0 for c, v in encoding.start.items() if CELLS[c.name].where == "pcplist"])
     backwards = encoding.piece.tasks[::-1]
     for task in sorted(backwards, key=lambda t: (t.spec.kind.equal, t.spec.kind.holds_page)):
         events = encoding.by_task[task.spec.number]
@@ -101,16 +100,14 @@ def _plain_wishes(encoding: Encoding) -> Iterator[Expr]:
         v
         for e in encoding.events
         for c, v in e.reads.items()
-        if c.name == "pcp.count" and c not in encoding.piece.cells
+        if CELLS[c.name].starts_as_sum and c not in encoding.piece.cells
     ]
     yield z3.And([v == 0 for v in away])
     yield encoding.nobody_migrates()
-    yield z3.And(
-        [v == int(MigrateType.MOVABLE) for c, v in encoding.start.items() if c.name == "pageblock.migratetype"]
-    )
+    yield z3.And([v == int(MigrateType.MOVABLE) for c, v in encoding.start.items() if CELLS[c.name].values == "type"])
     yield z3.And([p == int(MigrateType.MOVABLE) for name, p in encoding.parameters.items() if "migratetype" in name])
     yield z3.And([v == 0 for v in encoding.elsewhere.values()])
-    high, batch = encoding.start.get(_zone("zone.pageset_high")), encoding.start.get(_zone("zone.pageset_batch"))
+    high, batch = encoding.start.get(cached_limit("high", 0)), encoding.start.get(cached_limit("batch", 0))
     if high is not None and batch is not None:
         yield z3.And(batch <= high, high <= 6, batch <= 3)
     for e in encoding.events:
@@ -121,13 +118,9 @@ def _plain_wishes(encoding: Encoding) -> Iterator[Expr]:
     for e in encoding.events:
         if e.section is not None and e.section.cpu != encoding.piece.cpu and e.node.op.text.startswith("list_empty"):
             yield z3.Implies(e.happened, e.returned[0])
-    lists = {c: v for c, v in encoding.start.items() if c.name == "pcp.nr"}
+    lists = {c: v for c, v in encoding.start.items() if CELLS[c.name].where == "pcplist"}
     yield z3.And([v <= 2 for v in lists.values()])
     yield z3.And([v == 0 for c, v in lists.items() if c.index[2] != MigrateType.MOVABLE])
-
-
-def _zone(name: str) -> Cell:
-    return Cell(name, (0,))
 
 
 def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
@@ -139,7 +132,7 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
     lists = [
         (int(c.index[1]), int(c.index[2]), int(c.index[3]), n)
         for c, n in sorted(start.items())
-        if c.name == "pcp.nr" and n
+        if CELLS[c.name].where == "pcplist" and n
     ]
     for c, n in _first_counts_elsewhere(encoding, model).items():
         lists.append((c, int(MigrateType.MOVABLE), 0, n))
@@ -153,13 +146,10 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
     )
     elsewhere = (cpu + min(2, config.nr_cpus - 1)) % config.nr_cpus
     placed = dict(encoding.piece.places)
-    in_use = [int(c.index[0]) for c, n in sorted(start.items()) if c.name == "in_use" for _ in range(n)]
+    in_use = [int(c.index[0]) for c, n in sorted(start.items()) if CELLS[c.name].in_use == "unowned" for _ in range(n)]
     return Start(
-        limits=(start.get(_zone("zone.pageset_high"), 4), start.get(_zone("zone.pageset_batch"), 2)),
-        block_types=tuple(
-            start.get(Cell("pageblock.migratetype", (b,)), initial(config, Cell("pageblock.migratetype", (b,))))
-            for b in range(config.nr_blocks)
-        ),
+        limits=(start.get(cached_limit("high", 0), 4), start.get(cached_limit("batch", 0), 2)),
+        block_types=tuple(start.get(c, initial(config, c)) for c in layout(config) if CELLS[c.name].values == "type"),
         lists=tuple(lists),
         cpu_of={
             s.name: placed.get(
@@ -179,7 +169,7 @@ def _first_counts_elsewhere(encoding: Encoding, model: Any) -> dict[int, int]:
     found: dict[int, int] = {}
     for e in _in_order(encoding, model):
         for c, v in e.reads.items():
-            if c.name == "pcp.count" and c not in encoding.piece.cells:
+            if CELLS[c.name].starts_as_sum and c not in encoding.piece.cells:
                 found.setdefault(int(c.index[1]), min(model.eval(v, model_completion=True).as_long(), 8))
     return {c: n for c, n in found.items() if n}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernelmodel.cells import cpu_there, stops_others
+from kernelmodel.cells import CELLS, cpu_there, layout, stops_others
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.columns import columns
@@ -112,7 +112,8 @@ def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
 
 def _in_use(model: Model, path: Path) -> tuple[int, ...]:
     """The blocks of the pages in use at the start; where nobody looks at them, all of them are outside any range."""
-    columns = sorted((c, x) for c, x in model.address.items() if c.name == "in_use" and x < model.width)
+    counts = {c for c in layout(model.config) if CELLS[c.name].in_use == "unowned"}
+    columns = sorted((c, x) for c, x in model.address.items() if c in counts and x < model.width)
     found = [int(c.index[0]) for c, x in columns for _ in range(path.first[x])]
     return (*found, *[0] * (model.finite.scenario.migrations - len(found)))
 

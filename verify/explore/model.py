@@ -26,7 +26,7 @@ from verify.explore.values import ValueAnalysis, Values, possible
 from verify.scenario import TaskSpec
 
 #: cells that count pages; with identities they are computed from where each page is
-COUNTS = names(lambda kind: bool(kind.where))
+COUNTS = names(lambda kind: kind.where not in ("", "anywhere"))
 #: where a page is: free in the buddy, or held by the task with that number, or (PCPLIST + …) on a pcplist
 BUDDY = 0
 #: only compared with 0, and never 0 here: what is read may be the first value
@@ -243,7 +243,7 @@ class Model:
 
     def _returned_values(self, term: Term) -> Values:
         types = {a.args[0].name for a in atoms(term, "cell")}
-        if types and types <= {"pageblock.migratetype"}:
+        if types and all(CELLS[name].values == "type" for name in types):
             # whatever a pageblock's type can become: it is itself part of the analysis, so be generous here
             return frozenset((ALLOC_TYPE, 4))
         return possible(term, lambda _: None, {}, {})
@@ -254,15 +254,14 @@ class Model:
 
     def _initial(self, cell: Cell) -> set[int]:
         f = self.finite
-        if cell.name in ("pcp.high", "zone.pageset_high"):
-            return {f.high}
-        if cell.name in ("pcp.batch", "zone.pageset_batch"):
-            return {f.batch}
-        if cell.name in ("free", "held", "pages"):
-            return set(range(f.pages + 1))
-        if cell.name == "in_use":
+        kind = CELLS[cell.name]
+        if kind.limit:
+            return {f.high if kind.limit == "high" else f.batch}
+        if kind.in_use == "unowned":
             return set(range(f.scenario.migrations + 1))
-        if cell.name in ("pcp.nr", "misplaced"):
+        if kind.in_use or kind.where in ("buddy", "anywhere"):
+            return set(range(f.pages + 1))
+        if kind.where == "pcplist" or kind.usually_zero:
             return {0}
         return {int(initial(self.config, cell))}
 
@@ -348,12 +347,9 @@ class Model:
         used = self.finite.scenario.migrations
         for blocks in self.finite.page_blocks(symmetric):
             cells = {c: min(v) for c, v in self.initial_values.items()}
-            for b in range(self.config.nr_blocks):
-                held = sum(x == b for x in blocks[: len(frees) + used])
-                cells[Cell("held", (b,))] = held
-                cells[Cell("in_use", (b,))] = sum(x == b for x in blocks[len(frees) : len(frees) + used])
-                cells[Cell("free", (b,))] = sum(x == b for x in blocks) - held
-                cells[Cell("pages", (b,))] = sum(x == b for x in blocks)
+            for cell in cells:
+                there = self._pages_at_start(cell, blocks, len(frees), used)
+                cells[cell] = cells[cell] if there is None else there
             row = [0] * self.width
             for cell, column in self.address.items():
                 if column < self.width and cell.name != LOCATION:
@@ -370,6 +366,21 @@ class Model:
                     if name in task.slots:
                         row[task.slots[name]] = blocks[frees.index(task)] if task.spec.kind.holds_page else values[0]
             yield row, blocks
+
+    def _pages_at_start(self, cell: Cell, blocks: tuple[int, ...], frees: int, used: int) -> int | None:
+        """How many pages a cell counts: of the pages in ``blocks`` tasks hold the first, and nobody's are in use next."""
+        kind = CELLS[cell.name]
+        if kind.in_use == "unowned":
+            which = blocks[frees : frees + used]
+        elif kind.in_use == "all":
+            which = blocks[: frees + used]
+        elif kind.where == "buddy":
+            which = blocks[frees + used :]
+        elif kind.where == "anywhere":
+            which = blocks
+        else:
+            return None
+        return sum(x == cell.index[0] for x in which)
 
     @property
     def pool(self) -> int:

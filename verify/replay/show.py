@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from kernelmodel.cells import CELLS
 from kernelmodel.machine import Step
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell
@@ -101,7 +102,7 @@ def _written_by(film: Film, frame: Frame, cell: Cell) -> str:
 def _overwritten(film: Film, frame: Frame, cell: Cell) -> str:
     """Who changes a value of a pageset or a block after it was read: where races are."""
     later = next((f for f in film.frames[frame.number + 1 :] if f.cells[cell] != frame.cells[cell]), None)
-    told = cell.name.startswith("pcp.") or cell.name == "pageblock.migratetype"
+    told = cell.name.startswith("pcp.") or CELLS[cell.name].values == "type"
     if later is None or later.step is None or frame.step is None or later.step.task == frame.step.task or not told:
         return ""
     return f"; step {later.number} ({later.step.task}) makes it {cell_value(film, cell, later.cells[cell])}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernelmodel.cells import MUTEXES, cpu_taken, cpu_there, mutex_owner
+from kernelmodel.cells import MUTEXES, cached_limit, cpu_taken, cpu_there, mutex_owner
 from kernelmodel.machine import Machine, Task, call_stack
 from kernelmodel.mmzone import PCPTYPES, MigrateType
 from kernelmodel.ops import Op
@@ -112,7 +112,7 @@ def take(machine: Machine) -> Picture:
     )
     locks = tuple((m, holder(look(mutex_owner(m)))) for m in MUTEXES)
     return Picture(
-        cpus, blocks, buddy, locks, (cell("zone.pageset_high", 0), cell("zone.pageset_batch", 0)),
+        cpus, blocks, buddy, locks, (look(cached_limit("high", 0)), look(cached_limit("batch", 0))),
         holder(cell("pcp_disabled_by", 0)), tuple(_task(machine, t) for t in machine.tasks),
     )  # fmt: skip
 
