@@ -94,7 +94,13 @@ def test_prove_knows_interrupts_only_and_says_so() -> None:
 SMALL = Scenario(cpus=2, frees=1, allocs=1, updates=0)
 
 
-@pytest.mark.parametrize("name", ["no_stray_page", "pages_conserved", "isolated_page_not_allocated"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no_stray_page",
+        *(pytest.param(n, marks=pytest.mark.deep) for n in ("pages_conserved", "isolated_page_not_allocated")),
+    ],
+)
 def test_bmc_hands_lists_from_one_holder_of_the_lock_to_the_next(name: str) -> None:
     engine = Engine(variant(LOCKED), SMALL)
     assert engine.decide(PROPERTIES[name]).result is Result.HOLDS

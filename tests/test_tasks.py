@@ -61,7 +61,7 @@ def test_a_scenario_is_made_of_its_numbers() -> None:
 
 
 def test_a_kernels_own_task_runs_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    few = ["--tasks", "pause=1,free=1,alloc=0,update=0", "--property", "no_stray_page", "--cpus", "2"]
+    few = ["--tasks", "pause=1,free=0,alloc=1,update=0", "--property", "lock_order", "--cpus", "2"]
     assert bmc(["--variant", f"{FILE}:Pauses", *few]) == 0
     assert explore(["--variant", f"{FILE}:Pauses", *few]) == 0
     assert capsys.readouterr().out.count("1 pause_pcplists()") >= 2
