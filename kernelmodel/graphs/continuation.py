@@ -35,6 +35,7 @@ from types import (
 from typing import Any, Protocol, runtime_checkable
 
 from kernelmodel.config import Config
+from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs.liveness import live_locals
 from kernelmodel.ops import Op
@@ -84,10 +85,16 @@ def continuation(generator: Any) -> Continuation:
     return Continuation(tuple(positions), held, frozenset(picture.registers))
 
 
+#: the fields of an operation that a picture has to look into
+_PICTURED = tuple(f.name for f in fields(Op) if f.name not in ("effect", "told", "does"))
+
+
 def op_picture(op: Op) -> Hashable:
     """The whole operation but its effect, which only the machine runs."""
     picture = _Picture()
-    return tuple(picture.of(getattr(op, f.name)) for f in fields(op) if f.name not in ("effect", "told"))
+    # what it does is a frozen value of frozen ones: its own picture
+    does: Any = op.does if type(op.does) is Does else picture.of(op.does)
+    return (*(picture.of(getattr(op, name)) for name in _PICTURED), does)
 
 
 def constant(value: Any) -> Hashable:
