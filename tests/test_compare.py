@@ -22,7 +22,7 @@ from verify.verdict import Exit, Result, Verdict
 
 ROOT = Path(__file__).parent.parent
 #: decided at once
-QUICK = ["--cpus", "2", "--frees", "0", "--allocs", "0", "--property", "limits_exclusive"]
+QUICK = ["--cpus", "2", "--frees", "0", "--allocs", "0", "--migrations", "0", "--property", "limits_exclusive"]
 SMALL = ["--cpus", "2", "--frees", "1", "--allocs", "1", "--property", "no_stray_page"]
 H, P, V, U, N, X = (
     Result.HOLDS, Result.PROVED, Result.VIOLATED, Result.UNDECIDED, Result.NOT_APPLICABLE, Result.VACUOUS,
