@@ -210,9 +210,13 @@ def stops_others(exclusion: Cell | None) -> bool:
 
 def quiet_cells(config: Config, cpu: int) -> list[Cell]:
     """The cells that are 0 while nobody is in the critical section of a CPU's pcplists: one, or one for each zone."""
-    axes = CELLS[config.section].axes
-    zones = range(config.nr_zones) if "zone" in axes else (0,)
-    return [Cell(config.section, tuple({"zone": z, "cpu": cpu}[a] for a in axes)) for z in zones]
+    return list(dict.fromkeys(_section(config, z, cpu) for z in range(config.nr_zones)))
+
+
+def _section(config: Config, z: int, cpu: int) -> Cell:
+    """The cell with whoever is in the critical section of a CPU's pcplist of a zone."""
+    place: dict[Axis, int] = {"zone": z, "cpu": cpu}
+    return Cell(config.section, tuple(place[axis] for axis in CELLS[config.section].axes))
 
 
 def quiet(config: Config, cpu: int) -> Term:
@@ -230,10 +234,9 @@ def guarded(config: Config, cell: Cell) -> Term | None:
         return value("mutex", guard) == ME if guard else None
     cpu = owner(cell)
     assert cpu is not None
-    axes = CELLS[config.section].axes
-    zone = cell.index[CELLS[cell.name].axes.index("zone")]
-    held = value(config.section, *({"zone": zone, "cpu": cpu}[a] for a in axes)) == ME
-    if CELLS[config.section].exclusion == "interrupts":
+    section = _section(config, int(cell.index[CELLS[cell.name].position("zone")]), cpu)
+    held = value(section.name, *section.index) == ME
+    if stops_others(section):
         there = cpu_there(cpu)
         return lor(held, lnot(value(there.name, *there.index)))
     return held

@@ -13,7 +13,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from kernelmodel.cells import CELLS, MUTEXES, value
+from kernelmodel.cells import CELLS, MUTEXES, cpu_taken, mutex_owner, value
 from kernelmodel.does import NOTHING, Does
 from kernelmodel.errors import ModelError
 from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, choice, const, ite, lift, lor
@@ -270,7 +270,7 @@ def lock_request(mutex: str) -> Op:
         comment="asked for", dull=True,
     )  # fmt: skip
     return Op(
-        f"{mutex}: asked for", Kind.LOCAL, updates=lock_edges(mutex), does=Does(asks=_mutex(mutex)), told=told,
+        f"{mutex}: asked for", Kind.LOCAL, updates=lock_edges(mutex), does=Does(asks=mutex_owner(mutex)), told=told,
         tag="lockdep",
     )  # fmt: skip
 
@@ -278,7 +278,7 @@ def lock_request(mutex: str) -> Op:
 def lock(mutex: str) -> Op:
     """kernel/locking/mutex.c: mutex_lock(), the moment of acquisition."""
     owner = value("mutex", mutex)
-    mine = _mutex(mutex)
+    mine = mutex_owner(mutex)
     return Op(
         f"mutex_lock(&{mutex})",
         Kind.LOCK,
@@ -295,9 +295,9 @@ def trylock(mutex: str) -> Op:
     return Op(
         f"mutex_trylock(&{mutex})",
         Kind.LOCK,
-        updates=((_mutex(mutex), ite(owner == 0, ME, owner)),),
+        updates=((mutex_owner(mutex), ite(owner == 0, ME, owner)),),
         returns=(owner == 0,),
-        does=Does(acquires=_mutex(mutex), tries=True),
+        does=Does(acquires=mutex_owner(mutex), tries=True),
         told=HOLDS,
         tag="lock",
     )
@@ -310,9 +310,9 @@ def unlock(mutex: str) -> Op:
         f"mutex_unlock(&{mutex})",
         Kind.UNLOCK,
         guard=value("mutex", mutex) == ME,
-        updates=((_mutex(mutex), const(0)),),
+        updates=((mutex_owner(mutex), const(0)),),
         must=f"{mutex} is unlocked by a task that does not hold it{hint}",
-        does=Does(releases=_mutex(mutex)),
+        does=Does(releases=mutex_owner(mutex)),
         told=GIVEN_BACK,
         tag="unlock",
     )
@@ -321,10 +321,6 @@ def unlock(mutex: str) -> Op:
 #: what is said of whoever takes a lock, and gives it back
 HOLDS = Told(why="{task} holds it from here on.", if_not="Somebody else holds it: not taken.")
 GIVEN_BACK = Told(why="The next one who waits can have it.")
-
-
-def _mutex(name: str) -> Cell:
-    return Cell("mutex", (name,))
 
 
 def spin_lock(name: str, *index: int) -> Op:
@@ -375,9 +371,9 @@ def local_irq_save(nr_blocks: int) -> CpuOp:
             "local_irq_save(flags)",
             Kind.LOCK,
             guard=value("irqs_off", cpu) == 0,
-            updates=((Cell("irqs_off", (cpu,)), ME), *ghosts),
+            updates=((cpu_taken(cpu), ME), *ghosts),
             returns=(const(cpu),),
-            does=Does(acquires=Cell("irqs_off", (cpu,)), returns_cpu=True),
+            does=Does(acquires=cpu_taken(cpu), returns_cpu=True),
             told=Told(why="From here on nothing else runs on CPU{cpu}, until interrupts are on again.", value="silent"),
             tag="irq_save",
             info={"cpu": cpu},
@@ -392,9 +388,9 @@ def local_irq_restore(cpu: int) -> Op:
         "local_irq_restore(flags)",
         Kind.UNLOCK,
         guard=value("irqs_off", cpu) == ME,
-        updates=((Cell("irqs_off", (cpu,)), const(0)),),
+        updates=((cpu_taken(cpu), const(0)),),
         must=f"local_irq_restore() on CPU {cpu} by a task that has not disabled interrupts there",
-        does=Does(releases=Cell("irqs_off", (cpu,))),
+        does=Does(releases=cpu_taken(cpu)),
         told=Told(why="Other tasks and work items can run on CPU{cpu} again."),
         tag="irq_restore",
         info={"cpu": cpu},

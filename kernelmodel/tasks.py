@@ -53,9 +53,8 @@ class TaskKind:
     inputs: tuple[Input, ...] = ()
     #: it has a range of pageblocks of its own, and migrates the pages in use there
     has_range: bool = False
-    #: the CPU that it works on leaves, and comes back if ``brings_up``
+    #: the CPU that it works on leaves
     takes_down: bool = False
-    brings_up: bool = False
     #: few: what others do may depend on where it is
     few: bool = False
     #: named in a bound even where there is none
@@ -70,13 +69,6 @@ class TaskKind:
     def holds_page(self) -> bool:
         """Whether a page is in use by it at the start."""
         return "block" in self.inputs
-
-
-def _hwpoison(kernel: Any, given: Given) -> Routine:
-    if not hasattr(kernel, "zone_pcp_disable"):
-        raise ModelError(f"{kernel.name} has no get_hwpoison_page() that disables pcplists: leave --hwpoisons out")
-    routine: Routine = kernel.get_hwpoison_page(given.zone)
-    return routine
 
 
 WORKER = TaskKind(
@@ -100,7 +92,7 @@ TASKS: dict[str, TaskKind] = {
         ),
         TaskKind(
             name="hotplug", make=lambda k, given: k.cpu_down_and_up(given.cpu), option="hotplugs", takes_down=True,
-            brings_up=True, words="CPU {cpu} goes down and comes up",
+            words="CPU {cpu} goes down and comes up",
             help="tasks that take the last CPU down and up again", proved=False,
         ),
         TaskKind(
@@ -112,7 +104,8 @@ TASKS: dict[str, TaskKind] = {
             help="tasks in direct reclaim, which drains all zones unless another drain runs",
         ),
         TaskKind(
-            name="hwpoison", make=_hwpoison, option="hwpoisons", words="get_hwpoison_page()", zones=True,
+            name="hwpoison", make=lambda k, given: k.get_hwpoison_page(given.zone), option="hwpoisons",
+            words="get_hwpoison_page()", zones=True,
             help="callers of get_hwpoison_page(), which disables and enables pcplists", needs="zone_pcp_disable",
         ),
         TaskKind(

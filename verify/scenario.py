@@ -42,6 +42,11 @@ class TaskSpec:
 
     def make(self, kernel: Any, migratetype: IntTerm | None = None, page: Page | None = None) -> Routine:
         """The task's routine on a kernel, with its inputs open, or with those given."""
+        if self.kind.needs and not hasattr(kernel, self.kind.needs):
+            cure = f"leave {option_of(self.kind.option)} out"
+            raise ModelError(
+                f"{kernel.name} has no {self.kind.needs}(), without which {self.kind.name} is nothing: {cure}"
+            )
         given = self.given
         if migratetype is not None:
             given = replace(given, migratetype=migratetype)

@@ -77,6 +77,9 @@ class Distance:
         }
         self._walks: dict[object, tuple[_Walk, ...]] = {}
         self.workers = {int(t.spec.cpu or 0): t for t in model.tasks if t.spec.kind.serves}
+        work = {w.cpu: w for t in self.workers.values() for n in t.graph.kept if (w := n.op.does.begins)}
+        #: the column that says whether a CPU's work is queued, if there is one
+        self._queued = {cpu: model.address.get(w.pending) for cpu, w in work.items()}
         self._cycle = {c: self._to_end(t) for c, t in self.workers.items()}
         #: each goal: needs in groups that different tasks meet, and one step more if an operation has to follow
         self.goals: list[list[list[tuple[_Need | _Walk, int]]]] = []
@@ -135,7 +138,7 @@ class Distance:
         return least, waiting
 
     def _pending(self, rows: Rows, cpu: int) -> npt.NDArray[np.bool_]:
-        column = self.model.address.get(Cell("work.pending", (cpu,)))
+        column = self._queued.get(cpu)
         return np.zeros(rows.shape[1], bool) if column is None else rows[column] != 0
 
     # --- goals ---

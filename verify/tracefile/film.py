@@ -30,7 +30,6 @@ class Frame:
     read: tuple[tuple[Cell, int], ...]
     access: Access
     pc: str
-    info: Mapping[str, object]
     cells: Mapping[Cell, int]
     picture: Picture
 
@@ -72,7 +71,6 @@ class _Eye:
     read: tuple[tuple[Cell, int], ...] = ()
     access: Access = field(default_factory=lambda: Access(frozenset(), frozenset()))
     pc: str = ""
-    info: Mapping[str, object] = field(default_factory=dict)
 
     def terms(self, task: Task, op: Op) -> Mapping[str, Term]:
         """Look, and ask for nothing to be evaluated."""
@@ -82,7 +80,6 @@ class _Eye:
         own = cpu_taken(task.cpu)
         self.access = Access(frozenset(touched | {own}), frozenset(c for c, _ in op.updates))
         self.pc = location(type(self.machine.kernel), task.routine)
-        self.info = op.info
         return {}
 
     def stepped(self, machine: Machine, task: Task, op: Op, values: Mapping[str, int]) -> None:
@@ -152,7 +149,7 @@ def _take(machine: Machine, tasks: Mapping[str, Task], number: int, wanted: Reco
 def _frame(machine: Machine, eye: _Eye, step: Step | None) -> Frame:
     cells = machine.state.abstract()
     number = len(machine.history)
-    return Frame(number, step, eye.read, eye.access, eye.pc, eye.info, cells, take(machine))
+    return Frame(number, step, eye.read, eye.access, eye.pc, cells, take(machine))
 
 
 def _recorded(frame: Frame) -> RecordedStep:
