@@ -63,14 +63,16 @@ CELLS: dict[str, CellKind] = {
     ),
     "irqs_off": CellKind(
         axes=("cpu",), values="task", exclusion="interrupts", words="IRQs off on CPU{0}",
+        left_over="interrupts are still off on a CPU",
         meaning="0, or the task that has disabled interrupts on the CPU",
     ),
     "preempt_count": CellKind(
-        axes=("cpu",), words="preempt_count of CPU{0}", meaning="how many tasks have disabled preemption on the CPU"
+        axes=("cpu",), words="preempt_count of CPU{0}", left_over="preemption is still off on a CPU",
+        meaning="how many tasks have disabled preemption on the CPU"
     ),
-    "isolated_at_irqs_off": CellKind(
-        axes=("cpu", "block"), sort="bool", words="block {1} was isolated when CPU{0} turned interrupts off",
-        meaning="the block was isolated when the CPU last disabled interrupts", ghost=True, silent=True,
+    "isolated_at_entry": CellKind(
+        axes=("cpu", "block"), sort="bool", words="block {1} was isolated when CPU{0}'s critical section began",
+        meaning="the block was isolated when the last critical section of the CPU's pcplist began", ghost=True, silent=True,
     ),
     "cpu_online": CellKind(
         axes=("cpu",), sort="bool", words="cpu_online({0})", when_read="Is that CPU online?",
@@ -155,7 +157,9 @@ CELLS: dict[str, CellKind] = {
         axes=("lock",), values="task", exclusion="mutex", words="owner of {0}",
         meaning="0, or the task that holds the mutex (cpu_hotplug_lock: its writer)",
     ),
-    "cpu_hotplug_readers": CellKind(meaning="number of cpus_read_lock() holders", bookkeeping=True),
+    "cpu_hotplug_readers": CellKind(
+        left_over="cpus_read_lock() is still held", meaning="number of cpus_read_lock() holders", bookkeeping=True
+    ),
     "cpu_hotplug_reader": CellKind(
         meaning="the last of the cpus_read_lock() holders, 0 once that has given it back", ghost=True, bookkeeping=True
     ),
@@ -252,9 +256,16 @@ def stops_on(exclusion: Cell | None, cpu: int) -> bool:
     return exclusion is not None and stops_others(exclusion) and owner(exclusion) == cpu
 
 
-def cached_limit(which: str, z: int) -> Cell:
-    """The cell with the limit that a zone has for its CPUs: ``high`` or ``batch``."""
-    return Cell(f"zone.pageset_{which}", (z,))
+def cached_limit(config: Config, which: str, z: int) -> Cell | None:
+    """The cell with the limit of that role (:attr:`CellKind.limit`) that a zone has for its CPUs; None if it has none."""
+    return next((Cell(name, (z,)) for name in config.limits if CELLS[name].limit == which), None)
+
+
+def limits_of_cpus(config: Config) -> Iterator[tuple[str, str]]:
+    """The limits that each CPU's pcplist of a zone has, by name, and the zone's that they are set to."""
+    for name, kind in CELLS.items():
+        if kind.starts_as in config.limits and "cpu" in kind.axes:
+            yield name, kind.starts_as
 
 
 def cpu_taken(cpu: int) -> Cell:
@@ -315,12 +326,12 @@ def pages_of_block_on_pcplists(config: Config, b: int, cpu: int | None = None) -
 def layout(config: Config) -> Iterator[Cell]:
     """Every cell of a machine of this size, in a fixed order."""
     for name, kind in CELLS.items():
-        for index in _indices(config, kind.axes):
+        for index in indices(config, kind.axes):
             yield Cell(name, index)
 
 
-def _indices(config: Config, axes: tuple[Axis, ...]) -> Iterator[Index]:
-    """Each index; an axis of pageblocks has those of the zone that is the first, if one is."""
+def indices(config: Config, axes: tuple[Axis, ...]) -> Iterator[Index]:
+    """Each index of cells with these axes; an axis of pageblocks has those of the zone that is the first, if one is."""
     ways: dict[Axis, Sequence[int | str]] = {
         "zone": range(config.nr_zones), "cpu": config.cpus, "type": range(PCPTYPES), "lock": MUTEXES,
         "block": range(config.nr_blocks),

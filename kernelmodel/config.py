@@ -15,7 +15,8 @@ class Config:
     ``block_types`` gives the initial migratetype of each pageblock; the blocks are dealt to the zones in equal runs.
     ``pageblock_order`` is log2 of the pages of a block; free buddies have orders ``0 .. max_order - 1``.  ``section`` is
     the kernel's: the name of the cell, of a CPU and maybe a zone, that is not 0 while somebody is in the critical section
-    of that CPU's pcplist.
+    of that CPU's pcplist.  ``limits`` are the kernel's as well: the names of the cells with the limits that a zone has for
+    its pcplists.
     """
 
     nr_cpus: int = 2
@@ -24,6 +25,7 @@ class Config:
     pageblock_order: int = 2
     max_order: int = 4
     section: str = "irqs_off"
+    limits: tuple[str, ...] = ("zone.pageset_high", "zone.pageset_batch")
 
     def __post_init__(self) -> None:
         if self.nr_cpus < 1 or self.nr_zones < 1:

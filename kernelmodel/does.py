@@ -51,8 +51,8 @@ class Does:
     #: the pcplists' CPU and zone on which it works, and whether its choices are numbers of pages that it takes from them
     lists: tuple[int, int] | None = None
     takes: bool = False
-    #: its choices are the limits that somebody computes: (high, batch)
-    computes_limits: bool = False
+    #: its choices are the limits that somebody computes: the role of each (:attr:`CellKind.limit`)
+    computes_limits: tuple[str, ...] = ()
     #: the pageblocks of which it asks whether all pages are free
     tests: tuple[int, ...] = ()
     #: it looks for a page in use

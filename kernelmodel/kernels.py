@@ -1,4 +1,4 @@
-"""Finding a kernel by name: the three versions, the mutants, and a user's own variant from a file."""
+"""Finding a kernel by name: the versions, the mutants, and a user's own variant from a file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kernelmodel.errors import ModelError
+from kernelmodel.museum.collection import TEXTS
 from kernelmodel.tasks import declare_tasks
 from kernelmodel.text import KernelText
 from kernelmodel.variants.booting import check_boots
@@ -19,15 +20,31 @@ from kernelmodel.versions.base import Base
 from kernelmodel.versions.mutants import MUTANTS, build
 from kernelmodel.versions.v5_10 import V5_10
 from kernelmodel.versions.v5_11 import V5_11
+from kernelmodel.versions.v5_14 import V5_14
+from kernelmodel.versions.v5_15 import V5_15
+from kernelmodel.versions.v6_0 import V6_0
+from kernelmodel.versions.v6_1 import V6_1
+from kernelmodel.versions.v6_8 import V6_8
+from kernelmodel.versions.v6_10 import V6_10
+from kernelmodel.versions.v6_11 import V6_11
 
-KERNELS: dict[str, type[KernelText]] = {k.name: k for k in (V5_10, Base, V5_11)}
+KERNELS: dict[str, type[KernelText]] = {
+    k.name: k for k in (V5_10, Base, V5_11, V5_14, V5_15, V6_0, V6_1, V6_8, V6_10, V6_11)
+}
 
 
 def kernel(name: str) -> type[KernelText]:
-    """The kernel version of that name."""
-    if name not in KERNELS:
+    """The kernel version of that name, or the text of that name in the museum."""
+    if not is_kernel(name):
         raise nearest("kernel", name, KERNELS)
-    return KERNELS[name]
+    found = KERNELS.get(name) or TEXTS[name]
+    declare_tasks(found.tasks)
+    return found
+
+
+def is_kernel(name: str) -> bool:
+    """Whether there is a kernel of that name."""
+    return name in KERNELS or name in TEXTS
 
 
 def mutant(name: str) -> type[KernelText]:

@@ -14,7 +14,7 @@ from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine, advance, bound_to
 from kernelmodel.page_ops import start_freeing
 from kernelmodel.terms import Cell, Term, atoms, evaluate
-from kernelmodel.text import KernelText, c_name
+from kernelmodel.text import KernelText, c_name, has_routine
 
 
 @dataclass(slots=True, eq=False)
@@ -73,12 +73,12 @@ class Watcher(Protocol):
 class Machine:
     """A booted machine: a kernel's text, its state, and tasks that are stepped one atomic operation at a time.
 
-    ``limits`` are (high, batch) of every zone instead of what zone size and sysctl give.  With ``check`` each concrete
-    step is compared with what the abstract operation allows; a difference is a RefinementError.
+    ``limits`` are (high, batch), maybe with a greatest high, of every zone instead of what zone size and sysctl give.
+    With ``check`` each concrete step is compared with what the abstract operation allows; a difference is a RefinementError.
     """
 
     def __init__(
-        self, kernel: type[KernelText], config: Config, limits: tuple[int, int] | None = None, check: bool = True
+        self, kernel: type[KernelText], config: Config, limits: tuple[int, ...] | None = None, check: bool = True
     ) -> None:
         """Boot: memory free, per-CPU pagesets set up, one drain worker on each CPU."""
         # Any, for which routines there are is the kernel's business
@@ -92,12 +92,13 @@ class Machine:
         self.tasks: list[Task] = []
         self.history: list[Step] = []
         self.watchers: list[Watcher] = []
-        environment = {} if limits is None else {"new_high": limits[0], "new_batch": limits[1]}
+        environment = dict(zip(("new_high", "new_batch", "new_high_max"), limits or (), strict=False))
         for zone in config.zones:
             self.run(self.spawn("boot", self.kernel.setup_zone_pageset(zone), environment=environment))
         self.tasks.clear()
         self.history.clear()
-        self.workers = [self.spawn(f"kworker/{cpu}", self.kernel.drain_worker(cpu), cpu) for cpu in config.cpus]
+        worker = self.kernel.drain_worker if has_routine(kernel, "drain_worker") else _no_work
+        self.workers = [self.spawn(f"kworker/{cpu}", worker(cpu), cpu) for cpu in config.cpus]
 
     # --- tasks ---
 
@@ -376,6 +377,12 @@ class Machine:
         if not 0 <= index < self.config.nr_zones:
             raise ModelError(f"unknown zone {index}: this machine has zones 0 to {self.config.nr_zones - 1}")
         return self.config.zones[index]
+
+
+def _no_work(_cpu: int) -> Routine:
+    """The worker of a kernel that has none: it has returned, and its number stays free."""
+    return
+    yield
 
 
 def packed(op: Op, returned: tuple[Any, ...], extra: Any = None) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kernelmodel.cells import CELLS, MUTEXES, cpu_taken, mutex_owner, value
 from kernelmodel.does import NOTHING, Does
 from kernelmodel.errors import ModelError
-from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, choice, const, ite, lift, lor
+from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, choice, const, ite, land, lift, lor
 from kernelmodel.told import PLAIN, Told
 
 if TYPE_CHECKING:
@@ -207,6 +207,15 @@ def add(amount: IntTerm, name: str, *index: int | str, text: str = "") -> Op:
     )
 
 
+def subtract(amount: IntTerm, name: str, *index: int | str) -> Op:
+    """``cell -= amount``, in one step: only for cells that one CPU writes at a time."""
+    term = lift(amount)
+    return Op(
+        f"{_c_name(name, index)} -= {{0}}", updates=((Cell(name, index), value(name, *index) - amount),), shown=(term,),
+        tag="write",
+    )  # fmt: skip
+
+
 def barrier(text: str) -> Op:
     """A memory barrier: it orders, and does nothing else."""
     return Op(text, Kind.BARRIER)
@@ -245,6 +254,23 @@ def environment(name: str, text: str, why: str = "Decided from outside.", yes: s
     )
 
 
+def part_of(name: str, text: str, most: IntTerm, why: str = "") -> Op:
+    """A number that is not modelled, such as a factor that adapts to the load: any from 0 to ``most`` (0 if that is less).
+
+    Nothing else is assumed of it; who uses it adds it to the least that it can mean.
+    """
+    number = choice(name)
+    return Op(
+        text,
+        Kind.LOCAL,
+        returns=(number,),
+        choices=(number,),
+        where=land(number >= 0, lor(number == 0, number <= most)),
+        told=Told(why=why, dull=True),
+        tag="part",
+    )
+
+
 def never(text: str) -> Op:
     """A point that is never passed: the task hangs here."""
     return Op(text, Kind.LOCAL, guard=FALSE, does=Does(hangs=True), tag="hang")
@@ -263,15 +289,15 @@ def lock_edges(lock: str) -> tuple[tuple[Cell, Term], ...]:
     return tuple((Cell("lock_edge", (a, lock)), lor(value("lock_edge", a, lock), mine)) for a, mine in held.items())
 
 
-def lock_request(mutex: str) -> Op:
-    """kernel/locking/lockdep.c: lock_acquire() of a mutex, before it is waited for."""
+def lock_request(mutex: str, reads: bool = False) -> Op:
+    """kernel/locking/lockdep.c: lock_acquire() of a mutex, before it is waited for; ``reads``: of who only reads something."""
     told = Told(
         why="{task} is about to take the mutex and waits if somebody has it.", statement=f"mutex_lock(&{mutex})",
         comment="asked for", dull=True,
     )  # fmt: skip
     return Op(
         f"{mutex}: asked for", Kind.LOCAL, updates=lock_edges(mutex), does=Does(asks=mutex_owner(mutex)), told=told,
-        tag="lockdep",
+        tag="lockdep", info={"reads": True} if reads else {},
     )  # fmt: skip
 
 
@@ -333,13 +359,16 @@ def spin_lock(name: str, *index: int) -> Op:
     )
 
 
-def spin_trylock(name: str, *index: int) -> Op:
-    """include/linux/spinlock.h: spin_trylock(); returns whether the lock was free and is now ours."""
+def spin_trylock(name: str, *index: int, nr_blocks: int = 0) -> Op:
+    """include/linux/spinlock.h: spin_trylock(); returns whether the lock was free and is now ours.
+
+    With ``nr_blocks`` a critical section of a pcplist begins: properties want to know which pageblocks are isolated then.
+    """
     owner = value(name, *index)
     return Op(
         f"spin_trylock(&{_c_name(name, index)})",
         Kind.LOCK,
-        updates=((Cell(name, index), ite(owner == 0, ME, owner)),),
+        updates=((Cell(name, index), ite(owner == 0, ME, owner)), *_isolated_at(name, index, nr_blocks, owner == 0)),
         returns=(owner == 0,),
         does=Does(acquires=Cell(name, index), tries=True),
         told=HOLDS,
@@ -362,16 +391,21 @@ def spin_unlock(name: str, *index: int) -> Op:
     )
 
 
-def local_irq_save(nr_blocks: int) -> CpuOp:
+def _isolated_at(name: str, index: Sequence[int], nr_blocks: int, begins: Term) -> list[tuple[Cell, Term]]:
+    cpu = index[CELLS[name].position("cpu")] if nr_blocks else 0
+    ghosts = [(Cell("isolated_at_entry", (cpu, b)), value("isolated", b)) for b in range(nr_blocks)]
+    return [(cell, ite(begins, now, value(cell.name, *cell.index))) for cell, now in ghosts]
+
+
+def local_irq_save(nr_blocks: int, text: str = "local_irq_save(flags)") -> CpuOp:
     """include/linux/irqflags.h: local_irq_save(); returns the CPU, on which the task now stays."""
 
     def at(cpu: int) -> Op:
-        ghosts = [(Cell("isolated_at_irqs_off", (cpu, b)), value("isolated", b)) for b in range(nr_blocks)]
         return Op(
-            "local_irq_save(flags)",
+            text,
             Kind.LOCK,
             guard=value("irqs_off", cpu) == 0,
-            updates=((cpu_taken(cpu), ME), *ghosts),
+            updates=((cpu_taken(cpu), ME), *_isolated_at("irqs_off", (cpu,), nr_blocks, TRUE)),
             returns=(const(cpu),),
             does=Does(acquires=cpu_taken(cpu), returns_cpu=True),
             told=Told(why="From here on nothing else runs on CPU{cpu}, until interrupts are on again.", value="silent"),
@@ -379,13 +413,13 @@ def local_irq_save(nr_blocks: int) -> CpuOp:
             info={"cpu": cpu},
         )
 
-    return CpuOp("local_irq_save(flags)", at)
+    return CpuOp(text, at)
 
 
-def local_irq_restore(cpu: int) -> Op:
+def local_irq_restore(cpu: int, text: str = "local_irq_restore(flags)") -> Op:
     """include/linux/irqflags.h: local_irq_restore()."""
     return Op(
-        "local_irq_restore(flags)",
+        text,
         Kind.UNLOCK,
         guard=value("irqs_off", cpu) == ME,
         updates=((cpu_taken(cpu), const(0)),),

@@ -148,11 +148,12 @@ def list_empty(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -> Op
     return Op(f"list_empty(&pcp[{cpu}]->lists[])", returns=(total(lengths) == 0,), told=told, tag="read")
 
 
-def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm) -> Op:
+def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm, counts: bool = True) -> Op:
     """The first loop of free_pcppages_bulk(): up to ``count`` pages go from the lists' tails to a local list.
 
-    Each page lowers pcp->count.  One step, for interrupts are off, and a remote reader of the count learns only
-    whether it is 0.  Returns a PageList; it is shorter than ``count`` where the C loop would never end.
+    Each page lowers pcp->count (``counts``), or the caller does so afterwards.  One step, for nobody else is in the
+    critical section, and a remote reader of the count learns only whether it is 0.  Returns a PageList; it is shorter than
+    ``count`` where the C loop would never end.
     """
     z, blocks = zone.index, list(config.blocks_of(zone))
     picks = {(t, b): choice(f"k{t}.{b}") for t in range(PCPTYPES) for b in blocks}
@@ -167,7 +168,8 @@ def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm) -> Op:
     ]  # fmt: skip
     updates += [(Cell("held", (b,)), value("held", b) + n) for b, n in zip(blocks, per_block, strict=True)]
     taken = total(per_block)
-    updates.append((Cell("pcp.count", (z, cpu)), value("pcp.count", z, cpu) - taken))
+    if counts:
+        updates.append((Cell("pcp.count", (z, cpu)), value("pcp.count", z, cpu) - taken))
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         assert isinstance(count, int)
@@ -181,7 +183,7 @@ def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm) -> Op:
         return Effect(made, pfns)
 
     return Op(
-        "list_del({0} pages), pcp->count -= {0}",
+        "list_del({0} pages), pcp->count -= {0}" if counts else "list_del({0} pages)",
         returns=tuple(per_block),
         choices=tuple(picks.values()),
         where=where,
@@ -384,6 +386,52 @@ def list_del_first(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -
         tag="take",
         does=Does(lists=(cpu, z), takes=True),
         info={"cpu": cpu, "zone": z, "taken": per_block},
+    )
+
+
+def rmqueue_page(config: Config, zone: Zone, migratetype: IntTerm) -> Op:
+    """The critical section of rmqueue_buddy() for order 0: a page straight from the buddy.  Returns (found, page)."""
+    blocks = list(config.blocks_of(zone))
+    got = {b: choice(f"got{b}") for b in blocks}
+    isolated = {b: value("pageblock.migratetype", b) == ISOLATE for b in blocks}
+    where = land(
+        *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in got.items()),
+        total(got.values()) <= 1,
+    )
+    available = {b: ite(isolated[b], value("misplaced", b), value("free", b)) for b in blocks}
+    counted = land(
+        *(n <= available[b] for b, n in got.items()),
+        total(got.values()) == minimum(1, total(available.values())),
+    )
+    updates = [(Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in got.items()]
+    updates += [(Cell(c, (b,)), value(c, b) + n) for c in ("held", "in_use") for b, n in got.items()]
+    updates += [(Cell("free", (b,)), value("free", b) - n) for b, n in got.items()]
+
+    def effect(state: State, wanted: Mapping[str, int]) -> Effect:
+        assert isinstance(migratetype, int)
+        hidden = _hide_all_but(state, zone, {b: wanted[f"got{b}"] for b in blocks if f"got{b}" in wanted})
+        pfn = state.take_from_buddy(zone, 0, migratetype)
+        made = {f"got{b}": 0 for b in blocks}
+        if pfn is not None:
+            state.place[pfn] = Place.IN_USE
+            made[f"got{state.block_of(pfn)}"] = 1
+        for p, free_type in hidden:
+            state.free_to_buddy(p, 0, free_type)
+        return Effect(made, pfn)
+
+    return Op(
+        "spin_lock(&zone->lock): __rmqueue(order 0)",
+        Kind.CRITICAL,
+        updates=tuple(updates),
+        returns=(total(got.values()) > 0, total(b * n for b, n in got.items())),
+        choices=tuple(got.values()),
+        where=where,
+        counted=counted,
+        effect=effect,
+        pack=lambda values, pfn: (values[0], Page(-1 if pfn is None else pfn, values[1], zone)),
+        told=Told(why="A page comes straight from the buddy, under zone->lock.", value="found", moves=True),
+        tag="rmqueue",
+        info={"zone": zone.index, "taken": dict(got)},
     )
 
 

@@ -72,8 +72,10 @@ class CellKind:
     #: a count of pages; ``where`` the pages are that it counts
     counts_pages: bool = False
     where: Where = ""
-    #: which limit of a pcplist it is
-    limit: Literal["", "high", "batch"] = ""
+    #: which limit of a pcplist it is; from v6.7 on, ``high`` has a greatest value of its own
+    limit: Literal["", "high", "batch", "high_max"] = ""
+    #: what is wrong where every task has returned and it is not 0
+    left_over: str = ""
     #: only compared with 0, and never 0
     never_zero: bool = False
     #: 0 as long as a property holds: a search may take it to be 0, and has to watch that

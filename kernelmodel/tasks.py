@@ -71,8 +71,14 @@ class TaskKind:
         return "block" in self.inputs
 
 
+def _alloc(k: Any, given: Given) -> Routine:
+    """What an allocation calls: the pcplist alone, in a kernel that has nothing to fall back to."""
+    routine: Callable[..., Routine] = getattr(k, "alloc_page", k.rmqueue_pcplist)
+    return routine(given.zone, given.migratetype)
+
+
 WORKER = TaskKind(
-    name="worker", make=lambda k, given: k.drain_worker(given.cpu), serves=True, on_lists=True, few=True,
+    name="worker", make=lambda k, given: k.drain_worker(given.cpu), serves=True, on_lists=True, few=True, needs="drain_worker",
     words="drain worker on each CPU",
 )  # fmt: skip
 
@@ -122,7 +128,7 @@ TASKS: dict[str, TaskKind] = {
             always_told=True, zones=True,
         ),
         TaskKind(
-            name="alloc", make=lambda k, given: k.rmqueue_pcplist(given.zone, given.migratetype), option="allocs", default=2,
+            name="alloc", make=_alloc, option="allocs", default=2,
             words="alloc", help="tasks that allocate a page (rmqueue_pcplist)", equal=True, on_lists=True,
             inputs=("migratetype",), always_told=True, zones=True,
         ),
@@ -132,6 +138,15 @@ TASKS: dict[str, TaskKind] = {
         ),
     )
 }  # fmt: skip
+
+
+#: the kinds that every kernel has
+SHARED = frozenset(TASKS)
+
+
+def shared_options() -> dict[str, TaskKind]:
+    """The same, without the kinds that some kernel has of its own."""
+    return {option: kind for option, kind in options().items() if kind.name in SHARED}
 
 
 def declare_tasks(kinds: Iterable[TaskKind]) -> None:

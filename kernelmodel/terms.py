@@ -193,6 +193,13 @@ def minimum(a: IntTerm, b: IntTerm) -> Any:
     return min(a, b)
 
 
+def maximum(a: IntTerm, b: IntTerm) -> Any:
+    """max(a, b): an int for ints, else a term."""
+    if isinstance(a, Term) or isinstance(b, Term):
+        return ite(lift(a) < b, b, a)
+    return max(a, b)
+
+
 def _truth(term: Term) -> Term:
     """A number as a truth value: whether it is not 0, as in C and Python."""
     return term if term.sort == "bool" else lnot(_apply("==", "bool", term, 0))
@@ -242,6 +249,12 @@ def ite(condition: BoolTerm, then: IntTerm | BoolTerm, other: IntTerm | BoolTerm
     if c.op == "const":
         return x if c.args[0] else y
     return x if x.key == y.key else Term("ite", (c, x, y), x.sort)
+
+
+def select(condition: BoolTerm, then: IntTerm, other: IntTerm) -> Any:
+    """C's ``condition ? then : other``: a plain value where nothing is open, else a term."""
+    term = ite(condition, then, other)
+    return term.args[0] if term.op == "const" else term
 
 
 def total(parts: Iterable[IntTerm]) -> Term:

@@ -48,6 +48,8 @@ class KernelText:
     tasks: ClassVar[tuple[TaskKind, ...]] = ()
     #: the cell that is not 0 while somebody is in the critical section of a CPU's pcplist
     section: ClassVar[str] = Config().section
+    #: the cells with the limits that a zone has for its pcplists, which those of its CPUs are set to
+    limits: ClassVar[tuple[str, ...]] = Config().limits
 
     @classmethod
     def sized(cls, config: Config) -> Config:
@@ -59,18 +61,18 @@ class KernelText:
             raise ModelError(
                 f"{cls.__name__}: section is {cls.section!r}, which is no exclusion of a CPU: declare it in `cells`"
             )
-        return replace(config, section=cls.section)
+        return replace(config, section=cls.section, limits=cls.limits)
 
     def __init__(self, config: Config) -> None:
         """A kernel for a machine of the given size; ModelError if it has no routine ``isolation_complete``."""
         self.config = self.sized(config)
-        if not hasattr(type(self), self.isolation_complete):
+        if not has_routine(type(self), self.isolation_complete):
             raise ModelError(
                 f"isolation_complete is {self.isolation_complete!r}, which is no routine of {type(self).__name__}: name the"
                 " one at whose return a range is isolated"
             )
         for routine, (before, after) in _marks(self.isolation_complete).items():
-            if hasattr(type(self), routine):
+            if has_routine(type(self), routine):
                 setattr(self, routine, functools.partial(_marked, getattr(self, routine), before, after, config))
 
     def for_each_cpu(self) -> Iterable[int]:
@@ -249,6 +251,11 @@ def _marked(
         failed = getattr(after, "func", None) is _isolated and type(result) is int and result < 0
         yield mark(text[0], tag, [] if failed else text[1], _WHY.get(text[0], ""))
     return result
+
+
+def has_routine(kernel: type, routine: str) -> bool:
+    """Whether a kernel has a routine; one that a later kernel no longer has is None there."""
+    return callable(getattr(kernel, routine, None))
 
 
 def from_a_file(kernel: type[KernelText]) -> bool:

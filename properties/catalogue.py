@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 
-from kernelmodel.cells import CELLS, MUTEXES, guarded, owner, pages_of_block_on_pcplists, pcp_list_length, quiet, value
+from kernelmodel.cells import (
+    CELLS,
+    MUTEXES,
+    guarded,
+    indices,
+    limits_of_cpus,
+    owner,
+    pages_of_block_on_pcplists,
+    pcp_list_length,
+    quiet,
+    value,
+)
 from kernelmodel.config import Config
 from kernelmodel.memory.state import State
 from kernelmodel.mmzone import MigrateType
@@ -41,7 +52,7 @@ def _no_isolated_page_left(config: Config) -> Iterator[Check]:
 def _isolated_page_not_allocated(config: Config, op: Op) -> Iterator[Check]:
     if op.tag == "take":
         c = op.info["cpu"]
-        isolated = {b: land(value("isolated_at_irqs_off", c, b), value("isolated", b)) for b in op.info["taken"]}
+        isolated = {b: land(value("isolated_at_entry", c, b), value("isolated", b)) for b in op.info["taken"]}
         given = [land(isolated[b], n > 0) for b, n in op.info["taken"].items()]
         yield Check(
             lor(*isolated.values()), lor(*given),
@@ -82,22 +93,21 @@ def _limits_restored(config: Config) -> Iterator[Check]:
         )
         as_cached = land(
             *(
-                land(
-                    value("pcp.high", z, c) == value("zone.pageset_high", z),
-                    value("pcp.batch", z, c) == value("zone.pageset_batch", z),
-                )
+                value(of_cpu, z, c) == value(of_zone, z)
                 for c in config.cpus
+                for of_cpu, of_zone in limits_of_cpus(config)
             )
         )
         yield Check(free, land(free, lnot(as_cached)), "nobody holds pcp_batch_high_lock, and a CPU has other limits")
 
 
 def _limits_exclusive(config: Config, op: Op) -> Iterator[Check]:
+    limits = [name for name, _ in limits_of_cpus(config)]
     for cell, new in op.updates:
-        if cell.name in ("pcp.high", "pcp.batch") and op.tag == "write":
+        if cell.name in limits and op.tag == "write":
             by = value("pcp_disabled_by", int(cell.index[0]))
             other = land(lnot(by == 0), lnot(by == ME), lnot(value(cell.name, *cell.index) == new))
-            name = f"pcp[{cell.index[1]}]->{cell.name[4:]}"
+            name = CELLS[cell.name].in_c(cell.name, cell.index)
             yield Check(TRUE, other, f"{name} is changed by another task while the pcplists are disabled")
 
 
@@ -157,13 +167,11 @@ def _offline_progress(config: Config, op: Op) -> Iterator[Check]:
 def _exits_give_back(config: Config) -> Iterator[Check]:
     for m in MUTEXES:
         yield Check(TRUE, lnot(value("mutex", m) == 0), f"every task has returned, and {m} is still held")
-    yield Check(
-        TRUE, lnot(value("cpu_hotplug_readers") == 0), "every task has returned, and cpus_read_lock() is still held"
-    )
-    for cells, what in (("irqs_off", "interrupts are still off"), ("preempt_count", "preemption is still off")):
-        left = lor(*(lnot(value(cells, c) == 0) for c in config.cpus))
-        yield Check(TRUE, left, f"every task has returned, and {what} on a CPU")
-    if config.section != "irqs_off":
+    for name, kind in CELLS.items():
+        if kind.left_over:
+            left = lor(*(lnot(value(name, *index) == 0) for index in indices(config, kind.axes)))
+            yield Check(TRUE, left, f"every task has returned, and {kind.left_over}")
+    if not CELLS[config.section].left_over:
         inside = lor(*(lnot(quiet(config, c)) for c in config.cpus))
         yield Check(TRUE, inside, f"every task has returned, and {config.section} is still held")
 
@@ -186,6 +194,16 @@ def _pages_accounted(config: Config) -> Iterator[Check]:
         yield Check(TRUE, lost, f"every task has returned, and block {b} has not as many pages as before")
         gone = land(value("block_offline", b), lnot(outside == 0))
         yield Check(TRUE, gone, f"block {b} is offline, and a page of it is in use or on a pcplist")
+
+
+def _reads_do_not_wait(config: Config, op: Op) -> Iterator[Check]:
+    if op.info.get("reads"):
+        disabled = lor(*(lnot(value("pcp_disabled_by", z) == 0) for z in range(config.nr_zones)))
+        yield Check(
+            disabled,
+            disabled if op.does.asks else FALSE,
+            "who only reads a setting waits until pcplists are enabled again: as long as offlining lasts",
+        )
 
 
 def _cpus_stay(config: Config) -> Iterator[Check]:
@@ -339,6 +357,17 @@ _ALL = [
 
 PROPERTIES: dict[str, Property] = {p.name: p for p in _ALL}
 
+#: of tasks that the kernels of the museum have, and no other
+READS_DO_NOT_WAIT = Property(
+    "reads_do_not_wait",
+    "who only reads a setting does not wait for a holder of pcp_batch_high_lock that may hold it without end",
+    "mm/page_alloc.c: percpu_pagelist_high_fraction_sysctl_handler(), mended by b9efe36b5e3e",
+    "from the return of zone_pcp_disable() to the entry of zone_pcp_enable()",
+    "sysctl-read-locks",
+    step=lambda c, op: list(_reads_do_not_wait(c, op)),
+    needs=("sysctl_read", "zone_pcp_disable"),
+)
+
 #: no property of cells: only who follows every task to its end can judge it, verify.explore and a replay
 NO_DEADLOCK = Property(
     "no_deadlock",
@@ -350,8 +379,9 @@ NO_DEADLOCK = Property(
 
 def find(name: str) -> Property:
     """The property of that name; an error that suggests the nearest one."""
-    if name == NO_DEADLOCK.name:
-        return NO_DEADLOCK
+    for other in (NO_DEADLOCK, READS_DO_NOT_WAIT):
+        if name == other.name:
+            return other
     if name not in PROPERTIES:
         raise nearest("property", name, PROPERTIES)
     return PROPERTIES[name]

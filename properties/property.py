@@ -15,6 +15,7 @@ from kernelmodel.config import Config
 from kernelmodel.memory.state import State
 from kernelmodel.ops import Op
 from kernelmodel.terms import Term
+from kernelmodel.text import has_routine
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Property:
 
     def applies_to(self, kernel: type) -> bool:
         """Whether the kernel has the routines of which this property speaks."""
-        return all(hasattr(kernel, routine) for routine in self.needs)
+        return all(has_routine(kernel, routine) for routine in self.needs)
 
     def state_checks(self, config: Config) -> Sequence[Check]:
         """The checks of a state property; none for a step property."""

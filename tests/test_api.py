@@ -76,7 +76,7 @@ def test_deadlocks_may_be_asked_for() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"kernel": "v5.12"}, "did you mean v5.11?"),
+        ({"kernel": "v5.12"}, "did you mean v5.15?"),
         ({"kernel": "nowhere.py"}, "does not exist"),
         ({"kernel": int}, "int is no kernel"),
         ({"engine": "bcm"}, "did you mean bmc?"),

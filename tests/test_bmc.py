@@ -16,8 +16,9 @@ from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.bmc import solve
+from verify.bmc.contract import AGGREGATES
 from verify.bmc.encode import Encoding
-from verify.bmc.slice import AGGREGATES, Model, signature
+from verify.bmc.slice import Model, signature
 from verify.bmc.solve import Engine
 from verify.scenario import Scenario
 from verify.verdict import Result
@@ -196,6 +197,7 @@ def test_a_premise_counts_as_reached_only_by_a_run_of_all_tasks(monkeypatch):
 def test_where_random_runs_miss_a_premise_the_solvers_own_run_is_replayed(monkeypatch):
     prop = PROPERTIES["isolated_page_not_allocated"]
     monkeypatch.setattr(solve, "_RUNS", 0)
+    monkeypatch.setattr(solve, "_MORE_RUNS", 0)
     assert Engine(kernel("v5.11"), SMALL).decide(prop).result is Result.HOLDS
     monkeypatch.setattr(solve, "witnessed", lambda *_: False)
     verdict = Engine(kernel("v5.11"), SMALL).decide(prop)

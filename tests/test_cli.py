@@ -28,7 +28,7 @@ def bmc(*arguments, **kw):
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["--kernel", "v5.12"], "did you mean v5.11?"),
+        (["--kernel", "v5.12"], "did you mean v5.15?"),
         (["--mutant", "no-force-all-cpu"], "did you mean no-force-all-cpus?"),
         (["--property", "no_stray_pages"], "did you mean no_stray_page?"),
         (["--cpus", "0"], "--cpus 0 is out of range"),

@@ -316,7 +316,7 @@ def test_the_line_of_an_error_is_named_also_for_a_relative_path(
 @pytest.mark.parametrize(
     ("look_up", "name", "message"),
     [
-        (kernel, "v5.12", r"unknown kernel 'v5.12': did you mean v5.1[01]\?"),
+        (kernel, "v5.12", r"unknown kernel 'v5.12': did you mean v5.1[015]\?"),
         (kernel, "bsae", r"unknown kernel 'bsae': did you mean base\?"),
         (kernel, "xyzzy", r"unknown kernel 'xyzzy': there are v5.10, base, v5.11"),
         (mutant, "no-drian", r"unknown mutant 'no-drian': did you mean no-drain\?"),

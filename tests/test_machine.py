@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kernelmodel import V5_10, V5_11, Config, Machine, MigrateType, ModelError, PageRange, RefinementError
+from kernelmodel.cells import CELLS, limits_of_cpus
 from kernelmodel.kernels import KERNELS
 from kernelmodel.machine import Task
 from kernelmodel.memory.state import Place
@@ -24,7 +25,7 @@ MOVABLE, ISOLATE, HIGHATOMIC, UNMOVABLE = (
 )  # fmt: skip
 LIMITS = (4, 2)
 #: ghosts and leftovers that no caller relies on after a routine has returned
-LEFT_OVER = ("lock_edge", "isolated_at_irqs_off", "drain.zone", "cpus_with_pcps")
+LEFT_OVER = ("lock_edge", "isolated_at_entry", "drain.zone", "cpus_with_pcps")
 
 
 def booted(kernel: type[KernelText] = V5_11, limits: tuple[int, int] | None = LIMITS, **size: Any) -> Machine:
@@ -652,6 +653,12 @@ FAULTS: dict[str, tuple[str, dict[str, int], int]] = {
 }
 
 
+def limits_of(machine: Machine) -> tuple[int, ...]:
+    """The limits of CPU 1, high (or its least value) and batch."""
+    names = {CELLS[zone].limit: mine for mine, zone in limits_of_cpus(machine.config)}
+    return tuple(cell(machine, names[which], 0, 1) for which in ("high", "batch"))
+
+
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_failing_exit_of_offline_pages_restores_the_zone(kernel: type[KernelText], fault: str) -> None:
@@ -659,7 +666,10 @@ def test_each_failing_exit_of_offline_pages_restores_the_zone(kernel: type[Kerne
     text, choices, errno = FAULTS[fault]
     before = durable(machine)
     assert offline(machine, PageRange(1, 2), {text: choices}) == errno
-    assert durable(machine) == before
+    left = {c: v for c, v in durable(machine).items() if before[c] != v}
+    # 946746d1ad92
+    forgotten = kernel is KERNELS["v5.14"] and fault != "range_invalid"
+    assert left == ({Cell("lru_disable_count"): 1} if forgotten else {})
     assert machine.state.audit() == []
     assert cell(machine, "cpu_hotplug_readers") == 0
     # and nothing is left that would hinder the next attempt
@@ -683,7 +693,7 @@ def test_a_signal_in_a_later_round_of_the_loop_ends_it_too(kernel: type[KernelTe
     assert offline(machine, PageRange(1, 1), {"signal_pending": {"signal": True}}, rounds=3) == -EINTR
     assert texts(machine).count("signal_pending(current)") == 3
     assert cell(machine, "pageblock.migratetype", 1) == MOVABLE
-    assert cell(machine, "pcp.high", 0, 1) == LIMITS[0]
+    assert limits_of(machine) == LIMITS
 
 
 @pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
@@ -705,17 +715,17 @@ def test_offlining_a_whole_zone_resets_its_pagesets_and_onlining_sets_them_up(ke
     machine = booted(kernel)
     machine.put_on_pcplist(1, 0)
     assert offline(machine, PageRange(0, 1), {}) == 0
-    assert [cell(machine, f"pcp.{n}", 0, 1) for n in ("high", "batch", "count")] == [0, 1, 0]
+    assert (*limits_of(machine), cell(machine, "pcp.count", 0, 1)) == (0, 1, 0)
     assert Place.LOST not in machine.state.place
     assert settled(machine, "online", machine.kernel.online_pages(PageRange(0, 1)), environment=limits_choice()) == 0
     # base and v5.11 cache the limits, and zone_pcp_reset() leaves them: nothing seems to have changed, pcplists stay off
     expected = LIMITS if kernel is KERNELS["v5.10"] else (0, 1)
-    assert (cell(machine, "pcp.high", 0, 1), cell(machine, "pcp.batch", 0, 1)) == expected
+    assert limits_of(machine) == expected
     assert machine.state.buddies[0].nr_free() == 8
     settled(
         machine, "update", machine.kernel.zone_pcp_update(machine.zone()), environment={"new_high": 7, "new_batch": 3}
     )
-    assert (cell(machine, "pcp.high", 0, 1), cell(machine, "pcp.batch", 0, 1)) == (7, 3)
+    assert limits_of(machine) == (7, 3)
 
 
 def test_a_page_larger_than_a_pageblock_is_freed_block_by_block() -> None:

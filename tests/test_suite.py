@@ -237,7 +237,7 @@ def test_a_folder_that_holds_something_is_refused(folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--kernel", "v5.12"], "did you mean v5.11?"),
+        (["--kernel", "v5.12"], "did you mean v5.15?"),
         (["--variant", "nowhere.py"], "nowhere.py does not exist"),
         (["--cpus", "0"], "--cpus 0 is out of range"),
         (["--only", "spin"], "invalid choice: 'spin'"),

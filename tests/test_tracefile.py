@@ -198,7 +198,7 @@ def edited(document, path, value):
         (["steps", 3, "cpu"], 9, "step 4: CPU 9 does not exist"),
         (["steps", 3, "choices"], {"x": "y"}, "steps[3].choices.x: should be an integer"),
         (["start", "limits"], [3], "start.limits: should be [high, batch]"),
-        (["start", "limits"], [3, 0], "give [high, batch] with high >= 0 and batch >= 1"),
+        (["start", "limits"], [3, 0], "give [high, batch], maybe with a greatest high, with high >= 0 and batch >= 1"),
         (["start", "block_types"], [1], "1 block_types, and 1 offlines need 2"),
         (["start", "block_types"], [1, 7], "block type 7 is out of range"),
         (["start", "lists"], [[0, 1, 0]], "start.lists[0]: should be [cpu, migratetype, block, how many]"),

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import KERNELS, mutant, variant
+from kernelmodel.kernels import KERNELS, is_kernel, mutant, variant
+from kernelmodel.kernels import kernel as named
 from kernelmodel.text import KernelText, from_a_file
 from kernelmodel.variants.overrides import check_reached, nearest
 from kernelmodel.versions.mutants import MUTANTS
@@ -71,8 +72,8 @@ def _kernel(kernel: str | Path | type[KernelText]) -> type[KernelText]:
     name = str(kernel)
     if name.endswith(".py") or ".py:" in name:
         return variant(name)
-    if name in KERNELS:
-        return KERNELS[name]
+    if is_kernel(name):
+        return named(name)
     if name in MUTANTS:
         return mutant(name)
     raise nearest("kernel, mutant or file", name, [*KERNELS, *MUTANTS])

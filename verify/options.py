@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
-from kernelmodel.tasks import options as task_options
+from kernelmodel.tasks import shared_options as task_options
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import nearest
 from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
@@ -20,7 +20,7 @@ from properties.catalogue import PROPERTIES, find
 from properties.property import Property
 from verify import page
 from verify.command import STANDARD_OUTPUT, keep_standard_output_for_a_file
-from verify.scenario import LARGEST, Scenario, default_migrations, kinds, numbers_of, option_of
+from verify.scenario import LARGEST, Scenario, default_migrations, kinds, numbers_of, option_of, shared_kinds
 from verify.verdict import Exit, Result
 
 EXIT_CODES = """exit codes, the worst wins:
@@ -103,7 +103,7 @@ def add_scenario(
         parser.add_argument(option_of(name), type=int, default=otherwise, metavar="N", help=f"{what} (default {told})")
     parser.add_argument(
         "--tasks", action=_Tasks, metavar="KIND=N,...", default=argparse.SUPPRESS,
-        help=f"how many tasks of each kind, for the options of their own: {', '.join(kinds())}",
+        help=f"how many tasks of each kind, for the options of their own: {', '.join(shared_kinds())}",
     )  # fmt: skip
     parser.add_argument(
         "--migrations", type=int, metavar="N",
@@ -138,7 +138,7 @@ class _Tasks(argparse.Action):
             kind, _, number = part.strip().partition("=")
             if not number.isdecimal():
                 parser.error(f"{option_string} {values}: {part.strip()!r} does not say how many: give {kind}=1")
-            if kind in kinds():
+            if kind in shared_kinds():
                 setattr(namespace, *numbers_of({kind: int(number)}).popitem())
             else:
                 # a kernel from a file may have such a task

@@ -10,8 +10,9 @@ from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Op, Routine
-from kernelmodel.tasks import TASKS, WORKER, Given, TaskKind, options
+from kernelmodel.tasks import TASKS, WORKER, Given, TaskKind, options, shared_options
 from kernelmodel.terms import IntTerm, reg
+from kernelmodel.text import has_routine
 
 #: more tasks or CPUs than this are refused as a slip of the keyboard
 LARGEST = 64
@@ -42,7 +43,7 @@ class TaskSpec:
 
     def make(self, kernel: Any, migratetype: IntTerm | None = None, page: Page | None = None) -> Routine:
         """The task's routine on a kernel, with its inputs open, or with those given."""
-        if self.kind.needs and not hasattr(kernel, self.kind.needs):
+        if not self.is_in(type(kernel)):
             cure = f"leave {option_of(self.kind.option)} out"
             raise ModelError(
                 f"{kernel.name} has no {self.kind.needs}(), without which {self.kind.name} is nothing: {cure}"
@@ -53,6 +54,10 @@ class TaskSpec:
         if page is not None:
             given = replace(given, page=page)
         return self.kind.make(kernel, given)
+
+    def is_in(self, kernel: type) -> bool:
+        """Whether a kernel has such tasks."""
+        return not self.kind.needs or has_routine(kernel, self.kind.needs)
 
     def register(self, what: str) -> str:
         """The name of the register that has an open input."""
@@ -127,7 +132,8 @@ class Scenario:
     def numbers(self) -> dict[str, Any]:
         """All that makes the scenario, as arguments for another one like it."""
         others = {name: getattr(self, name) for name in ("cpus", "rounds", "spread", "blocks", "migrations")}
-        return {**others, **dict(self.counts)}
+        # a kind that another kernel has of its own is none of theirs
+        return {**others, **{o: n for o, n in self.counts if n or o in shared_options()}}
 
     @property
     def config(self) -> Config:
@@ -141,12 +147,12 @@ class Scenario:
         leaves = any(n and options()[option].takes_down for option, n in self.counts)
         return (self.cpus - 1,) if leaves else ()
 
-    def bound(self) -> str:
-        """The bound in words."""
+    def bound(self, kernel: type | None = None) -> str:
+        """The bound in words, on a kernel or on any that has drain workers."""
         where = "the i-th free and alloc on CPU i" if self.spread else "each free and alloc on any CPU"
         rounds = f"{count(self.rounds, 'round')} of offline_pages()'s loop, with {self.migrations_in_words()}"
         return (
-            f"{count(self.cpus, 'CPU')}, {self.tasks_in_words()}, a drain worker on each CPU; {where}; "
+            f"{count(self.cpus, 'CPU')}, {self.tasks_in_words()}{workers_in_words(kernel)}; {where}; "
             f"{rounds}; all values of high, batch and initial list lengths; all interleavings"
         )
 
@@ -214,6 +220,16 @@ def _worker_of(cpu: int) -> str:
     return f"kworker/{cpu}"
 
 
+def workers_in_words(kernel: type | None) -> str:
+    """The workers, in the words of a bound; nothing where a kernel has none."""
+    return ", a drain worker on each CPU" if kernel is None or has_routine(kernel, WORKER.needs) else ""
+
+
+def tasks_of(scenario: Scenario, kernel: type) -> list[TaskSpec]:
+    """The tasks of a scenario on a kernel: without the workers, where that has none; their numbers stay free."""
+    return [t for t in scenario.tasks() if not t.kind.serves or t.is_in(kernel)]
+
+
 def workers_elsewhere(scenario: Scenario, first: int) -> list[TaskSpec]:
     """The workers of CPUs that come and go as they are on each other CPU, numbered from ``first``: one task in two places."""
     places = [(c, d) for c in scenario.comes_and_goes for d in scenario.config.cpus if d != c]
@@ -232,6 +248,11 @@ _OPTION_OF = {"migration": "migrations"}
 def kinds() -> list[str]:
     """What may be counted: the kinds of tasks, and pages to migrate."""
     return [*(kind.name for kind in options().values()), *_OPTION_OF]
+
+
+def shared_kinds() -> list[str]:
+    """The same, without the kinds that some kernel has of its own."""
+    return [*(kind.name for kind in shared_options().values()), *_OPTION_OF]
 
 
 def count(n: int, what: str) -> str:

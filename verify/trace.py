@@ -26,7 +26,7 @@ class Start:
     ``lists`` are (cpu, migratetype, block, how many); ``in_use`` are the blocks of the pages that nobody frees.
     """
 
-    limits: tuple[int, int]
+    limits: tuple[int, ...]
     block_types: tuple[int, ...]
     lists: tuple[tuple[int, int, int, int], ...] = ()
     cpu_of: Mapping[str, int] = field(default_factory=dict)

@@ -46,7 +46,12 @@ class CpuHotplug(MemoryHotplug):
     def cpu_up(self, cpu: int) -> Routine:
         """kernel/cpu.c: _cpu_up()."""
         yield from self.cpus_write_lock()
-        yield Op(
+        yield self.set_cpu_online(cpu)
+        yield from self.cpus_write_unlock()
+
+    def set_cpu_online(self, cpu: int) -> Op:
+        """include/linux/cpumask.h: set_cpu_online(cpu, true)."""
+        return Op(
             f"set_cpu_online(cpu {cpu}, true)",
             guard=lnot(value("cpu_online", cpu)),
             updates=((Cell("cpu_online", (cpu,)), const(True)),),
@@ -55,7 +60,6 @@ class CpuHotplug(MemoryHotplug):
             tag="cpu_up",
             info={"cpu": cpu},
         )
-        yield from self.cpus_write_unlock()
 
     def cpu_down_and_up(self, cpu: int) -> Routine:
         """drivers/base/cpu.c: online_store(): somebody writes 0, then 1 to /sys/devices/system/cpu/cpuN/online."""

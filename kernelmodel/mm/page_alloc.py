@@ -21,7 +21,7 @@ SWAP_CLUSTER_MAX = 32
 
 
 _SPIN = Does(spins=True)
-_LIMITS = Does(computes_limits=True)
+_LIMITS = Does(computes_limits=("high", "batch"))
 _SPINS = "All lists are empty and the loop wants another page: it never ends."
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import z3
 
 from kernelmodel.cells import CELLS, cached_limit, initial, layout
+from kernelmodel.config import Config
 from kernelmodel.mmzone import MigrateType
+from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.bmc.encode import Encoding
@@ -107,20 +109,27 @@ def _plain_wishes(encoding: Encoding) -> Iterator[Expr]:
     yield z3.And([v == int(MigrateType.MOVABLE) for c, v in encoding.start.items() if CELLS[c.name].values == "type"])
     yield z3.And([p == int(MigrateType.MOVABLE) for name, p in encoding.parameters.items() if "migratetype" in name])
     yield z3.And([v == 0 for v in encoding.elsewhere.values()])
-    high, batch = encoding.start.get(cached_limit("high", 0)), encoding.start.get(cached_limit("batch", 0))
+    high, batch, *_ = (encoding.start.get(c) for c in _limits(encoding.piece.config))
     if high is not None and batch is not None:
         yield z3.And(batch <= high, high <= 6, batch <= 3)
     for e in encoding.events:
         if e.node.op.told.value == "pages" and e.choices:
             yield z3.Implies(e.happened, e.returned[0] == encoding.shown(e))
         if e.node.op.does.computes_limits and e.choices:
-            yield z3.And(e.choices["new_batch"] <= e.choices["new_high"], e.choices["new_high"] <= 8)
+            new = dict(zip(e.node.op.does.computes_limits, e.choices.values(), strict=True))
+            yield z3.And(new["batch"] <= new["high"], new["high"] <= 8)
     for e in encoding.events:
         if e.section is not None and e.section.cpu != encoding.piece.cpu and e.node.op.text.startswith("list_empty"):
             yield z3.Implies(e.happened, e.returned[0])
     lists = {c: v for c, v in encoding.start.items() if CELLS[c.name].where == "pcplist"}
     yield z3.And([v <= 2 for v in lists.values()])
     yield z3.And([v == 0 for c, v in lists.items() if c.index[2] != MigrateType.MOVABLE])
+
+
+def _limits(config: Config) -> list[Cell]:
+    """The cells with a zone's limits: high, batch, and the greatest high where that is one of its own."""
+    found = [cached_limit(config, which, 0) for which in ("high", "batch", "high_max")]
+    return [c for c in found if c is not None]
 
 
 def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
@@ -148,7 +157,9 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
     placed = dict(encoding.piece.places)
     in_use = [int(c.index[0]) for c, n in sorted(start.items()) if CELLS[c.name].in_use == "unowned" for _ in range(n)]
     return Start(
-        limits=(start.get(cached_limit("high", 0), 4), start.get(cached_limit("batch", 0), 2)),
+        limits=tuple(
+            start.get(c, otherwise) for c, otherwise in zip(_limits(encoding.piece.config), (4, 2, 5), strict=False)
+        ),
         block_types=tuple(start.get(c, initial(config, c)) for c in layout(config) if CELLS[c.name].values == "type"),
         lists=tuple(lists),
         cpu_of={

@@ -18,9 +18,10 @@ from kernelmodel.cells import CELLS, cpu_there, quiet_cells
 from kernelmodel.terms import Cell, Term, atoms
 from properties.property import Check
 from verify.bmc.beginning import Beginning, typed
+from verify.bmc.contract import AGGREGATES, TaskGraph
 from verify.bmc.events import Event, Events, Section, no_atom, topological
 from verify.bmc.exclusion import Exclusion
-from verify.bmc.slice import AGGREGATES, Slice, TaskGraph, finishes
+from verify.bmc.slice import Slice, finishes
 from verify.smt import Expr, literal, translate, variable
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from kernelmodel.cells import stops_others
 from kernelmodel.graphs.automaton import Node
 from kernelmodel.terms import Cell
-from verify.bmc.slice import TaskGraph
+from verify.bmc.contract import TaskGraph
 from verify.smt import Expr
 
 

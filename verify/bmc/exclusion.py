@@ -10,9 +10,10 @@ import z3
 from kernelmodel.cells import cpu_there, owner
 from kernelmodel.config import Config
 from kernelmodel.terms import Cell
+from verify.bmc.contract import STOPS, TaskGraph
 from verify.bmc.events import Event, Events, Section
 from verify.bmc.sections import Stretch, stretches, works_on
-from verify.bmc.slice import STOPS, Slice, TaskGraph
+from verify.bmc.slice import Slice
 from verify.smt import Expr
 
 

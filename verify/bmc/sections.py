@@ -150,7 +150,7 @@ def _copied(graph: Graph, mine: Stretch, shared: list[int]) -> None:
     for number in moved:
         node = graph.nodes[number]
         inside = node.op.does.releases != mine.of
-        node.op = _renamed(node.op, registers)
+        node.op = renamed(node.op, registers)
         node.edges = [
             Edge(
                 tuple(substitute(c, registers) for c in e.conditions),
@@ -160,7 +160,9 @@ def _copied(graph: Graph, mine: Stretch, shared: list[int]) -> None:
         ]
 
 
-def _renamed(op: Op, registers: dict[str, Term]) -> Op:
+def renamed(op: Op, registers: dict[str, Term]) -> Op:
+    """The operation with registers replaced."""
+
     def new(term: Term) -> Term:
         return substitute(term, registers)
 

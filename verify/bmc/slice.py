@@ -21,10 +21,8 @@ from kernelmodel.cells import (
     initial,
     is_derived,
     layout,
-    names,
     owner,
     quiet_cells,
-    stops_others,
     value,
 )
 from kernelmodel.config import Config
@@ -34,22 +32,9 @@ from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, land, lnot
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
+from verify.bmc.contract import STOPS, TaskGraph, contract, followed, stop_of, without_stops
 from verify.bmc.sections import UnclearError, apart, check_closed, in_stretches, lists_of, stretches
-from verify.scenario import Scenario, TaskSpec, workers_elsewhere
-
-#: sums over all CPUs: a slice follows its own CPU's part, and what others add is open (held) or excluded (misplaced)
-AGGREGATES = names(lambda kind: kind.sum_over_cpus)
-#: the exclusions that stop everybody else on a CPU
-STOPS = names(lambda kind: kind.exclusion == "interrupts")
-
-
-@dataclass(frozen=True, slots=True)
-class TaskGraph:
-    """A task of the scenario with its control graph and the CPU on which the slice has it."""
-
-    spec: TaskSpec
-    cpu: int
-    graph: Graph
+from verify.scenario import Scenario, TaskSpec, tasks_of, workers_elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +71,22 @@ class Slice:
 class Model:
     """A kernel and a scenario: control graphs are extracted once and shared by all slices."""
 
-    def __init__(self, kernel: type[KernelText], scenario: Scenario, zeros: Sequence[str] = ()) -> None:
-        """``zeros`` names cells that are known to be 0 in every reachable state (a lemma proved before)."""
+    def __init__(
+        self, kernel: type[KernelText], scenario: Scenario, zeros: Sequence[str] = (), exact: bool = True
+    ) -> None:
+        """``zeros`` names cells that are known to be 0 in every reachable state (a lemma proved before).
+
+        Unless ``exact``, whoever has interrupts off keeps nobody away, where that is not what guards the pcplists: more
+        runs, and fewer sections to put in order.
+        """
         self.kernel, self.scenario = kernel, scenario
         self.instance = kernel(scenario.config)
         self.config = self.instance.config
         self.instance.migrates = scenario.migrations > 0
-        self.specs = scenario.tasks()
-        self.specs += workers_elsewhere(scenario, len(self.specs) + 1)
+        self.exact = exact or self.config.section in STOPS
+        self.specs = tasks_of(scenario, kernel)
+        elsewhere = workers_elsewhere(scenario, len(scenario.tasks()) + 1)
+        self.specs += [s for s in elsewhere if s.is_in(kernel)]
         #: why it does not show in the graphs who is in the critical section of a pcplist, if it does not
         self.unclear = ""
         self._loops: dict[str, Loops] = {}
@@ -126,7 +119,8 @@ class Model:
             # a worker runs as often as its work can be queued
             visits = functools.partial(_constant, self._runs_of_worker(cpu if spec.home is None else spec.home))
         loops = self._loops.setdefault(spec.kind.name, Loops())
-        found = apart(extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops), STOPS)
+        found = extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops)
+        found = apart(found, STOPS) if self.exact else without_stops(found)
         if self.config.section not in STOPS and not self.unclear:
             try:
                 found = apart(found, [self.config.section])
@@ -262,11 +256,20 @@ class Model:
                 if any(c in cells for n in t.graph.nodes for c, _ in n.op.updates):
                     chosen.add(t.spec.number)
             kept = [t for t in tasks if t.spec.number in chosen]
-            lean = [TaskGraph(t.spec, t.cpu, contract(t, frozenset(cells), judged, cpu)) for t in kept]
+            lean = [
+                TaskGraph(t.spec, t.cpu, contract(t, frozenset(cells), judged, cpu, self._elsewhere(t, cpu)))
+                for t in kept
+            ]
             new = cells | self._follow(cpu, [term for t in lean for term in _needed_terms(t.graph, cells)])
             if new == cells:
+                there = {(t.spec.number, n.number) for t in lean for n in t.graph.nodes}
+                steps = tuple(s for s in steps if (s.task.spec.number, s.node.number) in there)
                 return Slice(self.scenario, self.config, cpu, tuple(lean), frozenset(cells), states, steps)
             cells = new
+
+    def _elsewhere(self, task: TaskGraph, cpu: int) -> frozenset[int]:
+        """The operations in critical sections of other CPUs' pcplists."""
+        return frozenset(n for n, lists in self._lists(task.spec, task.cpu).items() if cpu >= 0 and cpu not in lists)
 
     def _follow(self, cpu: int, terms: Iterable[Term]) -> set[Cell]:
         found = {a.args[0] for t in terms for a in atoms(t, "cell")}
@@ -293,15 +296,6 @@ def _constant(n: int, _: Op) -> int:
     return n
 
 
-def followed(cell: Cell, cpu: int) -> bool:
-    """Whether a slice of ``cpu`` follows the cell: what belongs to other CPUs is open."""
-    mine = owner(cell)
-    if mine is None:
-        return True
-    # a slice that follows no CPU still follows what tasks of any CPU write
-    return CELLS[cell.name].written_by_all if cpu < 0 else mine == cpu
-
-
 def _most_on_a_path(graph: Graph, counted: Callable[[Op], bool]) -> int:
     """How many counted operations one path of an acyclic graph can have at most."""
 
@@ -312,78 +306,6 @@ def _most_on_a_path(graph: Graph, counted: Callable[[Op], bool]) -> int:
         return after + counted(node.op)
 
     return max((most(e.target) for e in graph.entry if e.target >= 0), default=0)
-
-
-def _effective_guard(op: Op, cpu: int) -> bool:
-    """Whether the guard can hold the task up as far as a slice of ``cpu`` can tell."""
-    if op.guard.op == "const":
-        return not op.guard.args[0]
-    return any(followed(a.args[0], cpu) for a in atoms(op.guard, "cell"))
-
-
-def contract(task: TaskGraph, cells: frozenset[Cell], judged: set[tuple[int, int]], cpu: int) -> Graph:
-    """The task's graph without operations that change, wait for and decide nothing that a slice of ``cpu`` follows."""
-    graph = task.graph
-    gone: dict[int, int] = {}
-
-    def follow(target: int) -> int:
-        while target in gone:
-            target = gone[target]
-        return target
-
-    def matters(node: Node) -> bool:
-        return (
-            (stop_of(node.op) == task.cpu and task.spec.kind.on_lists)
-            or _effective_guard(node.op, cpu)
-            or any(c in cells for c, _ in node.op.updates)
-            or (task.spec.number, node.number) in judged
-        )
-
-    def deciding_registers() -> set[str]:
-        rest = [n for n in graph.nodes if n.number not in gone]
-        terms = [t for n in rest for t in (*n.op.returns, n.op.guard, n.op.where)]
-        terms += [t for n in rest for c, t in n.op.updates if c in cells]
-        for edges in (graph.entry, *(n.edges for n in rest)):
-            if len({follow(e.target) for e in edges}) > 1:
-                terms += [c for e in edges for c in e.conditions]
-        return {a.args[0] for t in terms for a in atoms(t, "reg")}
-
-    while True:
-        used = deciding_registers()
-        before = len(gone)
-        for node in reversed(graph.nodes):
-            targets = {follow(e.target) for e in node.edges}
-            needed = any(f"{node.number}.{i}" in used for i in range(len(node.op.returns)))
-            if node.number not in gone and len(targets) == 1 and not needed and not matters(node):
-                gone[node.number] = targets.pop()
-        if len(gone) == before:
-            break
-    return _reachable(graph, follow)
-
-
-def stop_of(op: Op) -> int | None:
-    """The CPU on which an operation stops everybody else, or no longer does; None if it does neither."""
-    cell = op.does.acquires or op.does.releases
-    return owner(cell) if cell is not None and stops_others(cell) else None
-
-
-def _reachable(graph: Graph, follow: Callable[[int], int]) -> Graph:
-    def rewired(edges: list[Edge]) -> list[Edge]:
-        targets = {follow(e.target) for e in edges}
-        if len(targets) == 1:
-            return [Edge((), targets.pop())]
-        return [Edge(e.conditions, follow(e.target)) for e in edges]
-
-    kept: dict[int, Node] = {}
-    entry = rewired(graph.entry)
-    queue = [e.target for e in entry if e.target >= 0]
-    while queue:
-        number = queue.pop()
-        if number not in kept:
-            node = graph.nodes[number]
-            kept[number] = Node(number, node.op, node.stack, rewired(node.edges))
-            queue += [e.target for e in kept[number].edges if e.target >= 0]
-    return Graph(entry, [kept[n] for n in sorted(kept)])
 
 
 def _needed_terms(graph: Graph, cells: set[Cell]) -> list[Term]:

@@ -12,9 +12,10 @@ from kernelmodel.cells import names
 from kernelmodel.text import KernelText
 from properties.catalogue import PROPERTIES
 from properties.property import Check, Property
+from verify.bmc.contract import AGGREGATES
 from verify.bmc.counterexample import Found, counterexample, witnessed
 from verify.bmc.encode import Encoding
-from verify.bmc.slice import AGGREGATES, Model, Slice
+from verify.bmc.slice import Model, Slice
 from verify.runs import Values, whole_runs
 from verify.scenario import Scenario
 from verify.verdict import Result, Verdict
@@ -30,6 +31,8 @@ USUALLY_ZERO = tuple(sorted(names(lambda kind: kind.usually_zero)))
 _MODELS = 32
 #: how many random runs are made, before the solver's own is tried, to see a run of all tasks that reaches a premise
 _RUNS = 40
+#: and how many after it
+_MORE_RUNS = 600
 
 
 class StoppedError(Exception):
@@ -71,7 +74,7 @@ class Engine:
         """``deadline`` is a time.monotonic() after which nothing more is decided."""
         self.kernel, self.scenario, self.deadline = kernel, scenario, deadline
         self.keep_queries, self.progress = keep_queries, progress
-        self._models: dict[bool, Model] = {}
+        self._models: dict[tuple[bool, bool], Model] = {}
         self._no_witness = ""
         self._outcomes: dict[tuple[str, bool, bool], Outcome] = {}
 
@@ -109,7 +112,7 @@ class Engine:
             prop.name,
             self.kernel.name,
             ENGINE,
-            self.scenario.bound(),
+            self.scenario.bound(self.kernel),
             outcome.result,
             reason=outcome.reason,
             reachable={Result.HOLDS: True, Result.VIOLATED: True, Result.VACUOUS: False}.get(outcome.result),
@@ -138,11 +141,12 @@ class Engine:
         """Take over what quick() found elsewhere."""
         self._outcomes[prop.name, True, prop.name != LEMMA_MISPLACED] = outcome
 
-    def model(self, misplaced: bool) -> Model:
+    def model(self, misplaced: bool, exact: bool = True) -> Model:
         """The tasks' graphs; with ``misplaced``, under the lemma that no page is ever misplaced."""
-        if misplaced not in self._models:
-            self._models[misplaced] = Model(self.kernel, self.scenario, USUALLY_ZERO if misplaced else [])
-        return self._models[misplaced]
+        key = (misplaced, exact)
+        if key not in self._models:
+            self._models[key] = Model(self.kernel, self.scenario, USUALLY_ZERO if misplaced else [], exact)
+        return self._models[key]
 
     # --- one property ---
 
@@ -151,14 +155,17 @@ class Engine:
         if key not in self._outcomes:
             began = time.monotonic()
             try:
-                outcome = self._decide_anew(prop, counts, misplaced)
+                outcome = self._decide_anew(prop, counts, misplaced, exact=False)
+                if outcome.result is Result.UNDECIDED and not self.model(misplaced, exact=False).exact:
+                    # what is no run may have come from what was left out
+                    outcome = self._decide_anew(prop, counts, misplaced, exact=True)
             except StoppedError as stop:
                 outcome = Outcome(Result.UNDECIDED, str(stop))
             self._outcomes[key] = replace(outcome, seconds=time.monotonic() - began)
         return self._outcomes[key]
 
-    def _decide_anew(self, prop: Property, counts: bool, misplaced: bool) -> Outcome:
-        model = self.model(misplaced)
+    def _decide_anew(self, prop: Property, counts: bool, misplaced: bool, exact: bool) -> Outcome:
+        model = self.model(misplaced, exact)
         outcome = Outcome(Result.HOLDS)
         reached: list[Slice] = []
         missed: list[Slice] = []
@@ -222,6 +229,9 @@ class Engine:
             solver.add(encoding.reached, encoding.finished)
             if witnessed(self.kernel, self.scenario, encoding, solver, prop, self._check):
                 return True
+        whole = whole_runs(self.kernel, self.scenario, prop, Values(rounds=True), _MORE_RUNS)
+        if whole.reached:
+            return True
         where = f", in which {whole.waiting}" if whole.waiting else ""
         self._no_witness = (
             f"no run of all tasks is found that reaches its premise: neither the solver's nor {whole.number} random"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import KERNELS
+from kernelmodel.kernels import KERNELS, is_kernel
 from kernelmodel.text import KernelText, c_location, c_name
 from kernelmodel.variants.overrides import nearest
 from kernelmodel.versions.mutants import MUTANTS
@@ -41,7 +41,7 @@ class Side:
 
 def side(letter: str, text: str) -> Side:
     """The kernel that a word names: a version, a mutant, or a file with a variant."""
-    if text in KERNELS:
+    if is_kernel(text):
         kind = "kernel"
     elif text in MUTANTS:
         kind = "mutant"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kernelmodel.text import KernelText
+from kernelmodel.text import KernelText, has_routine
 from verify.explore.finite import Finite
 from verify.scenario import Scenario, count
 from verify.verdict import Result, Verdict
@@ -22,13 +22,13 @@ def beside(kernel: type[KernelText], finite: Finite, altered: bool) -> tuple[Fin
     one with a second drain meanwhile, and one in which everybody takes his locks.
     """
     s = finite.scenario
-    if s.comes_and_goes or s.cpus < 2 or not s.offlines or not hasattr(kernel, "cpu_down_and_up"):
+    if s.comes_and_goes or s.cpus < 2 or not s.offlines or not has_routine(kernel, "cpu_down_and_up"):
         return ()
     few = Scenario(cpus=2, frees=min(1, s.frees), allocs=0, updates=0, offlines=1, hotplugs=1)
     if not altered:
         return (replace(finite, scenario=few, pages=1),)
     drains = few.having(allocs=min(1, s.allocs), hotplugs=0, reclaims=1)
-    locks = few.having(frees=0, updates=1, reclaims=1, hwpoisons=int(hasattr(kernel, "zone_pcp_disable")))
+    locks = few.having(frees=0, updates=1, reclaims=1, hwpoisons=int(has_routine(kernel, "zone_pcp_disable")))
     return tuple(replace(finite, scenario=each, pages=1 + each.allocs) for each in (few, drains, locks))
 
 

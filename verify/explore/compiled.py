@@ -113,9 +113,9 @@ class Compiler:
         lines = []
         values = choice_values(op, self.model.analysis.of, {}, self.model.finite.pages)
         if op.does.computes_limits:
-            for c, name in zip(op.choices, ("k0", "k1"), strict=True):
-                own[c.args[0]] = name
-            lines.append(f"{indent}for k0, k1 in {self.model.finite.new_limits!r}:")
+            own |= {c.args[0]: f"k{i}" for i, c in enumerate(op.choices)}
+            names = ", ".join(f"k{i}" for i in range(len(op.choices)))
+            lines.append(f"{indent}for {names} in {self.model.finite.limits_for(op.does.computes_limits)!r}:")
             indent += "    "
         else:
             for i, c in enumerate(op.choices):

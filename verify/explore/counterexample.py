@@ -133,7 +133,8 @@ def _homes(model: Model, path: Path) -> dict[int, int]:
         if cpu >= 0:
             homes.setdefault(move.task.number, cpu)
     acting = {m.task.number for m in path.moves}
-    taken = {c for n, c in homes.items() if n in acting and not model.tasks[n - 1].spec.kind.serves}
+    serve = {t.number for t in model.tasks if t.spec.kind.serves}
+    taken = {c for n, c in homes.items() if n in acting - serve}
     spare = [c for c in model.config.cpus if c not in taken] or list(model.config.cpus)
     for task in model.tasks:
         if task.number not in homes:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import MigrateType
-from verify.scenario import LARGEST, Scenario, count
+from verify.scenario import LARGEST, Scenario, count, workers_in_words
 
 #: pages and limits beyond this are refused: states would be counted in billions
 MOST = 16
@@ -55,6 +55,10 @@ class Finite:
         """What zone_set_pageset_high_and_batch() may compute: (high, batch)."""
         return ((self.high, self.batch), (self.high + 1, self.batch + 1))
 
+    def limits_for(self, roles: Sequence[str]) -> list[tuple[int, ...]]:
+        """The same, for a kernel whose limits have these roles: a greatest high is one above the least."""
+        return [tuple(limit(role, high, batch) for role in roles) for high, batch in self.new_limits]
+
     def page_blocks(self, symmetric: bool) -> Iterator[tuple[int, ...]]:
         """Each assignment of pages to pageblocks: the first are held by the freeing tasks, then come those in use.
 
@@ -70,18 +74,23 @@ class Finite:
         for mine, in_use, spare in itertools.product(*parts):
             yield (*mine, *in_use, *spare)
 
-    def bound(self) -> str:
-        """The bound in words."""
+    def bound(self, kernel: type | None = None) -> str:
+        """The bound in words, on a kernel or on any that has drain workers."""
         s = self.scenario
         where = "the i-th free and alloc on CPU i" if s.spread else "each free and alloc on any CPU"
         return (
             f"{count(s.cpus, 'CPU')}, {count(self.pages, 'page')} in every assignment to pageblocks, "
-            f"{s.tasks_in_words(absent=False)}, a drain worker on each CPU; {where}; "
+            f"{s.tasks_in_words(absent=False)}{workers_in_words(kernel)}; {where}; "
             f"high {self.high}, batch {self.batch}, or both one larger after an update;"
             " pcplists empty at the start; any number of rounds of offline_pages()'s loop, with"
             f" {s.migrations_in_words()};"
             " all interleavings"
         )
+
+
+def limit(role: str, high: int, batch: int) -> int:
+    """The value of a limit of that role (:attr:`CellKind.limit`)."""
+    return {"high": high, "batch": batch, "high_max": high + 1}[role]
 
 
 def held(scenario: Scenario) -> int:

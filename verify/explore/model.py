@@ -21,9 +21,9 @@ from kernelmodel.tasks import TaskKind
 from kernelmodel.terms import TRUE, Cell, Term, atoms, const, land, lnot, load, lor, substitute
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
-from verify.explore.finite import ALLOC_TYPE, Finite
+from verify.explore.finite import ALLOC_TYPE, Finite, limit
 from verify.explore.values import ValueAnalysis, Values, possible
-from verify.scenario import TaskSpec
+from verify.scenario import TaskSpec, tasks_of
 
 #: cells that count pages; with identities they are computed from where each page is
 COUNTS = names(lambda kind: kind.where not in ("", "anywhere"))
@@ -90,7 +90,7 @@ class Model:
         instance = kernel(finite.scenario.config)
         self.config = instance.config
         instance.migrates = finite.scenario.migrations > 0
-        specs = finite.scenario.tasks()
+        specs = tasks_of(finite.scenario, kernel)
         steady = NEVER_ZERO if finite.scenario.comes_and_goes else (*NEVER_ZERO, ONLINE)
         fixed = {c: initial(self.config, c) for c in layout(self.config) if c.name in steady}
         graphs = [
@@ -115,6 +115,7 @@ class Model:
         self.address: dict[Cell, int] = {}
         self._place_cells(graphs)
         self.tasks = [self._task(s, g) for s, g in zip(specs, graphs, strict=True)]
+        self.kind_of = {t.number: t.spec.kind for t in self.tasks}
         self.width = len(self.columns)
         self._place_counts()
         if rest_as_state:
@@ -256,7 +257,7 @@ class Model:
         f = self.finite
         kind = CELLS[cell.name]
         if kind.limit:
-            return {f.high if kind.limit == "high" else f.batch}
+            return {limit(kind.limit, f.high, f.batch)}
         if kind.in_use == "unowned":
             return set(range(f.scenario.migrations + 1))
         if kind.in_use or kind.where in ("buddy", "anywhere"):
@@ -385,17 +386,17 @@ class Model:
     @property
     def pool(self) -> int:
         """The number of the task that stands for whoever has pages in use, where pages have identities."""
-        return next((t.number for t in self.tasks if t.spec.kind.has_range), len(self.tasks))
+        return next((t.number for t in self.tasks if t.spec.kind.has_range), max(self.kind_of))
 
     def holder(self, task: int) -> int:
         """Who is said to hold the pages that a task takes or gives: what is in use may be migrated by another."""
-        shared = self.finite.scenario.migrations and _takes_pages(self.tasks[task - 1].spec.kind)
+        shared = self.finite.scenario.migrations and _takes_pages(self.kind_of[task])
         return self.pool if shared else task
 
     def on_list(self, cell: Cell) -> int:
         """The code of "on the pcplist of ``cell``" (a cell pcp.nr) in the column of a page."""
         _, cpu, kind, _ = (int(i) for i in cell.index)
-        return 1 + len(self.tasks) + cpu * 3 + kind
+        return 1 + max(self.kind_of) + cpu * 3 + kind
 
 
 def _maker(spec: TaskSpec, kernel: KernelText) -> Callable[[], Routine]:

@@ -199,6 +199,10 @@ class Movers:
                 seen.append(new)
         checks = [c for p in self.model.properties for c in p.step_checks(self.model.config, op)]
         violations = [self._closed(c.violation, task) for c in checks]
+        # where nothing can be violated, when the premise is reached is all that there is to see
+        violations += [
+            self._closed(c.premise, task) for c, v in zip(checks, violations, strict=True) if v.op == "const"
+        ]
         violations = [v for v in violations if v.op != "const"]
         return Footprint(
             task,

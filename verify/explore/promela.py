@@ -47,7 +47,7 @@ def promela(model: Model) -> str:
         default=1,
     )
     lines = [
-        f"/* {model.kernel.name}: {model.finite.bound()} */",
+        f"/* {model.kernel.name}: {model.finite.bound(model.kernel)} */",
         *(f"short c{i}; {name}" for i, name in enumerate(names)),
         f"hidden short fresh[{widest + 1}];",
         "",
@@ -97,7 +97,7 @@ class _Printer:
         names = [c.args[0] for c in op.choices]
         values = choice_values(op, self.model.analysis.of, {}, self.model.finite.pages)
         if op.does.computes_limits:
-            for limits in self.model.finite.new_limits:
+            for limits in self.model.finite.limits_for(op.does.computes_limits):
                 yield dict(zip(names, limits, strict=True))
         else:
             for combination in itertools.product(*(values[n] for n in names)):

@@ -88,7 +88,7 @@ class Explorer:
 
     def bound(self) -> str:
         """What is searched, in words."""
-        return self.finite.bound() + "".join(map(in_words, self.beside))
+        return self.finite.bound(self.kernel) + "".join(map(in_words, self.beside))
 
     # --- searches ---
 

@@ -18,7 +18,7 @@ from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Routine
 from kernelmodel.tasks import TASKS, Given, TaskKind
 from kernelmodel.terms import Cell, reg
-from kernelmodel.text import KernelText
+from kernelmodel.text import KernelText, has_routine
 
 #: numbers of CPUs and zones, and the tracked ones among them
 CPUS, CPU, ZONES, ZONE = 3, 1, 2, 0
@@ -60,7 +60,7 @@ def kinds(kernel: type[KernelText], size: Size) -> Iterator[Kind]:
     """All kinds of tasks; those that work on the lists of the CPU on which they are appear on the tracked one and on another."""
     here = size.cpu
     for task in TASKS.values():
-        if not task.proved or (task.needs and not hasattr(kernel, task.needs)):
+        if not task.proved or (task.needs and not has_routine(kernel, task.needs)):
             continue
         for cpu in [here, *([0] if here and task.on_lists else [])]:
             at = "" if cpu == here else " elsewhere"

@@ -53,7 +53,7 @@ class Stepper:
         listed = [f"CPU{c}'s pcplist has {n} of block {b}" for c, _, b, n in film.trace.start.lists] or [
             "pcplists empty"
         ]
-        high, batch = film.trace.start.limits
+        high, batch, *_ = film.trace.start.limits
         lines.append(f"At the start: high {high}, batch {batch}; {'; '.join(listed)}.")
         lines.append("`next` makes a step, `zone` shows the state, `help` lists the commands.")
         self.say("\n".join(lines))

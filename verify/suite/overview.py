@@ -39,6 +39,7 @@ VERBS = {
         ),
         Verb("prove", "verify.prove.__main__", "inductive proofs, for any number of CPUs, pages and tasks"),
         Verb("mutants", "verify.mutants.__main__", "the kill matrix: does each engine find what each mutant breaks?"),
+        Verb("museum", "verify.museum.__main__", "real bugs and proposed designs: each found, or held, as it was"),
         Verb("contracts", "verify.contracts", "CrossHair on the sequential pieces: buddy, lists, arithmetic"),
         Verb(
             "all",

@@ -10,7 +10,7 @@ from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.machine import Machine, Step, Task
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms
-from kernelmodel.text import KernelText
+from kernelmodel.text import KernelText, has_routine
 from properties.catalogue import find
 from properties.monitor import Monitor, Violation
 from properties.property import Property
@@ -93,7 +93,7 @@ def play(trace: TraceFile, kernel: type[KernelText] | None = None, prop: Propert
     """
     kernel, prop = kernel or trace.kernel.load(), prop or find(trace.property)
     if not prop.applies_to(kernel):
-        missing = ", ".join(f"{r}()" for r in prop.needs if not hasattr(kernel, r))
+        missing = ", ".join(f"{r}()" for r in prop.needs if not has_routine(kernel, r))
         raise ModelError(
             f"{prop.name} says nothing about {kernel.name}, which has no {missing}: choose with --property"
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import KERNELS
+from kernelmodel.kernels import is_kernel
 from kernelmodel.tasks import options as task_options
 from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import find
@@ -204,7 +204,7 @@ def _scenario_of(options: argparse.Namespace) -> Scenario:
 def _spec(display: str, options: argparse.Namespace) -> KernelSpec:
     """The kernel that a verdict means by its display name."""
     mutant = display.removeprefix("v5.11 with ")
-    if display in KERNELS:
+    if is_kernel(display):
         return KernelSpec("kernel", display)
     if mutant != display and mutant in MUTANTS:
         return KernelSpec("mutant", mutant)
@@ -240,10 +240,10 @@ def _start(reader: Reader) -> Start:
             entry.wrong("should be [cpu, migratetype, block, how many]")
         lists.append((numbers[0], numbers[1], numbers[2], numbers[3]))
     limits = [n.number() for n in reader.at("limits").each()]
-    if len(limits) != 2:
-        reader.at("limits").wrong("should be [high, batch]")
+    if len(limits) not in (2, 3):
+        reader.at("limits").wrong("should be [high, batch] or [high, batch, greatest high]")
     return Start(
-        limits=(limits[0], limits[1]),
+        limits=tuple(limits),
         block_types=tuple(n.number() for n in reader.at("block_types").each()),
         lists=tuple(lists),
         cpu_of=reader.at("cpu_of", {}).mapping(Reader.number),

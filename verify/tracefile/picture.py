@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernelmodel.cells import MUTEXES, cached_limit, cpu_taken, cpu_there, mutex_owner
+from kernelmodel.cells import CELLS, MUTEXES, cpu_taken, cpu_there, limits_of_cpus, mutex_owner
 from kernelmodel.machine import Machine, Task, call_stack
 from kernelmodel.mmzone import PCPTYPES, MigrateType
 from kernelmodel.ops import Op
@@ -83,6 +83,13 @@ def take(machine: Machine) -> Picture:
     def cell(name: str, *index: int | str) -> int:
         return look(Cell(name, index))
 
+    def limit(which: str, cpu: int | None = None) -> int:
+        """A limit of the zone, or of a CPU's pcplist of it."""
+        name = next(n for n in machine.config.limits if CELLS[n].limit == which)
+        if cpu is None:
+            return cell(name, 0)
+        return cell(next(mine for mine, zone in limits_of_cpus(machine.config) if zone == name), 0, cpu)
+
     def holder(number: int) -> str:
         return machine.tasks[number - 1].name if number else ""
 
@@ -93,7 +100,7 @@ def take(machine: Machine) -> Picture:
 
     cpus = tuple(
         CpuPicture(
-            c, bool(look(cpu_there(c))), holder(look(cpu_taken(c))), cell("pcp.high", 0, c), cell("pcp.batch", 0, c),
+            c, bool(look(cpu_there(c))), holder(look(cpu_taken(c))), limit("high", c), limit("batch", c),
             cell("pcp.count", 0, c), tuple(tuple(state.pcplists[0][c].lists[t]) for t in range(PCPTYPES)), work(c),
         )
         for c in machine.config.cpus
@@ -112,7 +119,7 @@ def take(machine: Machine) -> Picture:
     )
     locks = tuple((m, holder(look(mutex_owner(m)))) for m in MUTEXES)
     return Picture(
-        cpus, blocks, buddy, locks, (look(cached_limit("high", 0)), look(cached_limit("batch", 0))),
+        cpus, blocks, buddy, locks, (limit("high"), limit("batch")),
         holder(cell("pcp_disabled_by", 0)), tuple(_task(machine, t) for t in machine.tasks),
     )  # fmt: skip
 

@@ -142,8 +142,10 @@ def _step_json(number: int, step: RecordedStep) -> dict[str, Any]:
 def check_start(start: Start, scenario: Scenario) -> None:
     """Refuse a start that does not go with the scenario: the message says what is wrong with what."""
     blocks, tasks = scenario.config.nr_blocks, {t.name: t.kind for t in scenario.tasks()}
-    if len(start.limits) != 2 or start.limits[0] < 0 or start.limits[1] < 1:
-        raise ModelError(f"start: limits {list(start.limits)}: give [high, batch] with high >= 0 and batch >= 1")
+    if len(start.limits) not in (2, 3) or start.limits[0] < 0 or start.limits[1] < 1:
+        raise ModelError(
+            f"start: limits {list(start.limits)}: give [high, batch], maybe with a greatest high, with high >= 0 and batch >= 1"
+        )
     if start.limits[1] > LARGEST_BATCH:
         raise ModelError(f"start: batch {start.limits[1]} is more than a trace can show: give 1 to {LARGEST_BATCH}")
     if len(start.block_types) != blocks:

@@ -37,6 +37,7 @@ def format_schedule(start: Start, steps: Iterable[TraceStep]) -> str:
         HEAD,
         f"high={start.limits[0]}",
         f"batch={start.limits[1]}",
+        *(f"high_max={most}" for most in start.limits[2:]),
         f"types={','.join(map(str, start.block_types))}",
     ]
     words += [f"list:{c}/{t}/{b}={n}" for c, t, b, n in start.lists]
@@ -62,7 +63,7 @@ def parse_schedule(line: str) -> Schedule:
     words = head.split()
     if not words or words[0] != HEAD or not bar:
         raise ModelError(f"no schedule: a line is `{HEAD} START | STEPS`, as --schedule prints it")
-    limits = {"high": 0, "batch": 1}
+    limits = {"high": 0, "batch": 1, "high_max": -1}
     types: tuple[int, ...] = ()
     used: tuple[int, ...] = ()
     lists: list[tuple[int, int, int, int]] = []
@@ -85,7 +86,9 @@ def parse_schedule(line: str) -> Schedule:
             raise ModelError(
                 f"schedule: {word!r} is no part of a start: high=, batch=, types=, list:, used=, cpu:, block:, type:"
             )
-    start = Start((limits["high"], limits["batch"]), types, tuple(lists), of["cpu"], of["block"], of["type"], used)
+    start = Start(
+        tuple(n for n in limits.values() if n >= 0), types, tuple(lists), of["cpu"], of["block"], of["type"], used
+    )
     steps: list[TraceStep] = []
     for word in tail.split():
         steps += _steps(word, _LONGEST - len(steps))

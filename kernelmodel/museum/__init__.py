@@ -1,0 +1,1 @@
+"""Real bugs of the guarantee, and designs that were proposed: each as a faulty text and a mended one."""

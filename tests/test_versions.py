@@ -1,0 +1,96 @@
+"""The later kernels: what each violates and what holds, by exhaustive search, bounded proof, and runs of the text itself."""
+
+import pytest
+
+from kernelmodel import Config, Machine
+from kernelmodel.kernels import KERNELS, kernel
+from kernelmodel.text import has_routine
+from properties.catalogue import NO_DEADLOCK, PROPERTIES, find
+from verify.bmc.solve import Engine
+from verify.explore.finite import DEFAULT, Finite
+from verify.explore.solve import Explorer
+from verify.runs import Values, check
+from verify.scenario import Scenario
+from verify.verdict import Result
+
+LATER = ("v5.14", "v5.15", "v6.0", "v6.1", "v6.8", "v6.10", "v6.11")
+#: what each kernel violates of the catalogue, with one free, one alloc and one offline_pages()
+RACE = {"no_stray_page", "no_isolated_page_left", "offline_progress"}
+VIOLATES = {"v5.14": {"exits_give_back"}, "v6.0": RACE, "v6.8": RACE, "v6.10": RACE}
+SMALL = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=0), 2)
+STRAY = PROPERTIES["no_stray_page"]
+
+
+def test_every_later_kernel_is_among_them():
+    assert set(LATER) < set(KERNELS) and {n for n in KERNELS if n.startswith("v6")} < set(LATER)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.deep) if n in ("v6.8", "v6.10", "v5.14") else n for n in LATER]
+)
+def test_exhaustive_search_finds_what_each_kernel_violates_and_nothing_else(name):
+    explorer = Explorer(kernel(name), SMALL)
+    asked = [p for p in PROPERTIES.values() if not explorer.why_not(p)]
+    verdicts = explorer.decide(asked, deadlock=True)
+    assert {v.property for v in verdicts if v.result is Result.VIOLATED} == VIOLATES.get(name, set())
+    assert {v.result for v in verdicts} <= {Result.VIOLATED, Result.HOLDS}
+    assert all(v.replayed for v in verdicts if v.result is Result.VIOLATED)
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_bounded_proofs_agree_on_stray_pages(name):
+    verdict = Engine(kernel(name), Scenario(cpus=2, frees=1, allocs=1, updates=1)).decide(STRAY)
+    stray = "no_stray_page" in VIOLATES.get(name, ())
+    assert verdict.result is (Result.VIOLATED if stray else Result.HOLDS)
+    assert verdict.replayed is (True if stray else None)
+
+
+@pytest.mark.parametrize("name", ["v6.0", "v6.10"])
+def test_the_race_of_2024_is_the_refill_that_has_not_been_counted(name):
+    trace = (
+        Explorer(kernel(name), Finite(Scenario(cpus=2, frees=0, allocs=1, updates=0), 2))
+        .decide([STRAY], False)[0]
+        .trace
+    )
+    refill, counted = (trace.index(text) for text in ("rmqueue_bulk(", "pcp[0]->count +="))
+    assert trace.index("zone_pcp_disable() has returned") < counted and refill < counted
+
+
+@pytest.mark.parametrize("name", ["v5.15", "v6.1", "v6.11"])
+def test_runs_of_the_text_itself_contradict_nothing(name):
+    scenario = Scenario(cpus=2, frees=1, allocs=1, updates=1)
+    for prop in (STRAY, PROPERTIES["pages_conserved"]):
+        assert not check(kernel(name), scenario, [prop], Values(DEFAULT.new_limits, 3), 60, 30.0).contradictions
+
+
+@pytest.mark.parametrize("name", ["v6.1", "v6.11"])
+def test_reductions_change_no_verdict_where_a_lock_guards_the_lists(name):
+    tiny = Finite(Scenario(cpus=2, frees=1, allocs=0, updates=0), 1)
+    asked = [find(n) for n in ("no_stray_page", "pages_conserved", "guarded_writes")]
+    found = [
+        [v.result for v in Explorer(kernel(name), tiny, reduce).decide(asked, deadlock=True)]
+        for reduce in ("none", "full")
+    ]
+    assert found[0] == found[1] == [Result.HOLDS] * 4
+
+
+def test_a_kernel_without_work_items_has_no_workers():
+    machine = Machine(kernel("v6.1"), Config())
+    assert all(w.done for w in machine.workers)
+    assert not has_routine(kernel("v6.1"), "drain_worker") and has_routine(kernel("v5.15"), "drain_worker")
+    (verdict,) = Explorer(kernel("v6.1"), SMALL).decide([STRAY], deadlock=False)
+    assert "worker" not in verdict.bound
+
+
+def test_the_limits_of_v6_8_are_replayed_with_their_greatest_value():
+    (verdict,) = (Engine(kernel("v6.8"), Scenario(cpus=2, frees=0, allocs=1, updates=0)).decide(STRAY),)
+    assert verdict.result is Result.VIOLATED and verdict.replayed
+
+
+@pytest.mark.parametrize("kind", ["soft_offline", "decay"])
+def test_the_tasks_of_later_kernels_run(kind):
+    made = kernel("v6.11")
+    scenario = Scenario(cpus=2, frees=1, allocs=0, updates=0, **{f"{kind}s": 1})
+    verdicts = Explorer(made, Finite(scenario, 1)).decide([STRAY, find("lock_order")], deadlock=True)
+    assert [v.result for v in verdicts] == [Result.HOLDS] * 3
+    assert verdicts[-1].property == NO_DEADLOCK.name
