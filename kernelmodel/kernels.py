@@ -11,7 +11,7 @@ from types import ModuleType
 from kernelmodel.errors import ModelError
 from kernelmodel.museum.collection import TEXTS
 from kernelmodel.tasks import declare_tasks
-from kernelmodel.text import KernelText
+from kernelmodel.text import KernelText, has_routine
 from kernelmodel.variants.booting import check_boots
 from kernelmodel.variants.labels import check_labels
 from kernelmodel.variants.overrides import check_overrides, check_untouched, nearest, ours, record
@@ -55,11 +55,14 @@ def mutant(name: str) -> type[KernelText]:
 
 
 def variant(spec: str) -> type[KernelText]:
-    """The kernel class in a user's file, ``FILE.py`` or ``FILE.py:Name``.
+    """The kernel class in a user's file, ``FILE.py`` or ``FILE.py:Name``, or either with ``@KERNEL``.
 
     The class overrides routines of a kernel (``class Mine(V5_11)``); a class with no kernel among its bases is put
-    before v5.11.  Errors name the file, the line and the cause.
+    before ``KERNEL``, or v5.11.  Errors name the file, the line and the cause.
     """
+    file, at, named = spec.rpartition("@")
+    base, wanted_base = (kernel(named), True) if at and ".py" in file else (V5_11, False)
+    spec = file if wanted_base else spec
     path, separator, wanted = spec.rpartition(":")
     if not separator or not path.endswith(".py"):
         path, wanted = spec, ""
@@ -82,17 +85,35 @@ def variant(spec: str) -> type[KernelText]:
         )
     made: type[KernelText]
     if issubclass(chosen, KernelText):
+        if wanted_base:
+            raise ModelError(
+                f"{path}: {chosen.__name__} is derived from {chosen.__mro__[1].__name__}, and so a change of that kernel:"
+                " leave --kernel out, or derive it from nothing"
+            )
         made = chosen
     else:
-        made = type(chosen.__name__, (chosen, V5_11), {"__module__": chosen.__module__})
+        _check_has(base, chosen, path)
+        made = type(chosen.__name__, (chosen, base), {"__module__": chosen.__module__})
     check_overrides(made, path)
     check_labels(made)
     record(made)
     if "name" not in vars(made):
-        made.name = f"{Path(path).name}:{made.__name__}"
+        made.name = f"{Path(path).name}:{made.__name__}" + (f" on {base.name}" if wanted_base else "")
     check_boots(made)
     declare_tasks(made.tasks)
     return made
+
+
+def _check_has(base: type[KernelText], chosen: type, path: str) -> None:
+    """ModelError if a change is of a routine that its kernel does not have, and another one does."""
+    for name, function in vars(chosen).items():
+        if inspect.isfunction(function) and not has_routine(base, name):
+            others = [k for k, text in KERNELS.items() if has_routine(text, name)]
+            if others:
+                raise ModelError(
+                    f"{path}, line {function.__code__.co_firstlineno}: {base.name} has no routine {name}(), of which this is"
+                    f" a change: choose one of {', '.join(others)} with --kernel"
+                )
 
 
 def _load(path: Path) -> ModuleType:

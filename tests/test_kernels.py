@@ -20,7 +20,12 @@ from kernelmodel.versions.base import Base
 from kernelmodel.versions.mutants import MUTANTS, build
 from kernelmodel.versions.v5_10 import V5_10
 from kernelmodel.versions.v5_11 import V5_11
-from properties.catalogue import find
+from properties.catalogue import PROPERTIES, find
+from verify.explore.__main__ import main as explore
+from verify.explore.finite import Finite
+from verify.explore.solve import Explorer
+from verify.scenario import Scenario
+from verify.verdict import Result
 
 
 def overridden(cls: type) -> set[str]:
@@ -348,3 +353,40 @@ def test_a_text_that_does_not_boot_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*KERNELS, *MUTANTS])
 def test_every_kernel_boots(name: str) -> None:
     check_boots(kernel(name) if name in KERNELS else mutant(name))
+
+
+MIXIN = "docs/examples/skip_empty.py"
+
+
+@pytest.mark.parametrize(("base", "result"), [("v5.11", Result.HOLDS), ("v6.11", Result.VIOLATED)])
+def test_one_change_is_asked_about_two_kernels(base: str, result: Result) -> None:
+    made = variant(f"{MIXIN}@{base}")
+    assert made.name == f"skip_empty.py:SkipEmpty on {base}" and issubclass(made, KERNELS[base])
+    small = Finite(Scenario(cpus=2, frees=0, allocs=1, updates=0), 2)
+    (verdict,) = Explorer(made, small).decide([PROPERTIES["no_stray_page"]], deadlock=False)
+    assert verdict.result is result
+
+
+def test_a_change_of_a_routine_that_the_kernel_has_not_names_those_that_have_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("class Mine:\n    def nr_pcp_alloc(self, zone, cpu):\n        return 1\n        yield\n")
+    with pytest.raises(
+        ModelError, match=r"line 2: v6.1 has no routine nr_pcp_alloc\(\).*v6.8, v6.10, v6.11 with --kernel"
+    ):
+        variant(f"{file}@v6.1")
+    with pytest.raises(ModelError, match=r"unknown kernel 'v6.12': did you mean v6.1"):
+        variant(f"{file}@v6.12")
+
+
+def test_a_change_that_has_a_kernel_is_not_moved_to_another() -> None:
+    with pytest.raises(ModelError, match="is derived from V5_11, and so a change of that kernel"):
+        variant("docs/examples/skip_idle_cpus.py@v6.11")
+
+
+def test_a_kernel_and_a_variant_are_one_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--property", "no_stray_page", "--frees", "0", "--allocs", "1", "--updates", "0", "--beside", "none"]
+    assert explore(["--kernel", "v6.11", "--variant", MIXIN, *small]) == 1
+    assert "skip_empty.py:SkipEmpty on v6.11" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        explore(["--kernel", "v6.11", "--mutant", "no-drain"])
+    assert "mutants are of v5.11" in capsys.readouterr().err

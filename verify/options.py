@@ -48,6 +48,16 @@ class Parser(argparse.ArgumentParser):
             help=f"lines of at most N characters (default: the terminal's, {page.IN_A_PIPE} in a pipe)",
         )  # fmt: skip
 
+    def parse_known_args(self, *args: Any, **named: Any) -> Any:
+        """As argparse has it; a variant of a kernel that is named as well is one of that."""
+        options, rest = super().parse_known_args(*args, **named)
+        if getattr(options, "kernel", None):
+            if getattr(options, "mutant", None):
+                self.error("argument --mutant: not allowed with argument --kernel: mutants are of v5.11")
+            if getattr(options, "variant", None):
+                options.variant, options.kernel = f"{options.variant}@{options.kernel}", None
+        return options, rest
+
     def error(self, message: str) -> NoReturn:
         """Print the one line and leave with the exit code for bad input."""
         unknown = message.removeprefix("unrecognized arguments: ").split()[0] if "unrecognized" in message else ""
@@ -75,10 +85,13 @@ def fail(line: str) -> NoReturn:
 
 def add_kernel(parser: argparse.ArgumentParser) -> None:
     """--kernel, --mutant, --variant."""
+    parser.add_argument("--kernel", metavar="NAME", help=f"a kernel: {', '.join(KERNELS)}")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--kernel", metavar="NAME", help=f"a kernel: {', '.join(KERNELS)}")
     which.add_argument("--mutant", metavar="NAME", help="v5.11 with one function changed (--list names them)")
-    which.add_argument("--variant", metavar="FILE.py[:NAME]", help="your own change: a class that overrides routines")
+    which.add_argument(
+        "--variant", metavar="FILE.py[:NAME]",
+        help="your own change: a class that overrides routines; of --kernel, where it is derived from none",
+    )  # fmt: skip
 
 
 def add_scenario(
