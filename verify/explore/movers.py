@@ -493,7 +493,7 @@ class Movers:
         cells = sorted(cells_in([term]) - {c for c in constants if c not in changed})
         names = sorted({a.args for a in atoms(term, "reg")} | {a.args for a in atoms(term, "choice")})
         domains = [(int(constants[c].args[0]),) if c in constants else self._domain(c) for c in cells]
-        open_values = range(self.model.finite.pages + 1)
+        open_values = range(self.model.finite.largest + 1)
         if math.prod(map(len, domains)) * len(open_values) ** len(names) > _MOST_COMBINATIONS:
             return False
         fixed = {c: int(t.args[0]) for c, t in constants.items()}
@@ -535,8 +535,7 @@ class Movers:
         values = self.model.analysis.of(cell)
         if values is not None:
             return tuple(sorted(values))
-        f = self.model.finite
-        return tuple(range(max(f.pages, f.high + 1, f.batch + 1, len(self.model.tasks)) + 1))
+        return tuple(range(max(self.model.finite.largest, *self.model.kind_of) + 1))
 
 
 def _delta(cell: Cell, term: Term) -> Term | None:
