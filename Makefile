@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 
 prove: $(VENV)/ready
 	$(BIN)/python -m verify.bmc
+	$(BIN)/python -m verify.bmc --kernel v6.11
+	$(BIN)/python -m verify.prove --kernel v6.11
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not deep"
@@ -17,6 +19,7 @@ deep: lint
 	$(BIN)/python -m verify.explore --cpus 4 --pages 4 --frees 3 --allocs 2
 	$(BIN)/python -m verify.prove --terminates
 	$(BIN)/python -m verify.mutants
+	$(BIN)/python -m verify.museum
 
 contracts: $(VENV)/ready
 	$(BIN)/python -m verify.contracts

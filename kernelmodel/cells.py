@@ -214,18 +214,19 @@ def stops_others(exclusion: Cell | None) -> bool:
 
 def quiet_cells(config: Config, cpu: int) -> list[Cell]:
     """The cells that are 0 while nobody is in the critical section of a CPU's pcplists: one, or one for each zone."""
-    return list(dict.fromkeys(_section(config, z, cpu) for z in range(config.nr_zones)))
+    return list(dict.fromkeys(section_of(config, z, cpu) for z in range(config.nr_zones)))
 
 
-def _section(config: Config, z: int, cpu: int) -> Cell:
+def section_of(config: Config, z: int, cpu: int) -> Cell:
     """The cell with whoever is in the critical section of a CPU's pcplist of a zone."""
     place: dict[Axis, int] = {"zone": z, "cpu": cpu}
     return Cell(config.section, tuple(place[axis] for axis in CELLS[config.section].axes))
 
 
-def quiet(config: Config, cpu: int) -> Term:
-    """That nobody is in the critical section of a CPU's pcplists, of any zone."""
-    return land(*(value(c.name, *c.index) == 0 for c in quiet_cells(config, cpu)))
+def quiet(config: Config, cpu: int, z: int | None = None) -> Term:
+    """That nobody is in the critical section of a CPU's pcplist of a zone, or of any zone."""
+    cells = quiet_cells(config, cpu) if z is None else [section_of(config, z, cpu)]
+    return land(*(value(c.name, *c.index) == 0 for c in cells))
 
 
 def guarded(config: Config, cell: Cell) -> Term | None:
@@ -238,7 +239,7 @@ def guarded(config: Config, cell: Cell) -> Term | None:
         return value("mutex", guard) == ME if guard else None
     cpu = owner(cell)
     assert cpu is not None
-    section = _section(config, int(cell.index[CELLS[cell.name].position("zone")]), cpu)
+    section = section_of(config, int(cell.index[CELLS[cell.name].position("zone")]), cpu)
     held = value(section.name, *section.index) == ME
     if stops_others(section):
         there = cpu_there(cpu)

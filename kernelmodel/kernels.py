@@ -33,6 +33,10 @@ KERNELS: dict[str, type[KernelText]] = {
 }
 
 
+#: the newest one
+NEWEST = V6_11
+
+
 def kernel(name: str) -> type[KernelText]:
     """The kernel version of that name, or the text of that name in the museum."""
     if not is_kernel(name):

@@ -26,16 +26,16 @@ from kernelmodel.variants.overrides import nearest
 from properties.property import Check, Property
 
 
-def _quiet(config: Config, cpu: int) -> Term:
-    """The CPU is online, and nobody is in the critical section of its pcplists."""
-    return land(quiet(config, cpu), value("cpu_online", cpu))
+def _quiet(config: Config, cpu: int, z: int | None = None) -> Term:
+    """The CPU is online, and nobody is in the critical section of its pcplist of a zone, or of any."""
+    return land(quiet(config, cpu, z), value("cpu_online", cpu))
 
 
 def _no_stray_page(config: Config) -> Iterator[Check]:
     for z in range(config.nr_zones):
         for c in config.cpus:
             empty = land(pcp_list_length(config, z, c) == 0, value("pcp.count", z, c) == 0)
-            window = land(lnot(value("pcp_disabled_by", z) == 0), _quiet(config, c))
+            window = land(lnot(value("pcp_disabled_by", z) == 0), _quiet(config, c, z))
             left = f"{{n}} left on CPU{c}'s pcplist after zone_pcp_disable()"
             yield Check(window, land(window, lnot(empty)), left, c, pcp_list_length(config, z, c))
 
@@ -79,7 +79,7 @@ def _misplaced_pages(state: State) -> list[str]:
 def _pages_conserved(config: Config) -> Iterator[Check]:
     for z in range(config.nr_zones):
         for c in config.cpus:
-            on = _quiet(config, c)
+            on = _quiet(config, c, z)
             differs = lnot(value("pcp.count", z, c) == pcp_list_length(config, z, c))
             yield Check(on, land(on, differs), f"pcp[{c}]->count differs from the pages on its lists", c)
 

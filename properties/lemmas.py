@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kernelmodel.cells import pcp_list_length, value
+from kernelmodel.cells import CELLS, pcp_list_length, value
 from kernelmodel.config import Config
 from kernelmodel.mmzone import PCPTYPES, Zone
 from kernelmodel.ops import Op
@@ -61,6 +61,8 @@ class Ghost:
     becomes: Callable[[Op, int, int], Term | None]
     rises: Callable[[int, int], Term]
     falls: tuple[str, ...]
+    #: true where the holder leaves its own section of the pcplist for good, as its text tells, if the limits are closed
+    after_section: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ WHEN_UNLOCKED: Sequence[tuple[str, str]] = (
 
 def cell_of(name: str, z: int, c: int) -> Cell:
     """The cell of that name of the tracked CPU and zone."""
-    if name in ("pcp.high", "pcp.batch", "pcp.count"):
+    if CELLS[name].axes == ("zone", "cpu"):
         return Cell(name, (z, c))
     # the proof has one pageblock in each zone, which stands for any one of them
     return Cell(name, (z,) if name.startswith("zone.") or name in ("pcp_disabled_by", "isolated_and_drained") else (c,))

@@ -42,7 +42,7 @@ class V5_14(V5_11):
     tasks: ClassVar[tuple[TaskKind, ...]] = (
         TaskKind(
             name="soft_offline", make=lambda k, given: k.page_handle_poison(given.zone), option="soft_offlines",
-            words="__page_handle_poison()", needs="page_handle_poison", proved=False,
+            words="__page_handle_poison()", needs="page_handle_poison", zones=True,
             help="callers of __page_handle_poison(), which disables pcplists to take a page off the buddy",
         ),
     )  # fmt: skip

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
@@ -85,11 +86,12 @@ class Run:
         return Engine(kernel, scenario or self.scenario, self.deadline, bool(self.options.smt2), self._progress)
 
     def one_by_one(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
-        """Decide properties of one kernel until one is violated."""
+        """Decide properties of one kernel until one is violated: the first alone, and if that holds the others together."""
         engine = self.engine(kernel)
         self._spread_net(kernel, properties)
-        for n, prop in enumerate(properties):
-            verdict = self._take(engine, prop, engine.decide(prop), self.verdicts)
+        found = chain((engine.decide(p) for p in properties[:1]), decide_all([(engine, p) for p in properties[1:]]))
+        for n, (prop, decided) in enumerate(zip(properties, found, strict=True)):
+            verdict = self._take(engine, prop, decided, self.verdicts)
             if verdict.result is Result.VIOLATED:
                 rest = [p.name for p in properties[n + 1 :] if p.applies_to(kernel)]
                 if rest and not self.options.quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kernelmodel.errors import ModelError
@@ -59,10 +59,9 @@ class Finite:
         """The same, for a kernel whose limits have these roles: a greatest high is one above the least."""
         return [tuple(limit(role, high, batch) for role in roles) for high, batch in self.new_limits]
 
-    @property
-    def largest(self) -> int:
-        """No count of pages and no limit is larger."""
-        return max(self.pages, limit("high_max", self.high + 1, self.batch), self.batch + 1)
+    def largest(self, roles: Iterable[str]) -> int:
+        """No count of pages, and no limit of these roles, is larger."""
+        return max(self.pages, *(x for values in self.limits_for(tuple(roles)) for x in values))
 
     def page_blocks(self, symmetric: bool) -> Iterator[tuple[int, ...]]:
         """Each assignment of pages to pageblocks: the first are held by the freeing tasks, then come those in use.

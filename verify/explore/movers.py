@@ -493,7 +493,7 @@ class Movers:
         cells = sorted(cells_in([term]) - {c for c in constants if c not in changed})
         names = sorted({a.args for a in atoms(term, "reg")} | {a.args for a in atoms(term, "choice")})
         domains = [(int(constants[c].args[0]),) if c in constants else self._domain(c) for c in cells]
-        open_values = range(self.model.finite.largest + 1)
+        open_values = range(self._largest() + 1)
         if math.prod(map(len, domains)) * len(open_values) ** len(names) > _MOST_COMBINATIONS:
             return False
         fixed = {c: int(t.args[0]) for c, t in constants.items()}
@@ -531,11 +531,14 @@ class Movers:
                 found.append({**old, **dict(zip(changed, picked, strict=True))})
         return found
 
+    def _largest(self) -> int:
+        return self.model.finite.largest(CELLS[name].limit for name in self.model.config.limits)
+
     def _domain(self, cell: Cell) -> tuple[int, ...]:
         values = self.model.analysis.of(cell)
         if values is not None:
             return tuple(sorted(values))
-        return tuple(range(max(self.model.finite.largest, *self.model.kind_of) + 1))
+        return tuple(range(max(self._largest(), *self.model.kind_of) + 1))
 
 
 def _delta(cell: Cell, term: Term) -> Term | None:

@@ -14,6 +14,8 @@ from properties.catalogue import NO_DEADLOCK, find
 from verify.bmc.solve import Engine
 from verify.explore.finite import DEFAULT, Finite, default_pages
 from verify.explore.solve import Explorer
+from verify.prove.engine import BOUND, ENGINE, prove, settled
+from verify.prove.obligations import Prover
 from verify.scenario import Scenario, option_of
 from verify.verdict import Result, Verdict
 
@@ -64,7 +66,7 @@ def judge(name: str) -> Row:
     exhibit = EXHIBITS[name]
     began = time.monotonic()
     faulty = _verdicts(exhibit, exhibit.faulty)
-    mended = _verdicts(exhibit, exhibit.mended)
+    mended = (*_verdicts(exhibit, exhibit.mended), *_proved(exhibit))
     return Row(name, faulty, mended, time.monotonic() - began)
 
 
@@ -76,6 +78,15 @@ def _verdicts(exhibit: Exhibit, kernel: type[KernelText] | None) -> tuple[Verdic
     found = Explorer(kernel, finite(exhibit)).decide(searched, deadlock=prop is NO_DEADLOCK)
     solved = [Engine(kernel, bound).decide(prop)] if exhibit.bounded else []
     return (*found, *solved)
+
+
+def _proved(exhibit: Exhibit) -> tuple[Verdict, ...]:
+    if not exhibit.proved or exhibit.mended is None:
+        return ()
+    kernel, prop = exhibit.mended, find(exhibit.prop)
+    proof = prove(Prover(kernel, [prop]), jobs=1)
+    found = settled(kernel, prop, proof)
+    return (found or Verdict(prop.name, kernel.name, ENGINE, BOUND, Result.UNDECIDED, reason="not proved"),)
 
 
 def typed(exhibit: Exhibit) -> str:

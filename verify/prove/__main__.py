@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from kernelmodel.errors import ModelError
+from kernelmodel.kernels import NEWEST
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import check_reached
 from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.versions.v5_11 import V5_11
+from properties.arguments import BY_WORK_ITEM, argument_of
 from properties.catalogue import PROPERTIES, find
-from properties.lemmas import LEMMAS
 from properties.property import Property
 from verify import page
 from verify.command import command
@@ -230,7 +231,7 @@ class Run:
         count = {r: sum(a.result == r for a in proof.answers) for r in {a.result for a in proof.answers}}
         failed = count.get(FAILED, 0) + count.get(UNKNOWN, 0)
         summary = (
-            f"{proof.transitions} transitions x {len(LEMMAS)} lemmas: {len(proof.answers)} obligations,"
+            f"{proof.transitions} transitions x {len(proof.lemmas)} lemmas: {len(proof.answers)} obligations,"
             f" {count.get(UNTOUCHED, 0)} of them of lemmas that the transition does not touch;"
             f" {failed or 'none'} not proved; {proof.seconds:.1f} s"
         )
@@ -245,7 +246,7 @@ class Run:
         if self.options.quiet or proof.differs or prover.late:
             return
         goals = {prop.name, *proof.rests_on(prop.name)}
-        order = [*(n for n in reversed(LEMMAS) if n in goals), prop.name, LOCKS_KEPT]
+        order = [*(n for n in reversed(proof.lemmas) if n in goals), prop.name, LOCKS_KEPT]
         guilty = next((a for name in order for a in proof.failed(name)), None)
         if guilty is None or (guilty.where, guilty.goal) in self.said:
             return
@@ -286,8 +287,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.list:
         print(listing())
-        print("\nlemmas of the proof:")
-        print("\n".join(f"  {lemma.name:36} {lemma.says}" for lemma in LEMMAS.values()))
+        for argument, words in ((BY_WORK_ITEM, "up to v5.15"), (argument_of(NEWEST), "from v6.0 on")):
+            print(f"\nlemmas of the proof, {words}:")
+            print("\n".join(f"  {lemma.name:36} {lemma.says}" for lemma in argument.lemmas.values()))
         return int(Exit.OK)
     try:
         kernel = kernel_of(options) or V5_11

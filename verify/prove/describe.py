@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import z3
 
 from kernelmodel.cells import CELLS
-from properties.lemmas import GHOSTS, LEMMAS
 from verify.prove.obligations import GHOSTS_JUSTIFIED, LOCKS_KEPT, START, Answer, Prover
 from verify.prove.roles import Step
 from verify.prove.system import NOBODY, SECTION, System, Transition
@@ -17,7 +16,7 @@ from verify.smt import Expr
 def failure(prover: Prover, answer: Answer) -> str:
     """Why an obligation fails, for people; the states are what the lemmas allow, not necessarily reachable."""
     transition, model, after = prover.counterexample(answer)
-    lemma = LEMMAS.get(answer.goal)
+    lemma, ghosts = prover.system.argument.lemmas.get(answer.goal), prover.system.argument.ghosts
     lines = []
     if answer.where == START:
         lines.append("not so where everything begins")
@@ -30,7 +29,7 @@ def failure(prover: Prover, answer: Answer) -> str:
     elif answer.goal == LOCKS_KEPT:
         lines.append("that mutexes exclude: a task that holds one keeps it until it unlocks it")
     elif answer.goal == GHOSTS_JUSTIFIED:
-        lines.append("a ghost does not mean what it says: " + "; ".join(f"{g.name}: {g.meaning}" for g in GHOSTS))
+        lines.append("a ghost does not mean what it says: " + "; ".join(f"{g.name}: {g.meaning}" for g in ghosts))
     else:
         lines.append(f"property {answer.goal}")
     if model is None:
@@ -50,7 +49,7 @@ def operation(transition: Transition) -> str:
     """An operation with its call stack."""
     step = transition.step
     calls = [f"{s}()" for s in step.stack]
-    on = " on CPU c" if transition.part == SECTION or step.irqs_off else ""
+    on = " on CPU c" if transition.part == SECTION or step.irqs_off or step.inside else ""
     return f"{': '.join([*calls, step.text])} [{step.kind.name}{on}]"
 
 
@@ -64,15 +63,18 @@ def state(system: System, model: z3.ModelRef, changes: Mapping[str, Expr]) -> li
         f"{what}: {_where(steps, value(name).as_long())}"
         for what, name, steps in (
             ("holder of pcp_batch_high_lock", "holder.at", system.holder_steps),
-            ("task with interrupts off on CPU c", "section.at", system.section_steps),
+            ("task in a critical section of CPU c's pcplist", "section.at", system.section_steps),
             ("CPU c's drain worker", "worker.at", system.worker_steps),
         )
+        if steps
     ]
     cells = [name for name in system.variables if "[" in name]
     lines += [f"{_c_name(system, name)} = {value(name)}" for name in cells if not name.startswith("pcp.nr")]
     length = sum(value(name).as_long() for name in cells if name.startswith("pcp.nr"))
     lines.append(f"pages on pcp[c]->lists: {length}")
-    lines += [f"{g.meaning}: {'yes' if z3.is_true(value(f'holder.{g.name}')) else 'no'}" for g in GHOSTS]
+    lines += [
+        f"{g.meaning}: {'yes' if z3.is_true(value(f'holder.{g.name}')) else 'no'}" for g in system.argument.ghosts
+    ]
     return lines
 
 

@@ -12,7 +12,6 @@ import z3
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS
 from kernelmodel.text import KernelText
-from properties.lemmas import LEMMAS
 from properties.property import Property
 from verify.forked import can_fork, children
 from verify.prove.obligations import PROVED, START, TOGETHER, UNKNOWN, Answer, Proof, Prover
@@ -45,7 +44,7 @@ PORTION = 6
 def prove(prover: Prover, depth: int = TOGETHER, jobs: int | None = None) -> Proof:
     """All obligations of a kernel."""
     began = time.monotonic()
-    proof = Proof(transitions=len(prover.transitions))
+    proof = Proof(transitions=len(prover.transitions), lemmas=tuple(prover.lemmas))
     numbers = list(range(len(prover.transitions)))
     jobs = min(2, os.cpu_count() or 1) if jobs is None else jobs
     _prover[:] = [prover]
@@ -79,8 +78,8 @@ def weakened(prover: Prover, proof: Proof) -> Proof:
     """
     began = time.monotonic()
     left = replace(proof, answers=list(proof.answers), dropped=list(proof.dropped))
-    while failed := {a.goal for a in left.all_failed if a.goal in LEMMAS} - set(left.dropped):
-        left.dropped += [n for n in LEMMAS if n in failed]
+    while failed := {a.goal for a in left.all_failed if a.goal in left.lemmas} - set(left.dropped):
+        left.dropped += [n for n in left.lemmas if n in failed]
         prover.dropped |= failed
         todo: dict[str, set[str]] = {}
         for a in left.answers:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kernelmodel.ops import Kind
 from kernelmodel.terms import show
-from properties.lemmas import GHOSTS, LEMMAS, cell_of
+from properties.lemmas import cell_of
 from verify import page
 from verify.prove.facts import Facts, Split
 from verify.prove.obligations import ALWAYS, GHOSTS_JUSTIFIED, LOCKS_KEPT, PROVED, START, Answer, Proof, Prover
@@ -17,7 +17,14 @@ from verify.prove.uniform import SIZES
 
 def explanation(prover: Prover, proof: Proof) -> str:
     """All of it as text."""
-    parts = (_phases(prover), _lemmas(proof), _beside(proof), _conclusions(proof), _not_proved(), _assumptions())
+    parts = (
+        _phases(prover),
+        _lemmas(prover, proof),
+        _beside(prover, proof),
+        _conclusions(proof),
+        _not_proved(),
+        _assumptions(),
+    )
     return page.fit("\n\n".join("\n".join(part) for part in parts))
 
 
@@ -49,7 +56,7 @@ def _phases(prover: Prover) -> Iterator[str]:
                 yield _wrapped(f"{_moment(step)}, {words}.", "      ", "    ")
                 said = words
             queue += [t for _, t in step.edges]
-    yield from (f"  ({g.name}: {g.meaning})" for g in GHOSTS)
+    yield from (f"  ({g.name}: {g.meaning})" for g in system.argument.ghosts)
 
 
 def _words(prover: Prover, step: Step) -> str:
@@ -61,11 +68,12 @@ def _words(prover: Prover, step: Step) -> str:
 
 def _way(prover: Prover, split: Split, facts: Facts) -> str:
     z, c = prover.system.zone, prover.system.cpu
+    argument = prover.system.argument
     limits: dict[str, list[str]] = {}
-    for name in ("pcp.high", "pcp.batch"):
+    for name, of_zone in argument.when_unlocked:
         item = ("cell", cell_of(name, z, c))
         constant = facts.constant(item)
-        cached = ("cell", cell_of(name.replace("pcp.", "zone.pageset_"), z, c))
+        cached = ("cell", cell_of(of_zone, z, c))
         if constant is not None:
             limits.setdefault("", []).append(f"{name[4:]} {show(constant)}")
         elif item in facts.classes and facts.classes[item] == facts.classes.get(cached):
@@ -73,7 +81,7 @@ def _way(prover: Prover, split: Split, facts: Facts) -> str:
         else:
             limits.setdefault("the old ", []).append(name[4:])
     words = [f"CPU c has {' and '.join(whose + ' and '.join(names) for whose, names in limits.items())}"]
-    ghosts = [g.name for g, value in zip(GHOSTS, split, strict=False) if value]
+    ghosts = [g.name for g, value in zip(argument.ghosts, split, strict=False) if value]
     words += [f"its drain is {' and '.join(ghosts)}"] if ghosts else []
     by = facts.constant(("cell", cell_of("pcp_disabled_by", z, c)))
     if by is not None and by.op == "reg":
@@ -94,9 +102,9 @@ def _moment(step: Step) -> str:
 # --- the lemmas ---
 
 
-def _lemmas(proof: Proof) -> Iterator[str]:
+def _lemmas(prover: Prover, proof: Proof) -> Iterator[str]:
     yield "The lemmas, each preserved by every operation of every routine:"
-    for lemma in LEMMAS.values():
+    for lemma in prover.system.argument.lemmas.values():
         yield _wrapped(f"{lemma.name}: {lemma.says}", "      ", "  ")
         yield f"      formalises {lemma.source}"
         uses = sorted({u for a in proof.answers if a.goal == lemma.name for u in a.uses} - {lemma.name})
@@ -121,12 +129,11 @@ def _example(needing: list[Answer]) -> str:
     return f"{best.goal} {where}"
 
 
-def _beside(proof: Proof) -> Iterator[str]:
+def _beside(prover: Prover, proof: Proof) -> Iterator[str]:
     yield "Beside the lemmas:"
     for goal, what in (
         (LOCKS_KEPT, "whoever holds a mutex keeps it, and its text knows it, until it unlocks it"),
-        (GHOSTS_JUSTIFIED, "queued and flushed become true only where the work is queued for the zone, and where it is"
-         " neither pending nor running; and are false again when the limits or the holder change"),
+        (GHOSTS_JUSTIFIED, _meant(prover)),
     ):  # fmt: skip
         mine = [a for a in proof.answers if a.goal == goal]
         uses = sorted({u for a in mine for u in a.uses})
@@ -139,6 +146,18 @@ def _beside(proof: Proof) -> Iterator[str]:
     )  # fmt: skip
 
 
+def _meant(prover: Prover) -> str:
+    if prover.system.argument.worker:
+        rises = "queued and flushed become true only where the work is queued for the zone, and where it is neither pending nor"
+        rises += " running; and are"
+    else:
+        rises = (
+            "flushed becomes true only where nobody is in a section of the pcplist, its count is 0 and the limits are"
+        )
+        rises += " closed; and is"
+    return f"{rises} false again when the limits or the holder change"
+
+
 def _conclusions(proof: Proof) -> Iterator[str]:
     yield "From the lemmas alone, at every moment:"
     for a in proof.answers:
@@ -147,7 +166,9 @@ def _conclusions(proof: Proof) -> Iterator[str]:
     judged = [
         a
         for a in proof.answers
-        if a.goal not in LEMMAS and a.where not in (ALWAYS, START) and a.goal not in (LOCKS_KEPT, GHOSTS_JUSTIFIED)
+        if a.goal not in proof.lemmas
+        and a.where not in (ALWAYS, START)
+        and a.goal not in (LOCKS_KEPT, GHOSTS_JUSTIFIED)
     ]
     for goal in dict.fromkeys(a.goal for a in judged):
         mine = [a for a in judged if a.goal == goal]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import z3
 
-from properties.lemmas import initially
 from verify.prove.obligations import ALWAYS, PROVED, START, Proof, Prover
 from verify.prove.system import disj
 from verify.smt import Expr
@@ -30,7 +29,7 @@ def scripts(prover: Prover, proof: Proof, only: Collection[str] | None = None) -
         for name, goal in prover.goals(transition):
             known = [prover.predicates.instance(f, transition) for _, f in lemmas(transition.label, name)]
             yield transition.label, name, _script([*known, *axioms, *transition.needs], goal)
-    term = initially(prover.system.config, prover.system.zone, prover.system.cpu)
+    term = prover.system.argument.initially(prover.system.config, prover.system.zone, prover.system.cpu)
     for name, formula in prover.lemmas.items() if only is None or START in only else ():
         yield START, name, _script([prover.predicates.formula(term), *axioms], formula)
     for prop in prover.properties:

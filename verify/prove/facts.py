@@ -7,9 +7,10 @@ and the solver checks them at every operation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from kernelmodel.ops import Op
 from kernelmodel.terms import ME, Cell, Term, const, lnot, load, rebuild, reg
 from properties.lemmas import LOCK
 from verify.prove.roles import OVER, RETURNED_INSIDE, Step, cells
@@ -148,6 +149,11 @@ class Setting:
     constant: Sequence[Cell]
     ghosts: Mapping[str, Callable[[Step], Term | None]]
     at_lock: Sequence[tuple[Item, Item]]
+    #: ghosts that are true where the holder leaves its section of the pcplist for good while the limits are closed
+    after_section: Collection[str] = ()
+    closed: Mapping[Cell, int] = field(default_factory=dict)
+    leaves: Callable[[Step], bool] = lambda _: False
+    enters: Callable[[Op], bool] = lambda _: False
 
 
 def holder_facts(
@@ -203,6 +209,9 @@ def _after(step: Step, facts: Facts, setting: Setting, steps: Mapping[int, Step]
             new.assign(("cell", cell), class_)
         for name, class_ in ghosts:
             new.assign(("reg", name), class_)
+        if setting.leaves(step) and _for_good(facts, target, setting, steps):
+            for name in setting.after_section:
+                new.assign(("reg", name), new.class_of(constant(True)))
         if target != OVER:
             held = steps[target].locks if target in steps else {LOCK}
             lost = {c for c, m in setting.protected.items() if m not in held}
@@ -210,6 +219,12 @@ def _after(step: Step, facts: Facts, setting: Setting, steps: Mapping[int, Step]
         if all(_refine(new, c) for c in conditions):
             result.append((target, new))
     return result
+
+
+def _for_good(facts: Facts, target: int, setting: Setting, steps: Mapping[int, Step]) -> bool:
+    """Whether a section of the holder is not begun again where it goes on, and the limits are closed."""
+    closed = all((v := facts.constant(("cell", c))) is not None and v.args[0] == x for c, x in setting.closed.items())
+    return closed and not (target in steps and setting.enters(steps[target].op))
 
 
 def _refine(facts: Facts, condition: Term) -> bool:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 import z3
 
 from kernelmodel.cells import CELLS, cpu_position
-from kernelmodel.config import Config
 from kernelmodel.ops import Op
 from kernelmodel.terms import FALSE, Cell, Term, atoms, load, lor, substitute_cells
 from kernelmodel.text import KernelText
-from properties.lemmas import GHOSTS, LEMMAS, Ghost, cell_of, initially
+from properties.lemmas import Ghost, cell_of
 from properties.property import Property
 from verify.prove.cases import Cases
 from verify.prove.population import ZONE, Size
@@ -54,6 +53,8 @@ class Proof:
     vacuous: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     differs: str = ""
+    #: the names of the lemmas
+    lemmas: tuple[str, ...] = ()
     transitions: int = 0
     seconds: float = 0.0
 
@@ -75,7 +76,7 @@ class Proof:
             new = {u for a in self.answers if a.goal == name for u in a.uses} - found
             found |= new
             todo += new
-        return found - {goal} if goal not in LEMMAS else found
+        return found - {goal} if goal not in self.lemmas else found
 
     def proves(self, goal: str) -> bool:
         """Whether a goal and all that it rests on were proved."""
@@ -107,7 +108,8 @@ def _disjuncts(term: Term) -> Sequence[Term]:
 
 def zones_of(term: Term) -> set[int]:
     """The zones of whose cells a term speaks; the tracked one if it speaks of none."""
-    found = {c.index[0] for a in atoms(term, "cell") if (c := a.args[0]).name.startswith(("pcp", "zone"))}
+    cells = [a.args[0] for a in atoms(term, "cell") if not CELLS[a.args[0].name].exclusion]
+    found = {c.index[0] for c in cells if c.name.startswith(("pcp", "zone"))}
     return {int(z) for z in found} or {ZONE}
 
 
@@ -134,6 +136,7 @@ class Prover:
         Of a conjunction over CPUs and zones each part has to hold: those of other CPUs and zones are theirs to prove.
         """
         here = Size()
+        config = self.kernel.sized(here.config)
         for cell, _ in op.updates:
             place = cpu_position(cell.name)
             if (place >= 0 and cell.index[place] != here.cpu) or (
@@ -141,7 +144,7 @@ class Prover:
             ):
                 return FALSE
         found: list[Term] = []
-        for check in prop.step_checks(here.config, op):
+        for check in prop.step_checks(config, op):
             if check.cpu in (None, here.cpu) and check.violation.op != "const":
                 found += [p for p in _disjuncts(check.violation) if ZONE in zones_of(p)]
         return lor(*found)
@@ -228,7 +231,7 @@ class Prover:
                 yield name, z3.substitute(formula, *pairs)
         if any(name.startswith("mutex[") for name in transition.changes):
             yield LOCKS_KEPT, self.system.locks_after(transition)
-        justified = [p for g in GHOSTS for p in self.justified(g, transition)]
+        justified = [p for g in self.system.argument.ghosts for p in self.justified(g, transition)]
         if justified:
             yield GHOSTS_JUSTIFIED, conj(justified)
         for prop in self.properties:
@@ -255,7 +258,7 @@ class Prover:
 
     def state_violations(self, prop: Property) -> list[Expr]:
         """The violations of a state property for the tracked CPU and zone."""
-        one = Config(nr_cpus=1, nr_zones=self.system.config.nr_zones, block_types=self.system.config.block_types)
+        one = replace(self.system.config, nr_cpus=1)
         found = []
         for check in prop.state_checks(one):
             for part in _disjuncts(check.violation):
@@ -336,7 +339,7 @@ class Prover:
         return tuple(n for n in self.lemmas if n in named)
 
     def _initially(self) -> Term:
-        return initially(self.system.config, self.system.zone, self.system.cpu)
+        return self.system.argument.initially(self.system.config, self.system.zone, self.system.cpu)
 
     def start(self) -> list[Answer]:
         """Each lemma where everything begins."""

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kernelmodel.cells import CELLS, cpu_there, mutex_owner, stops_others
+from kernelmodel.cells import CELLS, cpu_there, mutex_owner, section_of, stops_others
 from kernelmodel.config import Config
 from kernelmodel.ops import Op
 from kernelmodel.terms import ME, Cell, Term
 from kernelmodel.text import KernelText
-from properties.lemmas import CLOSED, DRAIN_LOCK, GHOSTS, LEMMAS, LOCK, PROTECTED_BY, cell_of
+from properties.arguments import BY_WORK_ITEM, Argument, argument_of
+from properties.lemmas import DRAIN_LOCK, LOCK, cell_of
 from verify.prove.alike import Alike
 from verify.prove.population import ZONE, Size, Text, texts
 from verify.prove.roles import ENDS, Part, Program, ProjectionError, Step, cells, entries
 
 
-def followed_cells(config: Config, zone: int, cpu: int) -> frozenset[Cell]:
+def followed_cells(config: Config, zone: int, cpu: int, argument: Argument = BY_WORK_ITEM) -> frozenset[Cell]:
     """The cells of which the lemmas speak, and those that they need, for one CPU and zone."""
-    found = {cell_of(name, zone, cpu) for name in (*PROTECTED_BY, *CLOSED)}
+    found = {cell_of(name, zone, cpu) for name in (*argument.protected, *argument.closed)}
     found |= {mutex_owner(m) for m in (LOCK, DRAIN_LOCK)} | {cpu_there(cpu)}
-    for lemma in LEMMAS.values():
+    for lemma in argument.lemmas.values():
         found |= cells([lemma.term(config, zone, cpu)])
     return frozenset(found)
 
@@ -37,11 +38,14 @@ class Parts:
         ``judged``: operations that are transitions even if they change nothing that is followed.
         """
         self.kernel, self.size = kernel, size or Size()
-        self.config: Config = self.size.config
+        self.config: Config = kernel.sized(self.size.config)
+        self.argument = argument_of(kernel)
         self.zone, self.cpu = ZONE, self.size.cpu
-        self.program = Program(texts(kernel, self.size) if population is None else population)
-        self.followed = followed_cells(self.config, self.zone, self.cpu)
-        self.ghosts = {g.name: g for g in GHOSTS}
+        #: the lock of the tracked pcplist, where it has one
+        self.lock = None if self.argument.worker else section_of(self.config, self.zone, self.cpu)
+        self.program = Program(texts(kernel, self.size) if population is None else population, self.lock)
+        self.followed = followed_cells(self.config, self.zone, self.cpu, self.argument)
+        self.ghosts = {g.name: g for g in self.argument.ghosts}
         self._parts(judged)
 
     @property
@@ -55,13 +59,17 @@ class Parts:
         steps = self.program.steps
         worker = {u: s for u, s in steps.items() if s.kind.worker}
         held = {u: s for u, s in steps.items() if LOCK in s.locks and u not in worker}
-        on_cpu = {u: s for u, s in steps.items() if s.irqs_off and s.kind.cpu == self.cpu and u not in worker}
+        on_cpu = {u: s for u, s in steps.items() if self.in_section(s) and u not in worker}
         for s in on_cpu.values():
             if any(CELLS[c.name].exclusion == "mutex" for c, _ in s.op.updates):
-                raise ProjectionError(f"{s.name}: a mutex is taken or released with interrupts off")
-        self.holder = Part(self.program, held, self.followed, lambda s: s.irqs_off or stops_others(s.op.does.acquires),
-                           judged)  # fmt: skip
-        self.section = Part(self.program, on_cpu, self.followed)
+                raise ProjectionError(f"{s.name}: a mutex is taken or released with interrupts off, or in a section")
+        # where the pcplist has a lock, the holder's sections of it are steps of its own
+        self.holder = Part(
+            self.program, held, self.followed,
+            lambda s: not self.lock and (s.irqs_off or stops_others(s.op.does.acquires)), judged,
+        )  # fmt: skip
+        others = {u: s for u, s in on_cpu.items() if not (self.lock and u in held)}
+        self.section = Part(self.program, others, self.followed)
         self.worker = Part(self.program, worker, self.followed)
         self.all_section_entries = list(entries(self.program, self.cpu))
         self.section_entries = self._distinct(self.all_section_entries)
@@ -71,7 +79,19 @@ class Parts:
         first = [t for s in self.section_entries for _, t in self.section.closure(s)]
         self.section_steps = self.section.reachable(first)
         self.worker_steps = self.worker.steps
-        self.worker_idle = self._idle()
+        self.worker_idle = self._idle() if self.argument.worker else 0
+
+    def in_section(self, step: Step) -> bool:
+        """Whether a task is in its critical section of the tracked pcplist at a step."""
+        return step.inside if self.lock else step.irqs_off and step.kind.cpu == self.cpu
+
+    def enters(self, op: Op) -> bool:
+        """Whether an operation begins a critical section of the tracked pcplist."""
+        return op.does.acquires == self.lock if self.lock else stops_others(op.does.acquires)
+
+    def leaves(self, op: Op) -> bool:
+        """Whether an operation ends it."""
+        return op.does.releases == self.lock if self.lock else stops_others(op.does.releases)
 
     def _takes_lock(self, step: Step) -> bool:
         """Whether a step takes pcp_batch_high_lock."""

@@ -13,14 +13,11 @@ import z3
 
 from kernelmodel.cells import CELLS, stops_others
 from kernelmodel.terms import Cell, Term, atoms
-from properties.lemmas import CLOSED, DRAIN_LOCK, LEMMAS, Lemma, cell_of
+from properties.lemmas import DRAIN_LOCK, Lemma, cell_of
 from verify.prove.facts import Facts, Item, term_of
 from verify.prove.roles import ENDS, ProjectionError, Step, hangs, registers
 from verify.prove.system import NOBODY, Opener, System, Transition, _no_cell, conj, disj
 from verify.smt import Expr, translate, variable
-
-#: the least value of what is written to a cell
-LEAST = {"pcp.high": 0, "pcp.batch": 1, "zone.pageset_high": 0, "zone.pageset_batch": 1}
 
 
 class Predicates:
@@ -29,8 +26,11 @@ class Predicates:
     def __init__(self, system: System) -> None:
         self.system = system
         self.v = system.variables
-        self._steps = {**system.section_steps, **system.worker_steps}
-        self._inside = {u: s for u, s in self._steps.items() if s.irqs_off}
+        self.closed, self.least = system.argument.closed, system.argument.least
+        #: the sections of the holder of pcp_batch_high_lock itself, where the pcplist has a lock
+        self._own = {u: s for u, s in system.holder_steps.items() if system.lock and s.inside}
+        self._steps = {**system.section_steps, **system.worker_steps, **self._own}
+        self._inside = {u: s for u, s in self._steps.items() if (s.inside if system.lock else s.irqs_off)}
         self._atoms: dict[str, Expr] = {}
         self.draining = self._draining()
 
@@ -52,8 +52,8 @@ class Predicates:
     ) -> Expr:
         step = self._steps[uid]
         op = step.op
-        if stops_others(op.does.releases):
-            return after(private)
+        if self.system.leaves(op):
+            return self._left(step, private, regs, after)
         if uid in seen:
             raise ProjectionError(f"{step.name}: a loop with interrupts off")
         opener = Opener(f"w{uid}")
@@ -61,15 +61,16 @@ class Predicates:
         def cell(c: Cell) -> Expr:
             if str(c) in private:
                 return private[str(c)]
-            if c.name in CLOSED and c in self.system.followed:
+            if c.name in self.closed and c in self.system.followed:
                 if limits is not None:
                     return z3.IntVal(limits[c.name])
-                opener.constraints.append(self.read(uid, c) >= LEAST[c.name])
+                opener.constraints.append(self.read(uid, c) >= self.least[c.name])
                 return self.read(uid, c)
             return opener.cell(c)
 
         def expr(t: Term) -> Expr:
-            return translate(t, cell, lambda n: self.v["section.id"] if n == "me" else regs[n], opener.choice)
+            me = self.v["holder.id" if uid in self._own else "section.id"]
+            return translate(t, cell, lambda n: me if n == "me" else regs[n], opener.choice)
 
         if hangs(op):
             # it hangs here: it does not end
@@ -88,6 +89,27 @@ class Predicates:
         needs += opener.constraints
         return z3.Implies(conj(needs), conj(ways))
 
+    def _left(
+        self,
+        step: Step,
+        private: Mapping[str, Expr],
+        regs: Mapping[str, Expr],
+        after: Callable[[Mapping[str, Expr]], Expr],
+    ) -> Expr:
+        """``after``, or for the drain's loop: that holds where it is left."""
+        if after != self._exits:
+            return after(private)
+        ways = []
+        for conditions, target in step.edges:
+            if target in self.system.holder_steps and self.system.enters(self.system.holder_steps[target].op):
+                continue
+            taken = [translate(c, _no_cell, lambda n: regs[n], _no_choice) for c in conditions]
+            ways.append(z3.Implies(conj(taken), self.empty(private)))
+        return conj(ways)
+
+    def _exits(self, private: Mapping[str, Expr]) -> Expr:
+        return self.empty(private)
+
     @staticmethod
     def read(uid: int, cell: Cell) -> Expr:
         """The limit that a section reads at a step, whatever it is."""
@@ -97,7 +119,7 @@ class Predicates:
         """A hypothesis for the very limits that a transition reads."""
         u = transition.step.uid
         pairs = [
-            (self.read(u, c), self.v[str(c)]) for c in self.system.followed if c.name in CLOSED and u in self._inside
+            (self.read(u, c), self.v[str(c)]) for c in self.system.followed if c.name in self.closed and u in self._inside
         ]  # fmt: skip
         return z3.substitute(formula, *pairs) if pairs else formula
 
@@ -124,20 +146,24 @@ class Predicates:
         return conj([z3.Implies(self._at(u), what(u)) for u in steps])
 
     def _at(self, uid: int) -> Expr:
-        name = "worker.at" if uid in self.system.worker_steps else "section.at"
+        name = "worker.at" if uid in self.system.worker_steps else "holder.at" if uid in self._own else "section.at"
         return self.v[name] == uid
 
     def _draining(self) -> set[int]:
-        """Steps of the worker's sections that leave empty lists, whatever the limits, if they begin with a right count."""
-        worker = self.system.worker_steps
+        """Steps of the worker's, or the holder's, sections that leave empty lists where they are left for good.
+
+        Whatever the limits, if they begin with a right count.
+        """
+        worker = {**self.system.worker_steps, **(self.system.holder_steps if self.system.lock else {})}
+        what = self._exits if self.system.lock else self.empty
         found: dict[int, bool] = {}
         for s in worker.values():
-            if not stops_others(s.op.does.acquires):
+            if not self.system.enters(s.op):
                 continue
-            first = [t for _, t in s.edges]
+            first = [t for _, t in s.edges if t in self._steps]
             private = {str(c): self.v[str(c)] for c in self.system.private}
             solver = z3.Solver()
-            solver.add(self.counted(private), z3.Not(conj([self.ends(t, self.empty, None) for t in first])))
+            solver.add(self.counted(private), z3.Not(conj([self.ends(t, what, None) for t in first])))
             drains = solver.check() == z3.unsat
             todo = list(first)
             seen: set[int] = set()
@@ -146,7 +172,7 @@ class Predicates:
                 if u not in seen:
                     seen.add(u)
                     found[u] = found.get(u, True) and drains
-                    if not stops_others(worker[u].op.does.releases):
+                    if not self.system.leaves(worker[u].op):
                         todo += [t for _, t in worker[u].edges]
         return {u for u, drains in found.items() if drains}
 
@@ -161,7 +187,9 @@ class Predicates:
             return z3.BoolVal(True)
         returned = {}
         for name, t in zip(step.returned, step.op.returns, strict=True):
-            private = any(c in self.system.private or c.name in CLOSED for c in (a.args[0] for a in atoms(t, "cell")))
+            private = any(
+                c in self.system.private or c.name in self.closed for c in (a.args[0] for a in atoms(t, "cell"))
+            )
             returned[name] = variable(f"w{uid}.any.{name}", t.sort) if private else self._plain(t, regs)
         new = {**regs, **returned}
         ways = []
@@ -234,8 +262,8 @@ class Predicates:
         written: dict[str, int] = {}
         for s in self.system.holder_steps.values():
             for c, t in s.op.updates:
-                if c in self.system.followed and c.name in LEAST and t.op == "reg" and t.args[0] in self.v:
-                    written[t.args[0]] = max(written.get(t.args[0], 0), LEAST[c.name])
+                if c in self.system.followed and c.name in self.least and t.op == "reg" and t.args[0] in self.v:
+                    written[t.args[0]] = max(written.get(t.args[0], 0), self.least[c.name])
         return conj([self.v[n] >= low for n, low in written.items() if ("reg", n) in facts.classes])
 
     # --- all of them ---
@@ -250,21 +278,30 @@ class Predicates:
         system, v = self.system, self.v
         busy = [u for u, s in system.worker_steps.items() if s.irqs_off]
         in_worker = disj([v["worker.at"] == u for u in busy])
+        in_own = disj([v["holder.at"] == u for u in self._own])
         if name in v and name not in ("section.id",):
             return v[name]
         if name.startswith("text:"):
             return self._text(name.removeprefix("text:"))
         made: dict[str, Callable[[], Expr]] = {
             "holder": lambda: v["holder.at"] != NOBODY,
-            "section": lambda: disj(v["section.at"] != NOBODY, in_worker),
-            "section.id": lambda: z3.If(in_worker, system.worker_id, v["section.id"]),
+            "section": lambda: disj(v["section.at"] != NOBODY, in_worker, in_own),
+            "section.id": lambda: z3.If(
+                in_worker, system.worker_id, z3.If(in_own, v["holder.id"], v["section.id"])
+            ),
             "section.one": lambda: conj(
-                disj(v["section.at"] == NOBODY, z3.Not(in_worker)), self._somewhere("section.at", system.section_steps),
-                self._somewhere("worker.at", system.worker_steps, False),
+                disj(v["section.at"] == NOBODY, z3.Not(disj(in_worker, in_own))),
+                self._somewhere("section.at", system.section_steps),
+                self._somewhere("worker.at", system.worker_steps, False) if system.argument.worker else z3.BoolVal(True),
+                z3.Implies(conj(v["holder.at"] != NOBODY, v["section.at"] != NOBODY), v["section.id"] != v["holder.id"])
+                if system.lock else z3.BoolVal(True),
                 z3.Implies(v["section.at"] != NOBODY, v["section.id"] > 0),
             ),
             "section.leaves_counted": lambda: self._everywhere(self._inside, lambda u: self.ends(u, self.counted, None)),
-            "section.leaves_empty": lambda: self._everywhere(self._inside, lambda u: self.ends(u, self.empty, CLOSED)),
+            "section.leaves_empty": lambda: self._everywhere(self._inside, lambda u: self.ends(u, self.empty, self.closed)),
+            "drain.exits_empty": lambda: self._everywhere(
+                {u: s for u, s in self._own.items() if u in self.draining}, lambda u: self.ends(u, self._exits, None)
+            ),
             "worker.busy": lambda: v["worker.at"] != system.worker_idle,
             "worker.will_drain": lambda: disj([
                 conj(v["worker.at"] == u, self._will_drain(u, v, frozenset()))
@@ -325,7 +362,7 @@ class Predicates:
 
     def lemmas(self) -> dict[str, Expr]:
         """All lemmas over the state."""
-        return {name: self.lemma(lemma) for name, lemma in LEMMAS.items()}
+        return {name: self.lemma(lemma) for name, lemma in self.system.argument.lemmas.items()}
 
 
 def _no_choice(term: Term) -> Expr:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from kernelmodel.cells import CELLS, mutex_owner, stops_on, stops_others
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
-from kernelmodel.terms import ME, Cell, Sort, Term, atoms, reg, show, substitute
+from kernelmodel.terms import ME, Cell, Sort, Term, atoms, lnot, reg, show, substitute
 from properties.lemmas import LOCK
 from verify.prove.population import Kind, Text
 
@@ -44,6 +44,8 @@ class Step:
     locks: frozenset[str]
     irqs_off: bool
     edges: Edges = field(default_factory=list)
+    #: the task is in its critical section of the tracked pcplist
+    inside: bool = False
 
     text: str = ""
 
@@ -72,8 +74,10 @@ def hangs(op: Op) -> bool:
 class Program:
     """All operations of all kinds of tasks, with the mutexes that are held before each."""
 
-    def __init__(self, texts: Iterable[Text]) -> None:
+    def __init__(self, texts: Iterable[Text], section: Cell | None = None) -> None:
+        """``section``: the lock of the tracked pcplist; where there is none, interrupts off on its CPU are what guards it."""
         texts = list(texts)
+        self.section = section
         #: the number of each step, by text and node: from 1 on, for Z3, in which 0 is nobody and ends are negative
         self._uids: dict[tuple[int, int], int] = {}
         for number, text in enumerate(texts):
@@ -106,10 +110,12 @@ class Program:
             return [(tuple(substitute(c, names) for c in conditions), target(t)) for conditions, t in edges]
 
         locks = locksets(text)
+        inside = insides(text, self.section) if self.section else frozenset()
         for node in text.graph.kept:
             op = _renamed(node.op, names)
             step = Step(self.uid(number, node.number), node.number, text.kind, op, node.stack,
-                        locks.get(node.number, frozenset()), node.irqs_off, renamed(node.edges))  # fmt: skip
+                        locks.get(node.number, frozenset()), node.irqs_off, renamed(node.edges),
+                        inside=node.number in inside)  # fmt: skip
             self.steps[step.uid] = step
             self.defined_by |= {name: (step, t) for name, t in zip(step.returned, op.returns, strict=True)}
         self.entries += [t for _, t in renamed(text.graph.entry)]
@@ -180,6 +186,47 @@ def locksets(text: Text) -> dict[int, frozenset[str]]:
             node = nodes[number]
             go(node.edges, lambda conditions, node=node, new=new: _after(node, new, conditions))  # type: ignore[misc]
     return found
+
+
+def insides(text: Text, lock: Cell) -> frozenset[int]:
+    """The nodes at which a task holds a spinlock; ProjectionError where that depends on how it has come there."""
+    found: dict[int, bool] = {}
+    nodes = {n.number: n for n in text.graph.kept}
+    queue = [
+        (n, False)
+        for conditions, location in text.graph.entry
+        if location != RETURNED
+        for n in text.graph.locations[location]
+    ]
+    while queue:
+        number, held = queue.pop()
+        if number in found:
+            if found[number] != held:
+                raise ProjectionError(f"{text.kind.name}: {nodes[number].op.text} is done with and without the lock")
+            continue
+        found[number] = held
+        node = nodes[number]
+        does = node.op.does
+        for conditions, location in node.edges:
+            after = held
+            if does.releases == lock:
+                after = False
+            elif does.acquires == lock:
+                after = not does.tries or _got(node, conditions)
+            if location != RETURNED:
+                queue += [(n, after) for n in text.graph.locations[location]]
+            elif after:
+                raise ProjectionError(f"{text.kind.name}: returns with the lock of a pcplist")
+    return frozenset(n for n, held in found.items() if held)
+
+
+def _got(node: FoldedNode, conditions: tuple[Term, ...]) -> bool:
+    """Whether a try has been successful where an edge goes on."""
+    keys = {c.key for c in conditions}
+    name = reg(f"{node.number}.0", "bool")
+    if name.key in keys or lnot(name).key in keys:
+        return name.key in keys
+    raise ProjectionError(f"{node.op.text}: what follows does not tell whether it was successful")
 
 
 def _after(node: FoldedNode, locks: frozenset[str], conditions: tuple[Term, ...]) -> frozenset[str]:
@@ -278,13 +325,22 @@ class Part:
         ways = sorted(found.values(), key=lambda e: (e[1], [show(c) for c in e[0]]))
         if len(ways) > 1:
             # to hang is to stop, which a task may do anywhere; only a hang that something followed decides says more
-            ways = [e for e in ways if e[0] or not (e[1] in self.inside and hangs(self.inside[e[1]].op))]
+            goes_on = {frozenset(c.key for c in e[0]) for e in ways if not self._hangs_at(e[1])}
+            ways = [
+                e
+                for e in ways
+                if not self._hangs_at(e[1]) or frozenset(c.key for c in e[0]) not in goes_on | {frozenset()}
+            ]
         return ways
+
+    def _hangs_at(self, uid: int) -> bool:
+        return uid in self.inside and hangs(self.inside[uid].op)
 
     def _ends(self, step: Step) -> bool:
         """Whether the step itself ends the part, so that to return right after it is in order."""
         return any(
-            (c == mutex_owner(LOCK) and t.op == "const") or stops_others(c) for c, t in step.op.updates
+            (c == mutex_owner(LOCK) and t.op == "const") or stops_others(c) or c == self.program.section
+            for c, t in step.op.updates
         )  # fmt: skip
 
     def reachable(self, first: Iterable[int]) -> dict[int, Step]:
@@ -300,7 +356,11 @@ class Part:
 
 
 def entries(program: Program, cpu: int) -> Iterator[Step]:
-    """The steps after which a task has a CPU for itself, the worker's of that CPU not included."""
+    """The steps after which a task has a CPU for itself, or the pcplist's lock; not the worker's, nor the lock holder's own."""
     for s in program.steps.values():
+        if program.section is not None:
+            if s.op.does.acquires == program.section and LOCK not in s.locks:
+                yield s
+            continue
         if stops_on(s.op.does.acquires, cpu) and not s.kind.worker:
             yield s

@@ -15,21 +15,13 @@ import z3
 from kernelmodel.cells import CELLS, cpu_there, stops_on
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
-from kernelmodel.terms import Cell, Term
+from kernelmodel.terms import Cell, Term, reg
 from kernelmodel.text import KernelText
-from properties.lemmas import (
-    DRAIN_LOCK,
-    GHOSTS,
-    LOCK,
-    NOTHING_WHEN_UNLOCKED,
-    PROTECTED_BY,
-    WHEN_UNLOCKED,
-    cell_of,
-)
+from properties.lemmas import DRAIN_LOCK, LOCK, NOTHING_WHEN_UNLOCKED, cell_of
 from verify.prove.facts import Facts, Item, Setting, Split, constant, holder_facts
 from verify.prove.parts import Parts
 from verify.prove.population import Size, Text
-from verify.prove.roles import OVER, ProjectionError, Step, cells, hangs, registers
+from verify.prove.roles import OVER, Step, cells, hangs, registers
 from verify.smt import Expr, translate, variable
 
 NOBODY = 0
@@ -86,10 +78,6 @@ class System(Parts):
         self, kernel: type[KernelText], size: Size | None = None, population: Sequence[Text] | None = None,
         judged: Callable[[Op], bool] = lambda _: False,
     ) -> None:  # fmt: skip
-        if kernel.section != KernelText.section:
-            raise ProjectionError(
-                f"the pcplists are guarded by {kernel.section}, which the roles of the proof do not know"
-            )
         super().__init__(kernel, size, population, judged)
         self.judged = judged
         self.facts: dict[int, dict[Split, Facts]] = self._facts()
@@ -101,20 +89,64 @@ class System(Parts):
 
     def _facts(self) -> dict[int, dict[Split, Facts]]:
         z, c = self.zone, self.cpu
-        protected = {cell_of(name, z, c): m for name, m in PROTECTED_BY.items()}
+        protected = {cell_of(name, z, c): m for name, m in self.argument.protected.items()}
         equal: list[tuple[Item, Item]] = [
-            (("cell", cell_of(a, z, c)), ("cell", cell_of(b, z, c))) for a, b in WHEN_UNLOCKED
+            (("cell", cell_of(a, z, c)), ("cell", cell_of(b, z, c))) for a, b in self.argument.when_unlocked
         ]
         equal += [(("cell", cell_of(n, z, c)), constant(x)) for n, x in NOTHING_WHEN_UNLOCKED.items()]
         equal += [(("reg", f"holder.{g}"), constant(False)) for g in self.ghosts]
         ghosts: dict[str, Callable[[Step], Term | None]] = {
             f"holder.{g.name}": (lambda s, g=g: g.becomes(s.op, z, c))  # type: ignore[misc]
-            for g in GHOSTS
+            for g in self.argument.ghosts
         }
+        closed = {cell_of(name, z, c): v for name, v in self.argument.closed.items()}
+        after = {f"holder.{g.name}" for g in self.argument.ghosts if g.after_section}
         first = [(t, s.locks) for s in self.lock_steps for _, t in self.holder.closure(s)]
         return holder_facts(
-            self.holder_steps, first, Setting(protected, [cpu_there(c)], ghosts, equal)
+            self.holder_steps, first,
+            Setting(protected, [cpu_there(c)], ghosts, equal, after, closed, self._ends_drain, self.enters),
         )  # fmt: skip
+
+    def _ends_drain(self, step: Step) -> bool:
+        """Whether a step of the holder ends a section of its own in which no page comes to the pcplist."""
+        if self.lock is None or not self.leaves(step.op):
+            return False
+        before: dict[int, list[int]] = {}
+        for s in self.holder_steps.values():
+            for _, target in s.edges:
+                before.setdefault(target, []).append(s.uid)
+        queue, seen = [step.uid], {step.uid}
+        while queue:
+            for uid in before.get(queue.pop(), ()):
+                does = self.holder_steps[uid].op.does
+                if does.lists is not None and not does.takes:
+                    return False
+                if uid not in seen and not self.enters(self.holder_steps[uid].op):
+                    queue.append(uid)
+                seen.add(uid)
+        return True
+
+    def _drained(self, step: Step, target: Expr, ghost: str) -> Expr:
+        """The ghost after a section of the holder's drain: true if that is not begun again, and the limits are closed."""
+        again = [t for _, t in step.edges if t in self.holder_steps and self.enters(self.holder_steps[t].op)]
+        limits = [self.variables[str(cell_of(n, self.zone, self.cpu))] == v for n, v in self.argument.closed.items()]
+        return disj(self.variables[f"holder.{ghost}"], conj(*[target != t for t in again], *limits))
+
+    def _brought_in(self, step: Step) -> list[str]:
+        """What the section that the holder begins at a step uses and has from before: not followed up to there."""
+        inside: dict[int, Step] = {}
+        queue = [t for _, t in step.edges if t in self.holder_steps and self.holder_steps[t].inside]
+        while queue:
+            uid = queue.pop()
+            if uid not in inside:
+                inside[uid] = self.holder_steps[uid]
+                if not self.leaves(inside[uid].op):
+                    queue += [t for _, t in inside[uid].edges if t in self.holder_steps and self.holder_steps[t].inside]
+        defined = {name for s in (step, *inside.values()) for name in s.returned}
+        names = registers(
+            [t for s in inside.values() for t in (*self._terms(s.op), *(c for cs, _ in s.edges for c in cs))]
+        )
+        return sorted(n for n in names if n in self.variables and n not in defined)
 
     # --- variables ---
 
@@ -196,9 +228,8 @@ class System(Parts):
         opener.constraints.append(made == value)
         return made
 
-    @staticmethod
-    def _past_ranges(term: Term, past: Opener) -> list[Expr]:
-        least = {"pcp.high": 0, "pcp.batch": 1, "zone.pageset_high": 0, "zone.pageset_batch": 1}
+    def _past_ranges(self, term: Term, past: Opener) -> list[Expr]:
+        least = self.argument.least
         return [past.cell(c) >= least[c.name] for c in cells([term]) if c.name in least]
 
     def _add_section_entry(self, step: Step) -> None:
@@ -208,6 +239,13 @@ class System(Parts):
         tr = self.expressions(opener, me, {})
         changes: dict[str, Expr] = {str(c): tr(t) for c, t in step.op.updates if c in self.followed}
         changes["section.id"] = me
+        got = z3.BoolVal(True)
+        if step.op.does.tries:
+            # a try that fails changes nothing, and begins nothing
+            got = tr(step.op.returns[0])
+            edges = [
+                (tuple(c for c in cs if c.key != reg(step.returned[0], "bool").key), t) for cs, t in edges if t != OVER
+            ]
         inside = self.section.reachable(t for _, t in edges)
         defined = {name for s in inside.values() for name in s.returned}
         for s in inside.values():
@@ -222,7 +260,9 @@ class System(Parts):
         changes["section.at"], taken = self._next(
             edges, lambda t: translate(t, _no_cell, lambda n: regs[n], opener.choice)
         )
-        needs = [me > 0, me != self.worker_id, tr(step.op.guard), taken, *opener.constraints]
+        needs = [me > 0, me != self.worker_id, tr(step.op.guard), got, taken, *opener.constraints]
+        if self.lock:
+            needs.append(z3.Implies(self.variables["holder.at"] != NOBODY, me != self.variables["holder.id"]))
         self.transitions.append(Transition(SECTION, step, self._label(SECTION, step), me, needs, changes))
 
     def _next(self, edges: Any, tr: Callable[[Term], Expr], over: int = NOBODY) -> tuple[Expr, Expr]:
@@ -244,35 +284,48 @@ class System(Parts):
     def _add(self, part: str, step: Step, me: Expr, at: str) -> None:
         if hangs(step.op):
             return
-        opener = Opener(f"w{step.uid}" if part in (SECTION, WORKER) else f"t{step.uid}")
+        # what a section chooses has the names that the lemmas about its end give it
+        inside = part in (SECTION, WORKER) or (self.lock is not None and step.inside)
+        opener = Opener(f"w{step.uid}" if inside else f"t{step.uid}")
         tr = self.expressions(opener, me, self.variables)
         changes = {str(c): tr(t) for c, t in step.op.updates if c in self.followed}
         for name, t in zip(step.returned, step.op.returns, strict=True):
             if name in self.variables:
                 changes[name] = tr(t)
+        if part == HOLDER and self.lock is not None and self.enters(step.op):
+            changes |= {name: self.carried(name, opener, me) for name in self._brought_in(step)}
         after = {**self.variables, **changes}
         changes[at], taken = self._next(step.edges, lambda t: translate(t, _no_cell, lambda n: after[n], opener.choice))
         needs = [self.variables[at] == step.uid, tr(step.op.guard), tr(step.op.where), taken, *opener.constraints]
         if part == HOLDER:
-            for g in GHOSTS:
+            for g in self.argument.ghosts:
                 new = g.becomes(step.op, self.zone, self.cpu)
                 if new is not None:
                     changes[f"holder.{g.name}"] = tr(new)
+                elif g.after_section and self._ends_drain(step):
+                    changes[f"holder.{g.name}"] = self._drained(step, changes[at], g.name)
             self._leaving(step, changes)
         self.transitions.append(Transition(part, step, self._label(part, step), me, needs, changes))
 
     def _leaving(self, step: Step, changes: dict[str, Expr]) -> None:
         if any(t == OVER for _, t in step.edges):
-            for g in GHOSTS:
+            for g in self.argument.ghosts:
                 changes[f"holder.{g.name}"] = conj(changes["holder.at"] != NOBODY, changes.get(
                     f"holder.{g.name}", self.variables[f"holder.{g.name}"]))  # fmt: skip
 
     def _add_other(self, step: Step, seen: set[Any]) -> None:
-        if LOCK in step.locks or step.kind.worker or step.irqs_off:
+        if self.lock:
+            if (
+                step.uid in self.holder.inside
+                or step.inside
+                or self.lock in (step.op.does.acquires, step.op.does.releases)
+            ):
+                return
+        elif LOCK in step.locks or step.kind.worker or step.irqs_off:
             own = step.uid in self.holder.inside or step.kind.worker or step.kind.cpu == self.cpu
             if own:
                 return
-        if stops_on(step.op.does.acquires or step.op.does.releases, self.cpu):
+        if not self.lock and stops_on(step.op.does.acquires or step.op.does.releases, self.cpu):
             return
         updates = [(c, t) for c, t in step.op.updates if c in self.followed]
         judged = not updates and self.judged(step.op)
@@ -295,6 +348,9 @@ class System(Parts):
         needs = [me > 0, me != self.worker_id, z3.Implies(v["holder.at"] != NOBODY, me != v["holder.id"]), tr(step.op.guard),
                  tr(step.op.where)]  # fmt: skip
         needs += [v[f"mutex[{m}]"] == me for m in step.locks if f"mutex[{m}]" in v]
+        if self.lock:
+            # who is in a section does nothing else
+            needs.append(z3.Implies(v["section.at"] != NOBODY, me != v["section.id"]))
         if takes:
             changes["holder.id"] = me
             edges = self.holder.closure(step)
@@ -305,7 +361,7 @@ class System(Parts):
                 edges, lambda t: translate(t, _no_cell, lambda n: after[n], opener.choice)
             )
             needs.append(taken)
-            for g in GHOSTS:
+            for g in self.argument.ghosts:
                 changes[f"holder.{g.name}"] = z3.BoolVal(False)
         needs += opener.constraints
         self.transitions.append(Transition(OTHER, step, self._label(OTHER, step), me, needs, changes))

@@ -43,7 +43,7 @@ def shapes(parts: Parts) -> dict[str, Any]:
     for role, steps, first in (
         ("holder", parts.holder.steps, [(s.kind.name, parts.holder.closure(s)) for s in parts.lock_steps]),
         ("section", parts.section.steps, [(s.kind.name, parts.section.closure(s)) for s in parts.all_section_entries]),
-        ("worker", parts.worker.steps, [("worker", idle)]),
+        *([("worker", parts.worker.steps, [("worker", idle)])] if parts.worker_idle else []),
     ):
         for n, (name, edges) in enumerate(first):
             kind = f"{name} as {role}"
