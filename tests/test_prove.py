@@ -496,7 +496,8 @@ class LongWithoutLock(Long):
 
 
 @pytest.mark.parametrize(
-    ("chosen", "proved"), [pytest.param(Long, True, marks=pytest.mark.deep), (LongWithoutLock, False)]
+    ("chosen", "proved"),
+    [pytest.param(c, p, marks=pytest.mark.deep) for c, p in ((Long, True), (LongWithoutLock, False))],
 )
 def test_a_routine_of_more_than_a_thousand_steps(chosen: type[KernelText], proved: bool) -> None:
     sizes = [len(t.graph.nodes) for t in texts(chosen, Size()) if t.kind.name == "sysctl"]

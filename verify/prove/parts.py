@@ -57,7 +57,8 @@ class Parts:
 
     def _parts(self, judged: Callable[[Op], bool]) -> None:
         steps = self.program.steps
-        worker = {u: s for u, s in steps.items() if s.kind.worker}
+        # where the pcplist has a lock, a worker is a task like others
+        worker = {u: s for u, s in steps.items() if s.kind.worker and self.argument.worker}
         held = {u: s for u, s in steps.items() if LOCK in s.locks and u not in worker}
         on_cpu = {u: s for u, s in steps.items() if self.in_section(s) and u not in worker}
         for s in on_cpu.values():
