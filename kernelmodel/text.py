@@ -48,6 +48,8 @@ class KernelText:
     tasks: ClassVar[tuple[TaskKind, ...]] = ()
     #: the cell that is not 0 while somebody is in the critical section of a CPU's pcplist
     section: ClassVar[str] = Config().section
+    #: routines with a loop that a bounded engine goes round as often as that of offline_pages(), and no more
+    loops: ClassVar[tuple[str, ...]] = ()
     #: the cells with the limits that a zone has for its pcplists, which those of its CPUs are set to
     limits: ClassVar[tuple[str, ...]] = Config().limits
 

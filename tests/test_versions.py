@@ -82,6 +82,11 @@ def test_a_kernel_without_work_items_has_no_workers():
     assert "worker" not in verdict.bound
 
 
+def test_the_bound_names_each_loop_that_is_not_followed_for_ever():
+    assert "1 round of offline_pages()'s and drain_pages_zone()'s loop" in Scenario().bound(kernel("v6.11"))
+    assert "drain_pages_zone" not in Scenario().bound(kernel("v6.0"))
+
+
 def test_the_limits_of_v6_8_are_replayed_with_their_greatest_value():
     (verdict,) = (Engine(kernel("v6.8"), Scenario(cpus=2, frees=0, allocs=1, updates=0)).decide(STRAY),)
     assert verdict.result is Result.VIOLATED and verdict.replayed

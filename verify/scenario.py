@@ -150,7 +150,8 @@ class Scenario:
     def bound(self, kernel: type | None = None) -> str:
         """The bound in words, on a kernel or on any that has drain workers."""
         where = "the i-th free and alloc on CPU i" if self.spread else "each free and alloc on any CPU"
-        rounds = f"{count(self.rounds, 'round')} of offline_pages()'s loop, with {self.migrations_in_words()}"
+        others = "".join(f" and {routine}()'s" for routine in getattr(kernel, "loops", ()))
+        rounds = f"{count(self.rounds, 'round')} of offline_pages()'s{others} loop, with {self.migrations_in_words()}"
         return (
             f"{count(self.cpus, 'CPU')}, {self.tasks_in_words()}{workers_in_words(kernel)}; {where}; "
             f"{rounds}; all values of high, batch and initial list lengths; all interleavings"

@@ -17,6 +17,8 @@ class V6_1(V6_0):
     name = "v6.1"
     summary = "v6.1.y: v6.0 with the drain's look at pcp->count under pcp->lock, in rounds (66eca1021a42)"
 
+    loops = ("drain_pages_zone",)
+
     def drain_pages_zone(self, cpu: int, zone: Zone) -> Routine:
         """mm/page_alloc.c: drain_pages_zone(): of any CPU; the lock is dropped between rounds of batch << 5 pages."""
         while True:

@@ -19,6 +19,8 @@ class V6_10(V6_8):
     name = "v6.10"
     summary = "types looked up under zone->lock; __page_handle_poison() drains; the drain's snapshot of count is outside the lock"
 
+    loops = ("drain_pages_zone",)
+
     cells = (
         *V6_8.cells,
         (
