@@ -274,10 +274,16 @@ def writable(paths: Sequence[str | None]) -> None:
             raise ModelError(f"cannot write {text}: {error.strerror}") from error
 
 
+def _descent(kernel: type[KernelText]) -> str:
+    """The kernels that one is written as a change of."""
+    before = [base.name for base in kernel.__bases__ if KERNELS.get(getattr(base, "name", "")) is base]
+    return f" = {' + '.join(before)} +" if before else ""
+
+
 def listing() -> str:
     """Kernels, mutants and properties, one line each."""
     lines = ["kernels:"]
-    lines += [f"  {name:36} {k.summary}" for name, k in KERNELS.items()]
+    lines += [f"  {f'{name}{_descent(k)}':36} {k.summary}" for name, k in KERNELS.items()]
     lines += ["", "mutants (v5.11 with one function changed), with the property that each breaks:"]
     for m in MUTANTS.values():
         lines.append(f"  {m.name:36} {m.summary}; {m.function}() -> {m.breaks}")
