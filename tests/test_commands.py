@@ -75,6 +75,7 @@ GOOD = (
 )  # fmt: skip
 
 
+@pytest.mark.deep
 def test_a_good_file_of_the_same_kind_is_judged(tmp_path: Path) -> None:
     found = run("verify.bmc", "--variant", str(write(tmp_path, GOOD)), "--property", "lock_order")
     assert found.returncode == 0, found.stderr

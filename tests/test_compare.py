@@ -183,6 +183,7 @@ def test_what_does_nothing_is_no_difference():
 # --- the command ---
 
 
+@pytest.mark.deep
 def test_a_mutant_against_v5_11(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(page, "_chosen", [page.IN_A_PIPE])
     files = {n: tmp_path / n for n in ("c.json", "c.md", "traces")}
@@ -326,6 +327,7 @@ def test_the_docs_show_what_is_printed_today(capsys, monkeypatch):
     assert all(w in shown for w in words - {Change.NOT_RUN.value})
 
 
+@pytest.mark.deep
 def test_a_change_that_holds_without_allocations(capsys):
     bound = ["--cpus", "2", "--allocs", "0", "--migrations", "0", "--engines", "bmc", "--property", "no_stray_page"]
     assert command.main(["v5.11", "no-force-all-cpus", *bound]) == 0

@@ -97,6 +97,7 @@ def test_reductions_change_no_verdict_where_cpus_come_and_go(made):
     assert all(v.replayed for v in verdicts if v.result is Result.VIOLATED)
 
 
+@pytest.mark.deep
 def test_a_cpu_that_comes_while_memory_goes_offline_has_its_old_limits():
     (verdict,) = Explorer(LowersOnline, SMALL).decide([STRAY], deadlock=False)
     assert verdict.result is Result.VIOLATED and verdict.replayed
@@ -188,6 +189,7 @@ class NeverLeaves(V5_11):
         )  # fmt: skip
 
 
+@pytest.mark.deep
 def test_who_is_where_follows_from_what_is_written_not_from_what_is_said() -> None:
     """A trace puts tasks on CPUs that are there, and here the one that "goes down" still is."""
     small = Finite(Scenario(cpus=2, frees=1, allocs=0, updates=0, hotplugs=1, reclaims=1), 1)

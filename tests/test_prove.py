@@ -273,6 +273,7 @@ class Sneaky(V5_11):
         yield mark("sneaky", "write", [(Cell("pcp.high", (page.zone.index, c)), reg("high")) for c in self.config.cpus])
 
 
+@pytest.mark.deep
 def test_a_write_outside_the_lock_is_a_transition_of_anybody() -> None:
     proof = prove(prover_of(type("S", (Sneaky,), {"name": "s", "free_unref_page": _raises_high})))
     assert any("sneaky" in a.where for a in proof.failed("limits_closed_first"))
@@ -418,6 +419,7 @@ def test_the_example_that_skips_idle_cpus_is_not_proved() -> None:
     assert not prove(prover_of(variant(str(root / "skip_idle_cpus.py"))), EACH).proves("no_stray_page")
 
 
+@pytest.mark.deep
 def test_what_is_not_provable_is_undecided_where_no_trace_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--property", "lock_order"]) == 3
     assert "no trace found within" in capsys.readouterr().out

@@ -69,6 +69,7 @@ def test_without_another_drain_it_is_not_seen():
     assert found.result is Result.HOLDS
 
 
+@pytest.mark.deep
 def test_a_changed_text_meets_another_drain_in_a_default_run(capsys):
     """And the columns show the mask of the drain, which is bookkeeping elsewhere."""
     assert explore(["--mutant", "unlock-before-flush", "--property", "no_stray_page"]) == 1

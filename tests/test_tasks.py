@@ -60,6 +60,7 @@ def test_a_scenario_is_made_of_its_numbers() -> None:
         Scenario(sysctls=65)
 
 
+@pytest.mark.deep
 def test_a_kernels_own_task_runs_where_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--tasks", "pause=1,free=0,alloc=1,update=0", "--property", "lock_order", "--cpus", "2"]
     assert bmc(["--variant", f"{FILE}:Pauses", *few]) == 0
