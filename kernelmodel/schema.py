@@ -18,10 +18,10 @@ from kernelmodel.terms import Sort
 Axis = Literal["zone", "cpu", "type", "block", "lock"]
 #: what a value stands for: a number, a task (0: none), a migratetype
 Values = Literal["number", "task", "type"]
-#: of a count of pages that is told by where each page is: on a pcplist, held by a task, free in the buddy
 #: how a cell with the task that holds something keeps others out: who waits for a mutex sleeps, who waits for a spinlock
 #: does not, and while interrupts are off on a CPU nobody else runs there
 Exclusion = Literal["", "mutex", "spinlock", "interrupts"]
+#: of a count of pages that is told by where each page is: on a pcplist, held by a task, free in the buddy
 Where = Literal["", "pcplist", "task", "buddy", "anywhere"]
 Index = tuple[int | str, ...]
 

@@ -61,6 +61,17 @@ def test_the_command_writes_its_table_as_json_and_markdown(tmp_path, capsys):
     assert "not expressed" in page.read_text() and "python -m verify.explore" in page.read_text()
 
 
+def test_an_interrupt_keeps_what_was_decided(monkeypatch, capsys):
+    def visit(names, jobs):
+        yield tour.judge("list-types")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "visit", visit)
+    assert command.main(["list-types", "sysctl-read"]) == Exit.UNDECIDED
+    said = capsys.readouterr()
+    assert "not expressed" in said.out and "interrupted after 1 of 2 exhibits" in said.err
+
+
 def test_an_unknown_exhibit_gets_one_line(capsys):
     with pytest.raises(SystemExit) as stop:
         command.main(["refil-race"])

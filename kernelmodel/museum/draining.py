@@ -7,13 +7,12 @@ from typing import ClassVar
 from kernelmodel import ops, page_ops
 from kernelmodel.cells import value
 from kernelmodel.mmzone import Zone
-from kernelmodel.ops import Routine, read, read_once, write
+from kernelmodel.ops import Routine, read, write
 from kernelmodel.schema import CellKind
 from kernelmodel.terms import IntTerm, lnot, minimum
 from kernelmodel.versions.base import Base
 from kernelmodel.versions.v5_10 import V5_10
 from kernelmodel.versions.v5_11 import V5_11
-from kernelmodel.versions.v6_1 import ROUND
 from kernelmodel.versions.v6_10 import V6_10
 
 
@@ -59,16 +58,7 @@ class SnapshotUnderLock(V6_10):
         count = yield read("pcp.count", zone.index, cpu)
         yield write(count, left, zone.index, cpu)
         yield from self.pcp_unlock_of(zone, cpu, here)
-        while True:
-            count = yield read(left, zone.index, cpu)
-            if count == 0:
-                break
-            batch = yield read_once("pcp.batch", zone.index, cpu)
-            to_drain = minimum(count, batch * ROUND)
-            yield write(count - to_drain, left, zone.index, cpu)
-            here = yield from self.pcp_lock_of(zone, cpu)
-            yield from self.free_pcppages_bulk(zone, to_drain, cpu)
-            yield from self.pcp_unlock_of(zone, cpu, here)
+        yield from self.drain_left(cpu, zone, left)
 
 
 class WorkerNeverRuns(V5_11):

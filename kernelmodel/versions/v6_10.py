@@ -85,6 +85,10 @@ class V6_10(V6_8):
         """
         count = yield read_once("pcp.count", zone.index, cpu)
         yield write(count, left, zone.index, cpu)
+        yield from self.drain_left(cpu, zone, left)
+
+    def drain_left(self, cpu: int, zone: Zone, left: str) -> Routine:
+        """mm/page_alloc.c: drain_pages_zone(), its loop: rounds of at most batch << 5 pages."""
         while True:
             count = yield read(left, zone.index, cpu)
             if count == 0:

@@ -35,7 +35,6 @@ NEVER_ZERO = names(lambda kind: kind.never_zero)
 ONLINE = cpu_there(0).name
 #: the name of what stands for a task's location where a term speaks of it; no cell of the kernel's
 LOCATION = "location"
-#: the kinds of tasks that wait for work when nothing is left to do
 
 
 @dataclass(slots=True, eq=False)

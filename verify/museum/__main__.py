@@ -65,20 +65,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         return int(Exit.OK)
     rows: list[Row] = []
-    for row in visit(names, options.jobs):
-        rows.append(row)
-        if not options.quiet:
-            print(line(row), flush=True)
-            if options.columns:
-                print("\n".join(v.trace for v in row.faulty[:1]), flush=True)
-    code = exit_code(rows)
+    interrupted = False
+    try:
+        for row in visit(names, options.jobs):
+            rows.append(row)
+            if not options.quiet:
+                print(line(row), flush=True)
+                if options.columns:
+                    print("\n".join(v.trace for v in row.faulty[:1]), flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        done = f"interrupted after {len(rows)} of {len(names)} exhibits; what was decided is kept"
+        print(f"\npython -m verify.museum: {done}", file=sys.stderr)
+    code = max(exit_code(rows), Exit.UNDECIDED if interrupted else Exit.OK)
     if not options.quiet:
         print(summary(rows))
     try:
         if options.json:
             record = {"schema": "straypage-museum-1", "exit": int(code), "rows": [as_json(r) for r in rows]}
             write_json(options.json, record)
-        if options.markdown:
+        if options.markdown and not interrupted:
             write_text(options.markdown, markdown(rows))
     except OSError as error:
         fail(f"python -m verify.museum: cannot write {error.filename}: {error.strerror}")

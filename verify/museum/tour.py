@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from properties.catalogue import NO_DEADLOCK, find
 from verify.bmc.solve import Engine
 from verify.explore.finite import DEFAULT, Finite, default_pages
 from verify.explore.solve import Explorer
+from verify.forked import can_fork, children
 from verify.prove.engine import BOUND, ENGINE, prove, settled
 from verify.prove.obligations import Prover
 from verify.scenario import Scenario, option_of
@@ -107,8 +107,9 @@ def typed(exhibit: Exhibit) -> str:
 
 def visit(names: Sequence[str], jobs: int) -> Iterator[Row]:
     """The rows of some exhibits, in their order, worked out by so many processes."""
-    if jobs == 1 or len(names) == 1:
+    jobs = min(jobs, len(names))
+    if jobs < 2 or not can_fork():
         yield from map(judge, names)
         return
-    with multiprocessing.get_context("fork").Pool(min(jobs, len(names))) as pool:
-        yield from pool.imap(judge, names)
+    with children(jobs) as pool:
+        yield from pool.map(judge, names)

@@ -6,7 +6,7 @@ registers; the followed cells; the ghosts.  Everything else is open: a read of i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,11 +142,7 @@ class System(Parts):
                 inside[uid] = self.holder_steps[uid]
                 if not self.leaves(inside[uid].op):
                     queue += [t for _, t in inside[uid].edges if t in self.holder_steps and self.holder_steps[t].inside]
-        defined = {name for s in (step, *inside.values()) for name in s.returned}
-        names = registers(
-            [t for s in inside.values() for t in (*self._terms(s.op), *(c for cs, _ in s.edges for c in cs))]
-        )
-        return sorted(n for n in names if n in self.variables and n not in defined)
+        return self._from_before(inside.values(), step)
 
     # --- variables ---
 
@@ -246,13 +242,8 @@ class System(Parts):
             edges = [
                 (tuple(c for c in cs if c.key != reg(step.returned[0], "bool").key), t) for cs, t in edges if t != OVER
             ]
-        inside = self.section.reachable(t for _, t in edges)
-        defined = {name for s in inside.values() for name in s.returned}
-        for s in inside.values():
-            terms = [*self._terms(s.op), *(c for cs, _ in s.edges for c in cs)]
-            for name in registers(terms):
-                if name in self.variables and name not in defined:
-                    changes[name] = self.carried(name, opener, me)
+        for name in self._from_before(self.section.reachable(t for _, t in edges).values()):
+            changes[name] = self.carried(name, opener, me)
         for conditions, _ in edges:
             for name in registers(conditions):
                 changes.setdefault(name, self.carried(name, opener, me))
@@ -396,11 +387,13 @@ class System(Parts):
         return conj(parts)
 
     def _live_at_entry(self, edges: Any) -> list[str]:
-        inside = self.holder.reachable(t for _, t in edges)
-        defined = {name for s in inside.values() for name in s.returned}
-        names = registers(
-            [t for s in inside.values() for t in (*self._terms(s.op), *(c for cs, _ in s.edges for c in cs))]
-        )
+        return self._from_before(self.holder.reachable(t for _, t in edges).values())
+
+    def _from_before(self, inside: Iterable[Step], *beginning: Step) -> list[str]:
+        """The variables that some steps use and none of them, nor the step that they begin with, has defined."""
+        inside = list(inside)
+        defined = {name for s in (*beginning, *inside) for name in s.returned}
+        names = registers([t for s in inside for t in (*self._terms(s.op), *(c for cs, _ in s.edges for c in cs))])
         return sorted(n for n in names if n in self.variables and n not in defined)
 
 
