@@ -283,6 +283,26 @@ def free_one(config: Config, page: Page, migratetype: IntTerm, order: int, rerea
     )  # fmt: skip
 
 
+def _handed_out(blocks: list[int], most: IntTerm) -> tuple[dict[int, Term], dict[int, Term], Term, Term]:
+    """How many free pages of each block the buddy hands out, up to ``most``, and whether it is ISOLATE; the constraints.
+
+    Never from an ISOLATE free list, so of an ISOLATE block only pages that are misplaced.  The second constraint is for
+    engines that count free pages: as many as there are.
+    """
+    got = {b: choice(f"got{b}") for b in blocks}
+    isolated = {b: value("pageblock.migratetype", b) == ISOLATE for b in blocks}
+    where = land(
+        *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in got.items()),
+        total(got.values()) <= most,
+    )
+    available = {b: ite(isolated[b], value("misplaced", b), value("free", b)) for b in blocks}
+    counted = land(
+        *(n <= available[b] for b, n in got.items()),
+        total(got.values()) == minimum(lift(most), total(available.values())),
+    )
+    return got, isolated, where, counted
+
+
 def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: IntTerm) -> Op:
     """The critical section of rmqueue_bulk(): up to ``batch`` pages of the buddy to the tail of a pcplist.
 
@@ -291,17 +311,7 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
     the buddy hands pages out is that of its own past, which no engine follows.
     """
     z, blocks = zone.index, list(config.blocks_of(zone))
-    got = {b: choice(f"got{b}") for b in blocks}
-    isolated = {b: value("pageblock.migratetype", b) == ISOLATE for b in blocks}
-    where = land(
-        *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in got.items()),
-        total(got.values()) <= batch,
-    )
-    available = {b: ite(isolated[b], value("misplaced", b), value("free", b)) for b in blocks}
-    counted = land(
-        *(n <= available[b] for b, n in got.items()),
-        total(got.values()) == minimum(lift(batch), total(available.values())),
-    )
+    got, isolated, where, counted = _handed_out(blocks, batch)
     updates = []
     for b, n in got.items():
         updates.append((Cell("free", (b,)), value("free", b) - n))
@@ -392,17 +402,7 @@ def list_del_first(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -
 def rmqueue_page(config: Config, zone: Zone, migratetype: IntTerm) -> Op:
     """The critical section of rmqueue_buddy() for order 0: a page straight from the buddy.  Returns (found, page)."""
     blocks = list(config.blocks_of(zone))
-    got = {b: choice(f"got{b}") for b in blocks}
-    isolated = {b: value("pageblock.migratetype", b) == ISOLATE for b in blocks}
-    where = land(
-        *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in got.items()),
-        total(got.values()) <= 1,
-    )
-    available = {b: ite(isolated[b], value("misplaced", b), value("free", b)) for b in blocks}
-    counted = land(
-        *(n <= available[b] for b, n in got.items()),
-        total(got.values()) == minimum(1, total(available.values())),
-    )
+    got, isolated, where, counted = _handed_out(blocks, 1)
     updates = [(Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in got.items()]
     updates += [(Cell(c, (b,)), value(c, b) + n) for c in ("held", "in_use") for b, n in got.items()]
     updates += [(Cell("free", (b,)), value("free", b) - n) for b, n in got.items()]
@@ -438,13 +438,8 @@ def rmqueue_page(config: Config, zone: Zone, migratetype: IntTerm) -> Op:
 def rmqueue_buddy(config: Config, zone: Zone, order: int, migratetype: IntTerm) -> Op:
     """The critical section of rmqueue() for order > 0: pages straight from the buddy.  Returns a Page or None."""
     blocks = list(config.blocks_of(zone))
-    got = {b: choice(f"got{b}") for b in blocks}
-    isolated = {b: value("pageblock.migratetype", b) == ISOLATE for b in blocks}
     pages = 1 << order
-    where = land(
-        *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in got.items()),
-        total(got.values()) <= pages,
-    )
+    got, isolated, where, _ = _handed_out(blocks, pages)
     updates = [(Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in got.items()]
     updates += [(Cell(c, (b,)), value(c, b) + n) for c in ("held", "in_use") for b, n in got.items()]
     updates += [(Cell("free", (b,)), value("free", b) - n) for b, n in got.items()]
