@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kernelmodel.ops import Routine
 from kernelmodel.versions.v6_1 import V6_1
+from kernelmodel.versions.v6_8 import V6_8
 from kernelmodel.versions.v6_10 import V6_10
 
 
@@ -13,9 +13,6 @@ class V6_11(V6_1, V6_10):  # type: ignore[misc]  # drain_pages_zone() has other 
     name = "v6.11"
     summary = "v6.10 with the drain's look at pcp->count under pcp->lock, in rounds (66eca1021a42)"
 
-    def drain_pages(self, cpu: int, left: str = "") -> Routine:
-        """mm/page_alloc.c: drain_pages(): all populated zones' lists of ``cpu``."""
-        del left
-        for zone in self.config.zones:
-            if (yield from self.populated_zone(zone)):
-                yield from self.drain_pages_zone(cpu, zone)
+    # v6.10 hands its drain a local variable, which this one does not have
+    drain_pages = V6_8.drain_pages  # type: ignore[assignment]
+    page_alloc_cpu_dead = V6_8.page_alloc_cpu_dead
