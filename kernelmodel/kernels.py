@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from kernelmodel.ctext.files import TreeSpec
+from kernelmodel.ctext.kernel import kernel_from
 from kernelmodel.errors import ModelError
 from kernelmodel.museum.collection import TEXTS
 from kernelmodel.tasks import declare_tasks
@@ -24,12 +26,13 @@ from kernelmodel.versions.v5_14 import V5_14
 from kernelmodel.versions.v5_15 import V5_15
 from kernelmodel.versions.v6_0 import V6_0
 from kernelmodel.versions.v6_1 import V6_1
+from kernelmodel.versions.v6_2 import V6_2
 from kernelmodel.versions.v6_8 import V6_8
 from kernelmodel.versions.v6_10 import V6_10
 from kernelmodel.versions.v6_11 import V6_11
 
 KERNELS: dict[str, type[KernelText]] = {
-    k.name: k for k in (V5_10, Base, V5_11, V5_14, V5_15, V6_0, V6_1, V6_8, V6_10, V6_11)
+    k.name: k for k in (V5_10, Base, V5_11, V5_14, V5_15, V6_0, V6_1, V6_2, V6_8, V6_10, V6_11)
 }
 
 
@@ -62,8 +65,11 @@ def variant(spec: str) -> type[KernelText]:
     """The kernel class in a user's file, ``FILE.py`` or ``FILE.py:Name``, or either with ``@KERNEL``.
 
     The class overrides routines of a kernel (``class Mine(V5_11)``); a class with no kernel among its bases is put
-    before ``KERNEL``, or v5.11.  Errors name the file, the line and the cause.
+    before ``KERNEL``, or v5.11.  ``tree:PATH`` is the C of a kernel's source (:mod:`kernelmodel.ctext`).  Errors name the
+    file, the line and the cause.
     """
+    if TreeSpec.is_one(spec):
+        return kernel_from(spec)
     file, at, named = spec.rpartition("@")
     base, wanted_base = (kernel(named), True) if at and ".py" in file else (V5_11, False)
     spec = file if wanted_base else spec

@@ -50,6 +50,8 @@ class Step:
     returned: tuple[int, ...]
     written: tuple[tuple[Cell, int], ...]
     choices: tuple[tuple[str, int], ...]
+    #: where in a tree's C: file, line, function; None where the text is ours
+    at: tuple[str, int, str] | None = field(default=None, compare=False)
     #: the operation that was done
     op: Op = field(default=Op(""), compare=False, repr=False)
 
@@ -231,7 +233,7 @@ class Machine:
         except BugError as bug:
             text = op.text.format(*("?" for _ in op.shown))
             n = len(self.history) + 1
-            bug.step = Step(n, task.name, task.cpu, stack, text, op.kind, op.tag, (), (), (), op)
+            bug.step = Step(n, task.name, task.cpu, stack, text, op.kind, op.tag, (), (), (), op=op)
             raise
 
         def now(term: Term) -> int:
@@ -255,7 +257,7 @@ class Machine:
         made = tuple(sorted(effect.choices.items()))
         step = Step(
             len(self.history) + 1, task.name, task.cpu, stack, op.text.format(*shown) if shown else op.text, op.kind,
-            op.tag, returned, written, made, op,
+            op.tag, returned, written, made, c_place(task.routine), op,
         )  # fmt: skip
         self.history.append(step)
         does = op.does
@@ -392,6 +394,25 @@ def packed(op: Op, returned: tuple[Any, ...], extra: Any = None) -> Any:
     return returned[0] if len(returned) == 1 else returned or None
 
 
+def c_place(routine: Routine) -> tuple[str, int, str] | None:
+    """File, line and function where the innermost routine that was read from C stands; None if there is none."""
+    found = None
+    generator: Any = routine
+    while generator is not None and (frame := getattr(generator, "gi_frame", None)) is not None:
+        code = frame.f_code
+        if code.co_filename.endswith((".c", ".h")) and code.co_consts and isinstance(code.co_consts[0], str):
+            file, _, function = code.co_consts[0].partition(": ")
+            found = (file, frame.f_lineno, function.removesuffix("()"))
+        generator = generator.gi_yieldfrom
+    return found
+
+
+def _helps(kernel: type[KernelText], frame: Any) -> bool:
+    """Whether a frame is of a function of ours that is no routine of the kernel."""
+    ours = str(frame.f_globals.get("__name__", "")).startswith("kernelmodel.")
+    return ours and not hasattr(kernel, frame.f_code.co_name)
+
+
 def call_stack(kernel: type[KernelText], routine: Routine) -> tuple[str, ...]:
     """The C names of the calls that ``routine`` is in, outermost first."""
     names: list[str] = []
@@ -400,7 +421,7 @@ def call_stack(kernel: type[KernelText], routine: Routine) -> tuple[str, ...]:
         name = generator.gi_frame.f_code.co_name
         found = c_name(kernel, name)
         # of names with an underscore, those of C functions that have two: the others are helpers of the text's own
-        shown = not name.startswith("_") or found != name
+        shown = (not name.startswith("_") or found != name) and not _helps(kernel, generator.gi_frame)
         # a routine split into helpers is one call: C's __f() and the part of f() that it shares with it
         if shown and (not names or names[-1].lstrip("_") != found.lstrip("_")):
             names.append(found)

@@ -31,7 +31,7 @@ class Cell(NamedTuple):
 class Term:
     """An immutable expression of sort int or bool; compare with :attr:`key`, for ``==`` builds a term."""
 
-    __slots__ = ("_atoms", "args", "key", "op", "sort")
+    __slots__ = ("_atoms", "_size", "args", "key", "op", "sort")
 
     def __init__(self, op: str, args: tuple[Any, ...], sort: Sort) -> None:
         self.op = op
@@ -39,6 +39,7 @@ class Term:
         self.sort: Sort = sort
         self.key: tuple[Any, ...] = (op, sort, *(a.key if isinstance(a, Term) else a for a in args))
         self._atoms: dict[str, tuple[Term, ...]] | None = None
+        self._size = 0
 
     def __hash__(self) -> int:
         if _decider is not None:
@@ -293,6 +294,13 @@ def evaluate(
     if op == "ite":
         return evaluate(args[1] if evaluate(args[0], cells, regs, choices) else args[2], cells, regs, choices)
     return FOLD[op](evaluate(args[0], cells, regs, choices), evaluate(args[1], cells, regs, choices))
+
+
+def size(term: Term) -> int:
+    """How large a term is when it is written out: what it shares with itself counts as often as it is there."""
+    if not term._size:
+        term._size = 1 + sum(size(a) for a in term.args if isinstance(a, Term))
+    return term._size
 
 
 def atoms(term: Term, op: str) -> tuple[Term, ...]:

@@ -48,6 +48,8 @@ class KernelText:
     tasks: ClassVar[tuple[TaskKind, ...]] = ()
     #: the cell that is not 0 while somebody is in the critical section of a CPU's pcplist
     section: ClassVar[str] = Config().section
+    #: what a verdict about this kernel takes for granted, in words: of one that was read from C
+    given: ClassVar[tuple[str, ...]] = ()
     #: routines with a loop that a bounded engine goes round as often as that of offline_pages(), and no more
     loops: ClassVar[tuple[str, ...]] = ()
     #: the cells with the limits that a zone has for its pcplists, which those of its CPUs are set to
@@ -76,6 +78,12 @@ class KernelText:
         for routine, (before, after) in _marks(self.isolation_complete).items():
             if has_routine(type(self), routine):
                 setattr(self, routine, functools.partial(_marked, getattr(self, routine), before, after, config))
+
+    @classmethod
+    def line_of(cls, file: str, line: int) -> str:
+        """A line of the C that a kernel was read from; empty where its text is ours."""
+        del file, line
+        return ""
 
     def for_each_cpu(self) -> Iterable[int]:
         """include/linux/cpumask.h: for_each_possible_cpu() and its like, in ascending order."""

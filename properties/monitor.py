@@ -32,8 +32,9 @@ def at_rest(machine: Machine) -> bool:
     tasks = [t for t in machine.tasks if t not in machine.workers]
     if not tasks or not all(t.done for t in tasks):
         return False
-    waiting = [w for w in machine.workers if isinstance(w.pending, Op) and w.pending.does.begins]
-    return len(waiting) == len(machine.workers) and all(machine.why_not(w) for w in machine.workers)
+    # the workers of a kernel that has no work items have returned
+    idle = [w for w in machine.workers if w.done or (isinstance(w.pending, Op) and w.pending.does.begins)]
+    return len(idle) == len(machine.workers) and all(machine.why_not(w) for w in machine.workers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from kernelmodel import Config, Machine
 from kernelmodel.kernels import KERNELS, kernel
 from kernelmodel.text import has_routine
 from properties.catalogue import NO_DEADLOCK, PROPERTIES, find
+from properties.monitor import at_rest, deadlocks
 from verify.bmc.solve import Engine
 from verify.explore.finite import DEFAULT, Finite
 from verify.explore.solve import Explorer
@@ -13,10 +14,10 @@ from verify.runs import Values, check
 from verify.scenario import Scenario
 from verify.verdict import Result
 
-LATER = ("v5.14", "v5.15", "v6.0", "v6.1", "v6.8", "v6.10", "v6.11")
+LATER = ("v5.14", "v5.15", "v6.0", "v6.1", "v6.2", "v6.8", "v6.10", "v6.11")
 #: what each kernel violates of the catalogue, with one free, one alloc and one offline_pages()
 RACE = {"no_stray_page", "no_isolated_page_left", "offline_progress"}
-VIOLATES = {"v5.14": {"exits_give_back"}, "v6.0": RACE, "v6.8": RACE, "v6.10": RACE}
+VIOLATES = {"v5.14": {"exits_give_back"}, "v6.0": RACE, "v6.2": RACE, "v6.8": RACE, "v6.10": RACE}
 SMALL = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=0), 2)
 STRAY = PROPERTIES["no_stray_page"]
 
@@ -26,7 +27,7 @@ def test_every_later_kernel_is_among_them():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.deep) if n in ("v6.8", "v6.10", "v5.14") else n for n in LATER]
+    "name", [pytest.param(n, marks=pytest.mark.deep) if n in ("v6.2", "v6.8", "v6.10", "v5.14") else n for n in LATER]
 )
 def test_exhaustive_search_finds_what_each_kernel_violates_and_nothing_else(name):
     explorer = Explorer(kernel(name), SMALL)
@@ -38,7 +39,7 @@ def test_exhaustive_search_finds_what_each_kernel_violates_and_nothing_else(name
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.deep) if n in ("v5.14", "v6.1", "v6.8") else n for n in LATER]
+    "name", [pytest.param(n, marks=pytest.mark.deep) if n in ("v5.14", "v6.1", "v6.2", "v6.8") else n for n in LATER]
 )
 def test_bounded_proofs_agree_on_stray_pages(name):
     verdict = Engine(kernel(name), Scenario(cpus=2, frees=1, allocs=1, updates=1)).decide(STRAY)
@@ -101,3 +102,12 @@ def test_the_tasks_of_later_kernels_run(kind):
     verdicts = Explorer(made, Finite(scenario, 1)).decide([STRAY, find("lock_order")], deadlock=True)
     assert [v.result for v in verdicts] == [Result.HOLDS] * 3
     assert verdicts[-1].property == NO_DEADLOCK.name
+
+
+def test_a_kernel_without_work_items_comes_to_rest():
+    """Its workers have returned, which is as good as having nothing to do."""
+    machine = Machine(kernel("v6.1"), Config(nr_cpus=2))
+    task = machine.free("free", machine.allocate(0))
+    assert not at_rest(machine)
+    machine.run(task)
+    assert at_rest(machine) and not deadlocks(machine, NO_DEADLOCK)

@@ -19,7 +19,8 @@ _NARROW = 38
 
 #: calls whose only line is the operation of the same name
 _PRIMITIVE = ("mutex_lock", "mutex_unlock", "mutex_trylock", "cpus_read_lock", "cpus_read_unlock", "queue_work_on",
-              "flush_work", "rmqueue_bulk", "memory_notify", "worker_thread", "cpus_write_lock", "cpus_write_unlock")  # fmt: skip
+              "flush_work", "rmqueue_bulk", "memory_notify", "worker_thread", "cpus_write_lock", "cpus_write_unlock",
+              "list_del")  # fmt: skip
 _SECTION = "spin_lock(&zone->lock): "
 
 
@@ -39,6 +40,9 @@ def columns(
         # broken at the start
         return "\n".join([*_start_lines(start, set(), width), "", *page.fill(found, "=> ", "   ", width)])
     acting = {s.task for s in steps}
+    # a column begins with the line of the C that each statement is on, where that is known
+    gutter = len(str(max((s.at[1] for s in steps if s.at), default=0))) + 2 if any(s.at for s in steps) else 0
+    shown: list[Step] = []
     wide = max(_NARROWEST, width // len(used))
     tab = "  " if wide >= _NARROW else " "
     lines = [*_start_lines(start, acting, width), ""]
@@ -52,7 +56,8 @@ def columns(
             continue
         column = used.index(step.cpu)
         # but for the last column, a space has to part it from the next
-        room = wide - (column < len(used) - 1)
+        room = wide - (column < len(used) - 1) - gutter
+        shown.append(step)
         stack = tuple(name for name in step.stack if name not in _PRIMITIVE)
         cell: list[str] = []
         if last_task.get(step.cpu) != step.task:
@@ -69,12 +74,29 @@ def columns(
         for depth in range(common, len(stack)):
             cell += page.fill(f"{stack[depth]}()", tab * depth, tab * (depth + 1), room)
         shown_stack[step.task] = stack
+        numbered = len(cell)
         for depth, statement, comment in statements(step):
             cell += _wrapped(tab * (len(stack) + depth), statement, comment, room, tab)
+        if gutter:
+            number_of = f"{step.at[1]}: " if step.at else ""
+            cell = [(number_of if n == numbered else "").rjust(gutter) + text for n, text in enumerate(cell)]
         for text in cell:
             lines.append(page.row(["" if i != column else text for i in range(len(used))], wide))
     lines += ["", *page.fill(found, "=> ", "   ", width)]
+    if gutter:
+        lines += ["", *page.fill(_files(shown), room=width)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _files(steps: Sequence[Step]) -> str:
+    """Which file the numbers of lines are of, and which functions are elsewhere."""
+    functions: dict[str, list[str]] = {}
+    for step in steps:
+        if step.at and step.at[2] not in functions.setdefault(step.at[0], []):
+            functions[step.at[0]].append(step.at[2])
+    first, *others = sorted(functions, key=lambda file: -len(functions[file]))
+    elsewhere = (f"{file} in {' and '.join(f + '()' for f in functions[file])}" for file in others)
+    return f"lines: {'; '.join([first, *elsewhere])}"
 
 
 def _start_lines(start: Start, acting: set[str], width: int) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from kernelmodel.ctext.files import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from kernelmodel.tasks import shared_options as task_options
@@ -51,6 +53,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, *args: Any, **named: Any) -> Any:
         """As argparse has it; a variant of a kernel that is named as well is one of that."""
         options, rest = super().parse_known_args(*args, **named)
+        fold_tree(options, self.error)
         if getattr(options, "kernel", None):
             if getattr(options, "mutant", None):
                 self.error("argument --mutant: not allowed with argument --kernel: mutants are of v5.11")
@@ -64,6 +67,25 @@ class Parser(argparse.ArgumentParser):
         close = difflib.get_close_matches(unknown, self._option_string_actions, 1) if unknown else []
         hint = f"; did you mean {close[0]}?" if close else "; --help lists the options"
         fail(f"{self.prog}: {message}{hint}")
+
+
+def fold_tree(options: argparse.Namespace, refuse: Callable[[str], Any]) -> None:
+    """A kernel's source is one more kernel from elsewhere, whose name has all that was said of it."""
+    tree = getattr(options, "tree", None)
+    trees: list[str] = tree if isinstance(tree, list) else [tree] if tree is not None else []
+    more = {name: getattr(options, name, None) for name in ("patch", "era", "config")}
+    assume = tuple(getattr(options, "assume", None) or ())
+    if not trees:
+        for name, value in (*more.items(), ("assume", assume)):
+            if value:
+                refuse(f"argument --{name}: it says something of a kernel's source: give --tree PATH")
+        return
+    if getattr(options, "kernel", None):
+        refuse("argument --kernel: not allowed with argument --tree: to choose its era, give --era")
+    given = {name: value for name, value in more.items() if value}
+    specs = [replace(spec, assume=(*spec.assume, *assume), **given) for spec in map(TreeSpec.parse, trees)]
+    options.trees = specs
+    options.variant = str(specs[0])
 
 
 class _Width(argparse.Action):
@@ -92,6 +114,25 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
         "--variant", metavar="FILE.py[:NAME]",
         help="your own change: a class that overrides routines; of --kernel, where it is derived from none",
     )  # fmt: skip
+    add_tree(parser, which)
+
+
+def add_tree(parser: argparse.ArgumentParser, which: Any = None) -> None:
+    """--tree, and what is said of a tree."""
+    (which or parser).add_argument(
+        "--tree", metavar="DIR[@REV]", help="a kernel's own C: the top of its source, or a revision of it in git"
+    )
+    add_said_of_tree(parser)
+
+
+def add_said_of_tree(parser: argparse.ArgumentParser) -> None:
+    """--patch, --era, --config, --assume."""
+    parser.add_argument("--patch", metavar="FILE", help="a patch on the tree, which is applied to a copy")
+    parser.add_argument("--era", metavar="NAME", help="read the tree as the C of that kernel")
+    parser.add_argument("--config", metavar="FILE", help="decide #if by a .config (default: what distributions choose)")
+    parser.add_argument(
+        "--assume", action="append", metavar="HOOK=nothing", help="of the tree: take this call to be without effect"
+    )
 
 
 def add_scenario(

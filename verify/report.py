@@ -56,7 +56,12 @@ def line(verdict: Verdict) -> str:
 def heading(verdict: Verdict) -> str:
     """What was checked, and the bound."""
     first = f"{verdict.kernel}, {verdict.engine}, {verdict.memory_model}"
-    return f"{first}\n{page.paragraph(f'bound: {verdict.bound}', '  ', '    ')}"
+    return "\n".join([first, page.paragraph(f"bound: {verdict.bound}", "  ", "    "), *given(verdict.given)])
+
+
+def given(said: Sequence[str]) -> list[str]:
+    """What a verdict about C takes for granted, each in lines of its own."""
+    return [page.paragraph(sentence, "  ", "    ") for sentence in said]
 
 
 def not_checked(names: Sequence[str]) -> str:

@@ -52,7 +52,7 @@ class Verdict:
     ``schedule`` its steps and ``scenario`` the numbers of its tasks; ``replayed`` says that the concrete model violated
     the same property on that schedule; ``expected`` is what is recorded for a mutant or kernel (None: nothing recorded).
     ``runs`` is how many random runs of a user's text were held against the verdict, and ``contradicted`` says that one of
-    them violates what holds by the engine.
+    them violates what holds by the engine.  ``given`` is what a kernel that was read from C takes for granted, in words.
     """
 
     property: str
@@ -72,6 +72,7 @@ class Verdict:
     seconds: float = 0.0
     runs: int = 0
     contradicted: bool = False
+    given: tuple[str, ...] = ()
     statistics: Mapping[str, Any] = field(default_factory=dict)
 
     @_property

@@ -39,7 +39,7 @@ from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs.liveness import live_locals
 from kernelmodel.ops import Op
-from kernelmodel.terms import Cell, Term, atoms
+from kernelmodel.terms import Cell, Term, atoms, size
 from kernelmodel.text import KernelText, from_a_file
 
 #: one of each kind of iterator that tells its position by __reduce__(), which does not move it
@@ -53,6 +53,14 @@ _SAMPLES: tuple[Any, ...] = (
 )  # fmt: skip
 _ITERATORS = frozenset(map(type, _SAMPLES))
 _PLAIN = (int, str, bytes, float, type(None), type(Ellipsis))
+
+
+#: a value that is larger than this was made from itself, round after round of a loop
+LARGEST = 20_000
+GROWS = (
+    "a value grows from one round of a loop to the next, for each is made from the one before: engines cannot follow that;"
+    " store it in a cell, or read it again in each round"
+)
 
 
 @runtime_checkable
@@ -116,6 +124,8 @@ class _Picture:
     def of(self, value: Any) -> Hashable:
         kind = type(value)
         if kind is Term:
+            if size(value) > LARGEST:
+                raise ModelError(f"{self.where}: {GROWS}")
             self.registers.update(a.args[0] for a in atoms(value, "reg"))
             return ("term", value.key)
         if kind in _PLAIN or kind is bool:

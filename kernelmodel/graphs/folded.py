@@ -72,18 +72,20 @@ def fold(
     constants: Mapping[Cell, int],
     any_order: bool = False,
     present: Callable[[int], Term] = lambda _: TRUE,
+    calls: bool = True,
 ) -> FoldedGraph:
     """The control graph of the routine that ``make`` starts with ``kernel``, as run by a task that may be on ``cpus``.
 
     With ``any_order`` loops over ``kernel.for_each_cpu()`` visit the CPUs in every order.  ``constants`` are cells that
     keep one value.
+    Without ``calls`` no node tells in which calls it is, so that equal steps of different ones are one.
     ``present(cpu)`` says when a task that is free to move may be on that CPU.
     ModelError where a routine cannot be folded: a value from an earlier round of a loop is used in a later one.  A text
     that is not ours is run through twice, in different orders: ModelError if that makes a difference.
     """
-    graph = _Folding(kernel, make, tuple(cpus), constants, any_order, present).run()
+    graph = _Folding(kernel, make, tuple(cpus), constants, any_order, present, calls=calls).run()
     if from_a_file(type(kernel)):
-        again = _Folding(kernel, make, tuple(cpus), constants, any_order, present, other_way=True).run()
+        again = _Folding(kernel, make, tuple(cpus), constants, any_order, present, True, calls).run()
         if not _same(graph, again):
             raise ModelError(DIFFERS)
     return graph
@@ -104,7 +106,9 @@ class _Folding:
         any_order: bool,
         present: Callable[[int], Term],
         other_way: bool = False,
+        calls: bool = True,
     ) -> None:
+        self.calls = calls
         self.kernel, self.make, self.cpus, self.present = kernel, make, cpus, present
         self.other_way, self.confirm = other_way, from_a_file(type(kernel))
         self.constants = {c: const(v) for c, v in constants.items()}
@@ -237,7 +241,8 @@ class _Folding:
         irqs_off = self._pinned(path)[1]
         for op, cpu in self._bound(yielded, path):
             number = len(self.nodes)
-            node = FoldedNode(number, op, call_stack(type(self.kernel), generator), cpu, irqs_off)
+            stack = call_stack(type(self.kernel), generator) if self.calls else ()
+            node = FoldedNode(number, op, stack, cpu, irqs_off)
             self.nodes.append(node)
             self.raw[number] = []
             self.positions.append(position)

@@ -9,7 +9,7 @@ from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import Routine, read, read_once, write
 from kernelmodel.schema import CellKind
 from kernelmodel.terms import IntTerm, minimum, select
-from kernelmodel.versions.v6_1 import ROUND
+from kernelmodel.versions.v6_1 import ROUND, V6_1
 from kernelmodel.versions.v6_8 import V6_8
 
 
@@ -113,10 +113,5 @@ class V6_10(V6_8):
             if (yield from self.populated_zone(zone)):
                 yield from self.zone_pcp_update(zone, 0)
 
-    # --- memory failure ---
-
-    def page_handle_poison(self, zone: Zone) -> Routine:
-        """mm/memory-failure.c: __page_handle_poison(): a drain without pcp_batch_high_lock, for dissolving takes locks."""
-        if not (yield from self.dissolve_free_huge_page()):
-            yield from self.drain_all_pages(zone)
-            yield from self.take_page_off_buddy()
+    # in v6.1.y as well
+    page_handle_poison = V6_1.page_handle_poison

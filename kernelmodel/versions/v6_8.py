@@ -1,4 +1,4 @@
-"""v6.8: limits that tune themselves between high_min and high_max; interrupts stay on (since v6.2)."""
+"""v6.8: limits that tune themselves between high_min and high_max."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ from kernelmodel.schema import CellKind
 from kernelmodel.tasks import TaskKind
 from kernelmodel.terms import Cell, IntTerm, choice, const, land, lift, lnot, lor, maximum, minimum, select
 from kernelmodel.told import Told
-from kernelmodel.versions.v6_0 import V6_0
 from kernelmodel.versions.v6_1 import ROUND
+from kernelmodel.versions.v6_2 import V6_2
 
 _RECLAIM = "Whether the zone is being reclaimed: decided from outside."
 _BELOW = "Whether the zone has fewer free pages than its high watermark: decided from outside."
 _ADAPTS = "A factor that adapts to the load: any value."
 
 
-class V6_8(V6_0):
+class V6_8(V6_2):
     """v6.8: pcp->high is its pcplist's own, and whoever reads it brings it between high_min and high_max."""
 
     name = "v6.8"
-    summary = (
-        "high_min, high_max, and pcp->high between them; nr_pcp_alloc(); interrupts stay on in the critical section"
-    )
+    summary = "high_min, high_max, and pcp->high between them; nr_pcp_alloc()"
 
     cells = (
-        *V6_0.cells,
+        *V6_2.cells,
         (
             "zone.pageset_high_min",
             CellKind(
@@ -76,39 +74,13 @@ class V6_8(V6_0):
     )  # fmt: skip
     limits = ("zone.pageset_high_min", "zone.pageset_batch", "zone.pageset_high_max")
     tasks = (
-        *V6_0.tasks,
+        *V6_2.tasks,
         TaskKind(
             name="decay", make=lambda k, given: k.decay_pcp_high(given.zone), option="decays", words="decay_pcp_high()",
             needs="decay_pcp_high", help="vmstat workers that lower pcp->high of the CPU on which they are", on_lists=True,
             zones=True,
         ),
     )  # fmt: skip
-
-    # --- the critical section ---
-
-    def pcp_spin_trylock(self, zone: Zone) -> Routine:
-        """mm/page_alloc.c: pcp_spin_trylock(): pinned, interrupts on; the CPU, or -1 where the lock is taken."""
-        yield ops.preempt_disable()
-        cpu = yield ops.smp_processor_id()
-        if (yield ops.spin_trylock("pcp.lock", zone.index, cpu, nr_blocks=self.config.nr_blocks)):
-            return cpu
-        yield ops.preempt_enable()
-        return -1
-
-    def pcp_spin_unlock(self, zone: Zone, cpu: int) -> Routine:
-        """mm/page_alloc.c: pcp_spin_unlock(), on the CPU whose pcplist it is."""
-        yield ops.spin_unlock("pcp.lock", zone.index, cpu)
-        yield ops.preempt_enable()
-
-    def pcp_lock_of(self, zone: Zone, cpu: int) -> Routine:
-        """include/linux/spinlock.h: spin_lock(&pcp->lock) of any CPU's pcplist."""
-        yield ops.spin_lock("pcp.lock", zone.index, cpu)
-        return cpu
-
-    def pcp_unlock_of(self, zone: Zone, cpu: int, here: int) -> Routine:
-        """include/linux/spinlock.h: spin_unlock(&pcp->lock)."""
-        del here
-        yield ops.spin_unlock("pcp.lock", zone.index, cpu)
 
     # --- freeing ---
 

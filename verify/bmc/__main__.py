@@ -117,7 +117,7 @@ class Run:
 
     def _take(self, engine: Engine, prop: Property, verdict: Verdict, into: list[Verdict]) -> Verdict:
         expected = expected_of(self.options, engine.kernel, prop, self.scenario)
-        verdict = replace(verdict, expected=expected, scenario=engine.scenario.numbers())
+        verdict = replace(verdict, expected=expected, scenario=engine.scenario.numbers(), given=engine.kernel.given)
         verdict = self.net.held_against(verdict) if self.net else verdict
         self._progress("")
         if not into and not self.options.quiet:

@@ -6,17 +6,19 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from kernelmodel.ctext.files import TreeSpec
 from kernelmodel.errors import ModelError
 from properties.catalogue import PROPERTIES, find
 from verify.command import STANDARD_OUTPUT, command, write_text
 from verify.compare.change import exit_code, gone, new, pairs
 from verify.compare.render import Comparison, as_json, markdown, text
 from verify.compare.sides import Changed, Side, changed, side
-from verify.options import Parser, add_property, add_scenario, fail, positive_seconds, writable
+from verify.options import Parser, add_property, add_said_of_tree, add_scenario, fail, positive_seconds, writable
 from verify.report import write_json
 from verify.suite.board import Board
 from verify.suite.folder import writable_folder
@@ -46,7 +48,14 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for name, what in (("a", "what is known"), ("b", "what is asked about")):
-        p.add_argument(name, metavar=name.upper(), help=f"{what}: a kernel, a mutant, or FILE.py[:NAME] with a variant")
+        p.add_argument(
+            name, metavar=name.upper(), nargs="?", help=f"{what}: a kernel, a mutant, or FILE.py[:NAME] with a variant"
+        )
+    p.add_argument(
+        "--tree", action="append", metavar="DIR[@REV]",
+        help="a kernel's own C; given twice for A and B (the second may be a revision of the first), once with --patch",
+    )  # fmt: skip
+    add_said_of_tree(p)
     p.add_argument(
         "--engines", default=",".join(ENGINES), metavar="LIST", help="of bmc,explore,prove (default: all of them)"
     )
@@ -71,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = Exit.UNDECIDED
     try:
         engines = engines_of(options)
+        options.a, options.b = sides_of(options)
         a, b = side("A", options.a), side("B", options.b)
         differing = changed(a, b)
         bounds = bounds_of(options)
@@ -104,6 +114,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         fail(f"{PROG}: cannot write {error.filename}: {error.strerror}")
     return int(code)
+
+
+def sides_of(options: argparse.Namespace) -> tuple[str, str]:
+    """What A and B are: both words, or a tree before and after."""
+    trees: list[TreeSpec] = getattr(options, "trees", [])
+    words = [w for w in (options.a, options.b) if w is not None]
+    if not trees:
+        if len(words) < 2:
+            raise ModelError("two kernels are compared: name both, or give --tree twice, or --tree and --patch")
+        return words[0], words[1]
+    if len(trees) == 1 and not words:
+        if not trees[0].patch:
+            raise ModelError("--tree is one kernel: give the other one, a second --tree, or --patch")
+        return str(replace(trees[0], patch="")), str(trees[0])
+    if len(trees) + len(words) != 2:
+        raise ModelError("two kernels are compared: name both, or give --tree twice, or --tree and --patch")
+    if len(trees) == 1:
+        return str(trees[0]), words[0]
+    first, second = trees
+    if not Path(second.path).exists() and not second.revision:
+        second = replace(second, path=first.path, revision=second.path)
+    return str(replace(first, patch="")), str(second)
 
 
 def engines_of(options: argparse.Namespace) -> list[str]:

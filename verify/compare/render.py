@@ -127,11 +127,14 @@ def _name(side: Side) -> str:
 
 
 def _functions(c: Comparison) -> list[str]:
+    if c.a.is_tree is not c.b.is_tree:
+        return page.fill("one is C and the other the model's text: `python -m verify.tree DIR` tells how they differ")
     if not c.changed:
         return ["no function differs"]
     names = ", ".join(f.title for f in c.changed)
     number = f"{len(c.changed)} function{'s differ' if len(c.changed) > 1 else ' differs'}"
-    told = [*(f.in_c for f in c.changed), "", "the same in the model's text:", "", *(f.diff for f in c.changed)]
+    texts = [f.diff for f in c.changed if f.diff]
+    told = [*(f.in_c for f in c.changed), *(["", "the same in the model's text:", "", *texts] if texts else [])]
     return [*page.fill(f"{number}: {names}"), "", *told]
 
 

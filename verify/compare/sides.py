@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kernelmodel.ctext.files import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, is_kernel
 from kernelmodel.text import KernelText, c_location, c_name
@@ -34,8 +35,15 @@ class Side:
         return self.spec.load()
 
     @property
+    def is_tree(self) -> bool:
+        """Whether its text is C."""
+        return TreeSpec.is_one(self.spec.name)
+
+    @property
     def title(self) -> str:
         """The name in a table's head: as given, a file without its folder."""
+        if self.is_tree:
+            return self.spec.title
         return Path(self.spec.name).name if self.spec.kind == "variant" else self.spec.name
 
 
@@ -45,7 +53,7 @@ def side(letter: str, text: str) -> Side:
         kind = "kernel"
     elif text in MUTANTS:
         kind = "mutant"
-    elif text.endswith(".py") or ".py:" in text:
+    elif TreeSpec.is_one(text) or text.endswith(".py") or ".py:" in text:
         kind = "variant"
     else:
         error = nearest("kernel, mutant or FILE.py", text, (*KERNELS, *MUTANTS))
@@ -82,6 +90,8 @@ class Changed:
 
 def changed(a: Side, b: Side) -> list[Changed]:
     """The functions of the kernels' text that are not the same, in the order of the newer text."""
+    if a.is_tree or b.is_tree:
+        return _changed_in_c(a, b) if a.is_tree and b.is_tree else []
     one, other = functions(a.kernel), functions(b.kernel)
     found = []
     for name in dict.fromkeys([*other, *one]):
@@ -96,6 +106,20 @@ def changed(a: Side, b: Side) -> list[Changed]:
                     difference(title, (a.title, as_c[0]), (b.title, as_c[1])),
                 )
             )  # fmt: skip
+    return found
+
+
+def _changed_in_c(a: Side, b: Side) -> list[Changed]:
+    """The C functions that are read, or summed up, and are not the same in two trees."""
+    one, other = (s.kernel.reading.functions() for s in (a, b))  # type: ignore[attr-defined]
+    found = []
+    for name in dict.fromkeys([*other, *one]):
+        texts = [f[name].original.splitlines() if name in f else [] for f in (one, other)]
+        if name not in one or name not in other or one[name].fingerprint != other[name].fingerprint:
+            file = (other.get(name) or one[name]).file
+            found.append(
+                Changed(name, name, "", difference(f"{file}:{name}()", (a.title, texts[0]), (b.title, texts[1])))
+            )
     return found
 
 

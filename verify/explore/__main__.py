@@ -155,6 +155,7 @@ class Run:
         prop = known.get(verdict.property)
         if prop is not None:
             verdict = replace(verdict, expected=self._expected(prop))
+        verdict = replace(verdict, given=self.explorer.kernel.given)
         verdict = self.net.held_against(verdict) if self.net else verdict
         self._progress("")
         if not self.verdicts and not self.options.quiet:

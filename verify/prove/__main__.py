@@ -46,7 +46,7 @@ from verify.prove.population import texts
 from verify.prove.roles import ProjectionError
 from verify.prove.scope import NOT_PROVED
 from verify.prove.second import available, recheck
-from verify.report import as_json, line, write_json
+from verify.report import as_json, given, line, write_json
 from verify.runs import Net, Values
 from verify.scenario import Scenario
 from verify.verdict import Exit, Result, Verdict, worst
@@ -173,7 +173,7 @@ class Run:
         properties, stop = self.properties()
         if not self.options.quiet:
             print(f"{self.kernel.name}, {ENGINE}, sequential consistency")
-            print(page.paragraph(f"bound: {BOUND}", "  ", "    "))
+            print("\n".join([page.paragraph(f"bound: {BOUND}", "  ", "    "), *given(self.kernel.given)]))
         net = Net(self.kernel, Scenario(), properties, Values(any_size=True))
         for n, prop in enumerate(properties):
             verdict = net.held_against(self._verdict(prop))
@@ -214,7 +214,11 @@ class Run:
                         self._say_why(prop, prover, proof)
             except ProjectionError as error:
                 why = str(error)
-        return replace(verdict or searched(self.kernel, prop, self.proof, self.deadline, why), expected=expected)
+        return replace(
+            verdict or searched(self.kernel, prop, self.proof, self.deadline, why),
+            expected=expected,
+            given=self.kernel.given,
+        )
 
     def _weakened(self, prover: Prover, proof: Proof) -> Proof:
         """What is left of the proof without the lemmas that fail; worked out once."""

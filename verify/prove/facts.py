@@ -11,14 +11,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernelmodel.ops import Op
-from kernelmodel.terms import ME, Cell, Term, const, lnot, load, rebuild, reg
+from kernelmodel.terms import ME, Cell, Term, atoms, const, lnot, load, rebuild, reg
 from properties.lemmas import LOCK
 from verify.prove.roles import OVER, RETURNED_INSIDE, Step, cells
 
-#: a cell, a register's name, or a constant, or the task itself
+#: a cell, a register's name, a constant, the task itself, or the key of a number that is computed from registers
 Item = tuple[str, object]
 
 ME_ITEM: Item = ("me", 0)
+#: the terms of items that are computed, by their key
+_computed: dict[object, Term] = {}
 
 
 class Facts:
@@ -92,8 +94,13 @@ class Facts:
 
     def value(self, term: Term) -> int | None:
         """The class of a term's value, if it is that of an item."""
-        item = item_of(self.simplified(term))
+        simple = self.simplified(term)
+        item = item_of(simple) or computed_item(simple)
         return None if item is None else self.class_of(item)
+
+    def changes(self, registers: Collection[str]) -> None:
+        """What was computed from registers that now get a new value is computed from them no more."""
+        self.forget(lambda i: i[0] == "computed" and any(a.args[0] in registers for a in atoms(_computed[i[1]], "reg")))
 
     def meet(self, other: Facts) -> Facts:
         """What both know."""
@@ -120,6 +127,19 @@ def item_of(term: Term) -> Item | None:
     return None
 
 
+def computed_item(term: Term) -> Item | None:
+    """The item of a number that is computed from registers only; None for another term."""
+    if term.sort != "int" or atoms(term, "cell") or atoms(term, "choice") or not atoms(term, "reg"):
+        return None
+    _computed[term.key] = term
+    return ("computed", term.key)
+
+
+def registers_in(item: Item) -> set[str]:
+    """The registers of a computed item."""
+    return {str(a.args[0]) for a in atoms(_computed[item[1]], "reg")}
+
+
 def constant(value: int | bool) -> Item:
     """The item of a constant: True is not 1."""
     return ("const", ("bool" if isinstance(value, bool) else "int", value))
@@ -131,6 +151,8 @@ def term_of(item: Item, sort: Callable[[Item], str]) -> Term:
         return ME
     if item[0] == "const":
         return const(item[1][1])  # type: ignore[index]
+    if item[0] == "computed":
+        return _computed[item[1]]
     if item[0] == "cell":
         assert isinstance(item[1], Cell)
         return load(item[1], sort(item))  # type: ignore[arg-type]
@@ -203,6 +225,7 @@ def _after(step: Step, facts: Facts, setting: Setting, steps: Mapping[int, Step]
         written = [(c, facts.value(t)) for c, t in op.updates if c in setting.protected]
         ghosts = [(g, facts.value(t)) for g, becomes in setting.ghosts.items() if (t := becomes(step)) is not None]
         new = facts.copy()
+        new.changes({name for name, _ in (*returned, *ghosts)})
         for name, class_ in returned:
             new.assign(("reg", name), class_)
         for cell, class_ in written:
@@ -238,7 +261,7 @@ def _refine(facts: Facts, condition: Term) -> bool:
     if item is not None and inner.sort == "bool":
         return facts.merge(item, constant(positive))
     if positive and inner.op == "==":
-        a, b = (item_of(t) for t in inner.args)
+        a, b = (item_of(t) or computed_item(t) for t in inner.args)
         if a is not None and b is not None:
             return facts.merge(a, b)
     if positive and inner.op == "and":

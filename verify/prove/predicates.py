@@ -14,7 +14,7 @@ import z3
 from kernelmodel.cells import CELLS, stops_others
 from kernelmodel.terms import Cell, Term, atoms
 from properties.lemmas import DRAIN_LOCK, Lemma, cell_of
-from verify.prove.facts import Facts, Item, term_of
+from verify.prove.facts import Facts, Item, computed_item, registers_in, term_of
 from verify.prove.roles import ENDS, ProjectionError, Step, hangs, registers
 from verify.prove.system import NOBODY, Opener, System, Transition, _no_cell, conj, disj
 from verify.smt import Expr, translate, variable
@@ -245,6 +245,8 @@ class Predicates:
     def _known(self, item: Item) -> bool:
         if item[0] == "reg":
             return item[1] in self.v
+        if item[0] == "computed":
+            return all(name in self.v for name in registers_in(item))
         return item[0] != "cell" or item[1] in self.system.followed
 
     def _item(self, item: Item) -> Expr:
@@ -259,12 +261,13 @@ class Predicates:
         return "bool" if z3.is_bool(self.v[str(item[1])]) else "int"
 
     def _ranges(self, facts: Facts) -> Expr:
-        written: dict[str, int] = {}
+        written: dict[Item, int] = {}
         for s in self.system.holder_steps.values():
             for c, t in s.op.updates:
-                if c in self.system.followed and c.name in self.least and t.op == "reg" and t.args[0] in self.v:
-                    written[t.args[0]] = max(written.get(t.args[0], 0), self.least[c.name])
-        return conj([self.v[n] >= low for n, low in written.items() if ("reg", n) in facts.classes])
+                if c in self.system.followed and c.name in self.least:
+                    for item in filter(self._known, _chosen(t)):
+                        written[item] = max(written.get(item, 0), self.least[c.name])
+        return conj([self._item(i) >= low for i, low in written.items() if _defined(i, facts)])
 
     # --- all of them ---
 
@@ -367,3 +370,17 @@ class Predicates:
 
 def _no_choice(term: Term) -> Expr:
     raise TypeError(f"{term!r}: a condition chooses")
+
+
+def _chosen(term: Term) -> list[Item]:
+    """The numbers of which a term is one."""
+    if term.op == "ite":
+        return [*_chosen(term.args[1]), *_chosen(term.args[2])]
+    item: Item | None = ("reg", term.args[0]) if term.op == "reg" else computed_item(term)
+    return [] if item is None else [item]
+
+
+def _defined(item: Item, facts: Facts) -> bool:
+    """Whether the holder has come to where the registers of an item get their values."""
+    names = [item[1]] if item[0] == "reg" else registers_in(item)
+    return all(("reg", n) in facts.classes for n in names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,7 +132,7 @@ def totals(chosen: Plan) -> dict[str, int]:
 def _words(options: argparse.Namespace, bounds: dict[str, int]) -> list[str]:
     """The command as it could be given again."""
     spec = spec_of(options)
-    words = [f"--{spec.kind}", spec.name]
+    words = [*shlex.split(spec.options)]
     for name, number in bounds.items():
         words += [option_of(name), str(number)]
     words += [f"--{flag}" for flag in ("spread", "quick") if getattr(options, flag)]

@@ -40,6 +40,7 @@ VERBS = {
         Verb("prove", "verify.prove.__main__", "inductive proofs, for any number of CPUs, pages and tasks"),
         Verb("mutants", "verify.mutants.__main__", "the kill matrix: does each engine find what each mutant breaks?"),
         Verb("museum", "verify.museum.__main__", "real bugs and proposed designs: each found, or held, as it was"),
+        Verb("tree", "verify.tree.__main__", "your kernel's own C: what of it is read, and what is not"),
         Verb("contracts", "verify.contracts", "CrossHair on the sequential pieces: buddy, lists, arithmetic"),
         Verb(
             "all",
@@ -56,6 +57,7 @@ VERBS = {
 _EXAMPLES = (
     ("all --quick", "half a minute, then open index.html"),
     ("bmc --kernel base", "the race that the patch closes"),
+    ("bmc --tree ~/src/linux", "your kernel's own C (--patch FILE: changed)"),
     ("bmc --variant my_change.py", "your own change: one class, one routine"),
     ("compare v5.11 my_change.py", "what your change does to each property"),
 )

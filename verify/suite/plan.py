@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def engine_job(
 
     ``beside``: explore searches a shipped kernel too in all the configurations in which it searches a changed one.
     """
-    words = [f"--{spec.kind}", spec.name]
+    words = [*shlex.split(spec.options)]
     if engine != "prove":
         for key, number in (bounds or {}).items():
             if not (engine == "explore" and key == "rounds"):
@@ -93,7 +94,7 @@ def plan(
         wanted[MATRIX] = tuple(MUTANTS)
     if RACES in groups:
         for other, prop in races():
-            words = (f"--{other.kind}", other.name, "--property", prop, "--jobs", "1")
+            words = (*shlex.split(other.options), "--property", prop, "--jobs", "1")
             jobs.append(Job(RACES, other.name, "verify.explore", words, raw / RACES, limit=timeout))
     return Plan(spec, tuple(jobs), wanted)
 

@@ -35,7 +35,7 @@ def verdict_of(record: Mapping[str, Any]) -> Verdict:
     values = {k: v for k, v in record.items() if k in known}
     expected = values.get("expected")
     values |= {"result": Result(values["result"]), "expected": None if expected is None else Result(expected)}
-    values["schedule"] = tuple(values.get("schedule", ()))
+    values |= {name: tuple(values.get(name, ())) for name in ("schedule", "given")}
     return Verdict(**values)
 
 

@@ -15,7 +15,7 @@ from kernelmodel.kernels import is_kernel
 from kernelmodel.tasks import options as task_options
 from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import find
-from verify.options import add_kernel, add_scenario
+from verify.options import add_kernel, add_scenario, fold_tree
 from verify.report import write_json
 from verify.scenario import Scenario, option_of
 from verify.trace import Start
@@ -192,7 +192,9 @@ def _options(command: list[str]) -> argparse.Namespace:
     parser = _Command(add_help=False)
     add_kernel(parser)
     add_scenario(parser)
-    return parser.parse_known_args(command)[0]
+    options = parser.parse_known_args(command)[0]
+    fold_tree(options, parser.error)
+    return options
 
 
 def _scenario_of(options: argparse.Namespace) -> Scenario:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from kernelmodel.machine import c_place
 from kernelmodel.ops import Routine
 from kernelmodel.text import KernelText, c_file, c_location, c_name
 
@@ -17,7 +18,7 @@ from kernelmodel.text import KernelText, c_file, c_location, c_name
 def location(kernel: type[KernelText], routine: Routine) -> str:
     """Where the innermost C function of a routine stands: ``mm/page_alloc.c:drain_all_pages(), in the loop of flush_work()``.
 
-    Where that is a user's text its own line follows.
+    Where that is a user's text its own line follows; where it is C, that is the line: ``mm/page_alloc.c:3230: count = …``.
     """
     frame: Any = None
     generator: Any = routine
@@ -28,6 +29,11 @@ def location(kernel: type[KernelText], routine: Routine) -> str:
     if frame is None:
         return ""
     code, line = frame.f_code, frame.f_lineno
+    if (place := c_place(routine)) is not None:
+        file, at, function = place
+        inner = c_name(kernel, code.co_name)
+        within = "" if inner == function else f", in {inner}()"
+        return f"{file}:{at}: {kernel.line_of(file, at)}{within}"
     own = "" if _ours(code) else f" ({Path(code.co_filename).name}:{line})"
     return c_location(kernel, code.co_name) + _loop(kernel, code, line) + own
 

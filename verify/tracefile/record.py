@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from kernelmodel.ctext.files import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel, mutant, variant
 from kernelmodel.tasks import TASKS
@@ -40,11 +41,15 @@ class KernelSpec:
     @property
     def options(self) -> str:
         """The option that names it on a command line."""
+        if TreeSpec.is_one(self.name):
+            return TreeSpec.parse(self.name).options
         return f"--{self.kind} {self.name}"
 
     @property
     def title(self) -> str:
         """The kernel's name for people."""
+        if TreeSpec.is_one(self.name):
+            return TreeSpec.parse(self.name).title
         return f"v5.11 with {self.name}" if self.kind == "mutant" else self.name
 
 

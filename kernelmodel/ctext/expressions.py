@@ -1,0 +1,516 @@
+"""C expressions as Python over the values of :mod:`kernelmodel.vocabulary.values`."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from keyword import iskeyword
+from typing import Any, Protocol
+
+from kernelmodel.ctext.functions import Function, is_type
+from kernelmodel.errors import ModelError
+from kernelmodel.vocabulary.words import Means, Vocabulary
+
+#: what an expression does: nothing; reads shared memory or asks the environment; anything else
+PURE, READS, ACTS = 0, 1, 2
+_UNSIGNED = re.compile(r"\bunsigned\b|\bu(8|16|32|64)\b|\bsize_t\b")
+_ADD = "add it to kernelmodel/vocabulary"
+_FOLD: dict[str, Callable[[int, int], int]] = {
+    "+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": lambda a, b: int(a / b), "%": lambda a, b: a - b * int(a / b),
+    "<<": int.__lshift__, ">>": int.__rshift__, "&": int.__and__, "|": int.__or__, "^": int.__xor__, "==": int.__eq__,
+    "!=": int.__ne__, "<": int.__lt__, "<=": int.__le__, ">": int.__gt__, ">=": int.__ge__,
+}  # fmt: skip
+_COMPARE = {"<": "<", ">": ">", "<=": "<=", ">=": ">="}
+
+
+class UnreadableError(ModelError):
+    """A place in the C that the vocabulary does not cover."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Python for a C expression; ``number`` where it is known now, ``struct`` what it points to."""
+
+    text: str
+    does: int = PURE
+    unknown: bool = False
+    number: int | None = None
+    struct: str = ""
+    #: it may be less than 0, which C's unsigned numbers cannot be
+    below: bool = False
+
+
+class Calls(Protocol):
+    """What is known of the C functions around the one that is translated."""
+
+    def parameters(self, name: str, file: str) -> tuple[str, ...] | None:
+        """The names of a C function's parameters, or None where there is no such function."""
+
+    def note(self, name: str, file: str) -> None:
+        """Somebody calls a function or macro that has a meaning of its own."""
+
+    def routine(
+        self, name: str, file: str, numbers: tuple[int | None, ...]
+    ) -> tuple[str, tuple[int, ...], tuple[int, ...] | None] | None:
+        """How a C function that is translated as well is called: method, arguments that it hands on changed, which it takes.
+
+        ``numbers`` are the arguments that are known now.
+        """
+
+
+@dataclass
+class Expressions:
+    """The expressions of one function."""
+
+    function: Function
+    words: Vocabulary
+    calls: Calls
+    symbols: frozenset[str]
+    constants: dict[str, int] = field(default_factory=dict)
+    #: local variables and parameters: the struct that each points to, or its C type
+    types: dict[str, str] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+    #: local variables that may be less than 0
+    below: set[str] = field(default_factory=set)
+    #: local variables whose value is known here
+    known: dict[str, int] = field(default_factory=dict)
+    #: what the right side of && and || may do to be evaluated whatever the left one is
+    eager: int = PURE
+    temporaries: int = 0
+
+    # --- errors ---
+
+    def no(self, node: Any, why: str, cure: str = "") -> UnreadableError:
+        """The error for a place in the C."""
+        f = self.function
+        text = " ".join(node.text.decode().split())[:70]
+        where = f"{f.file}:{f.line + node.start_point[0]}: {f.name}()"
+        return UnreadableError(f"{where}: {why}: `{text}`{'; ' + cure if cure else ''}")
+
+    # --- expressions ---
+
+    def expression(self, node: Any) -> Code:
+        """Any expression."""
+        handler = getattr(self, f"_{node.type}", None)
+        if handler is None:
+            raise self.no(node, f"a {node.type.replace('_', ' ')} has no meaning here")
+        code: Code = handler(node)
+        return code
+
+    def condition(self, node: Any) -> Code:
+        """An expression as a truth value."""
+        code = self.expression(node)
+        if code.number is not None:
+            return Code(str(bool(code.number)), number=int(bool(code.number)))
+        if code.unknown:
+            return Code(f"(yield from _c.decided({code.text}, {self.text(node)}))", max(code.does, READS))
+        return Code(f"_c.truth({code.text})", code.does)
+
+    def text(self, node: Any) -> str:
+        """A place in the C as a Python string."""
+        text = " ".join(node.text.decode().split()).replace("{", "{{").replace("}", "}}")
+        while text.startswith("(") and text.endswith(")"):
+            text = text[1:-1]
+        return repr(text)
+
+    def temporary(self) -> str:
+        """A new variable."""
+        self.temporaries += 1
+        return f"_t{self.temporaries}"
+
+    def python(self, name: str) -> str:
+        """A C variable's name in Python."""
+        return f"{name}_" if iskeyword(name) or name in ("self", "goto") or name.startswith("_") else name
+
+    def _identifier(self, node: Any) -> Code:
+        name = node.text.decode()
+        if name in self.constants:
+            return Code(str(self.constants[name]), number=self.constants[name])
+        if name in self.types:
+            kind = self.types[name]
+            struct = kind.removeprefix("struct ").rstrip("*") if kind.startswith("struct ") else ""
+            number = self.known.get(name)
+            if number is not None:
+                return Code(str(number), number=number)
+            return Code(self.python(name), unknown=name in self.unknown, struct=struct, below=name in self.below)
+        if name in self.words.constants:
+            value = self.words.constants[name]
+            return Code(value, number=int(value) if value.isdecimal() else {"True": 1, "False": 0}.get(value))
+        if name in self.words.globals:
+            value = self.words.globals[name]
+            return Code(value, READS if "yield" in value else PURE)
+        if name.startswith("CONFIG_"):
+            return Code(str(int(name in self.symbols)), number=int(name in self.symbols))
+        raise self.no(node, f"{name} is not in the vocabulary", _ADD)
+
+    _true = _false = _null = _identifier
+
+    def _number_literal(self, node: Any) -> Code:
+        text = node.text.decode().rstrip("uUlL")
+        try:
+            value = int(text, 0) if not re.fullmatch(r"0[0-7]+", text) else int(text, 8)
+        except ValueError as error:
+            raise self.no(node, "not a whole number") from error
+        return Code(str(value), number=value)
+
+    def _string_literal(self, node: Any) -> Code:
+        return Code(repr(node.text.decode()[1:-1]))
+
+    def _concatenated_string(self, node: Any) -> Code:
+        return Code(repr(node.text.decode()))
+
+    def _parenthesized_expression(self, node: Any) -> Code:
+        if node.named_children[0].type == "compound_statement":
+            raise self.no(node, "a statement expression has no meaning here")
+        return self.expression(node.named_children[0])
+
+    def _cast_expression(self, node: Any) -> Code:
+        kind = node.child_by_field_name("type").text.decode()
+        if not is_type(kind.split()[-1].rstrip("*") or kind.split()[0]) and not kind.startswith(
+            ("struct ", "enum ", "const ")
+        ):
+            raise self.no(node, f"({kind}) is no type that is known here, and without one this is no cast")
+        return self.expression(node.child_by_field_name("value"))
+
+    def _comma_expression(self, node: Any) -> Code:
+        left, right = (self.expression(node.child_by_field_name(s)) for s in ("left", "right"))
+        if left.does == PURE and ":=" not in left.text:
+            return right
+        return Code(f"({left.text}, {right.text})[1]", max(left.does, right.does), right.unknown, struct=right.struct)
+
+    def _unary_expression(self, node: Any) -> Code:
+        operator = node.child_by_field_name("operator").text.decode()
+        argument = node.child_by_field_name("argument")
+        if operator == "!":
+            code = self.condition(argument)
+            if code.number is not None:
+                return Code(str(not code.number), number=int(not code.number))
+            return Code(f"_c.no({code.text})", code.does)
+        code = self.expression(argument)
+        if operator == "+":
+            return code
+        if operator == "-":
+            number = None if code.number is None else -code.number
+            return Code(f"_c.minus({code.text})", code.does, code.unknown, number, below=number is None or number < 0)
+        if operator == "~" and code.number is not None:
+            return Code(str(~code.number), number=~code.number)
+        raise self.no(node, f"{operator} of a number that is open has no meaning here")
+
+    def _binary_expression(self, node: Any) -> Code:
+        operator = node.child_by_field_name("operator").text.decode()
+        left, right = node.child_by_field_name("left"), node.child_by_field_name("right")
+        if operator in ("&&", "||"):
+            return self._junction(operator, left, right)
+        a, b = self.expression(left), self.expression(right)
+        does, unknown, below = max(a.does, b.does), a.unknown or b.unknown, a.below or b.below
+        if a.number is not None and b.number is not None:
+            return self._folded(node, operator, a.number, b.number)
+        if operator in ("==", "!=", *_COMPARE):
+            if below and operator in _COMPARE and (self._unsigned(left) or self._unsigned(right)):
+                raise self.no(
+                    node, "an unsigned number is compared with one that may be less than 0: C makes that a large one"
+                )
+            if unknown:
+                return Code(
+                    f"(yield from _c.compared({operator!r}, {a.text}, {b.text}, {self.text(node)}))", max(does, READS)
+                )
+            if operator in _COMPARE:
+                return Code(f"_c.less({operator!r}, {a.text}, {b.text})", does)
+            same = f"_c.equal({a.text}, {b.text})"
+            return Code(same if operator == "==" else f"_c.no({same})", does)
+        if operator in ("+", "-", "*", "/"):
+            if unknown and operator in "+-":
+                return Code(
+                    f"_c.{'plus' if operator == '+' else 'difference'}({a.text}, {b.text})", does, True, below=True
+                )
+            if unknown:
+                raise self.no(node, f"{operator} with a field that is not modelled has no meaning here")
+            return Code(f"({a.text} {operator} {b.text})", does, unknown, below=below or operator == "-")
+        if operator == "<<":
+            return Code(f"_c.shifted_left({a.text}, {b.text})", does, unknown)
+        if operator == ">>":
+            if b.number == 0:
+                return a
+            if a.unknown:
+                raise self.no(node, ">> of a field that is not modelled has no meaning here")
+            return Code(f"(yield from _c.shifted_right({a.text}, {b.text}, {self.text(node)}))", max(does, READS))
+        if operator in ("&", "|", "^"):
+            if operator == "&" and 0 in (a.number, b.number):
+                return Code("0", number=0)
+            return Code(f"(yield from _c.bits(({a.text}, {b.text}), {self.text(node)}))", max(does, READS))
+        raise self.no(node, f"{operator} has no meaning here")
+
+    def _folded(self, node: Any, operator: str, a: int, b: int) -> Code:
+        if operator in ("/", "%") and b == 0:
+            raise self.no(node, "division by 0")
+        value = _FOLD[operator](a, b)
+        return Code(str(int(value)), number=int(value))
+
+    def _junction(self, operator: str, left: Any, right: Any) -> Code:
+        a = self.condition(left)
+        stops = operator == "||"
+        if a.number is not None:
+            return Code(str(stops), number=int(stops)) if bool(a.number) is stops else self.condition(right)
+        b = self.condition(right)
+        if b.number is not None and a.does < ACTS and ":=" not in a.text:
+            return Code(str(stops), number=int(stops)) if bool(b.number) is stops else a
+        if b.does <= self.eager and ":=" not in b.text:
+            return Code(f"_c.{'either' if stops else 'both'}({a.text}, {b.text})", max(a.does, b.does))
+        return Code(f"({a.text} {'or' if stops else 'and'} {b.text})", max(a.does, b.does))
+
+    def _conditional_expression(self, node: Any) -> Code:
+        c = self.condition(node.child_by_field_name("condition"))
+        a, b = (self.expression(node.child_by_field_name(s)) for s in ("consequence", "alternative"))
+        if c.number is not None:
+            return a if c.number else b
+        does, unknown = max(c.does, a.does, b.does), a.unknown or b.unknown
+        plain = a.does < ACTS and b.does < ACTS and ":=" not in a.text + b.text
+        plain = plain and not a.struct and not b.struct and "None" not in (a.text, b.text)
+        if plain:
+            return Code(f"_c.choose({c.text}, {a.text}, {b.text})", does, unknown)
+        return Code(f"({a.text} if {c.text} else {b.text})", does, unknown, struct=a.struct or b.struct)
+
+    def _assignment_expression(self, node: Any) -> Code:
+        left, right = node.child_by_field_name("left"), node.child_by_field_name("right")
+        operator = node.child_by_field_name("operator").text.decode()
+        if left.type != "identifier" or left.text.decode() not in self.types:
+            raise self.no(node, "a store to shared memory inside an expression: write it as a statement of its own")
+        name, code = left.text.decode(), self.expression(right)
+        self.known.pop(name, None)
+        if operator != "=":
+            raise self.no(node, f"{operator} inside an expression has no meaning here")
+        self.note_value(node, name, code)
+        return Code(f"({self.python(name)} := {code.text})", code.does, code.unknown, struct=code.struct)
+
+    def _update_expression(self, node: Any) -> Code:
+        argument = node.child_by_field_name("argument")
+        operator = node.child_by_field_name("operator").text.decode()[0]
+        if argument.type != "identifier" or argument.text.decode() not in self.types:
+            raise self.no(node, "a store to shared memory inside an expression: write it as a statement of its own")
+        name = self.python(argument.text.decode())
+        self.known.pop(argument.text.decode(), None)
+        new = f"({name} := {name} {operator} 1)"
+        before = node.children[0].type == "identifier"
+        return Code(f"({new} {'-' if operator == '+' else '+'} 1)" if before else new, unknown=name in self.unknown)
+
+    def _unsigned(self, node: Any) -> bool:
+        """Whether a place is a variable of an unsigned type, or such a cast."""
+        while node.type == "parenthesized_expression":
+            node = node.named_children[0]
+        if node.type == "cast_expression":
+            return bool(_UNSIGNED.search(node.child_by_field_name("type").text.decode()))
+        return node.type == "identifier" and bool(_UNSIGNED.search(self.types.get(node.text.decode(), "")))
+
+    def note_value(self, node: Any, name: str, code: Code) -> None:
+        """What is known of a local variable from what it is set to: some things stay once they are."""
+        if code.unknown:
+            self.unknown.add(name)
+        if code.below and code.number is None:
+            if _UNSIGNED.search(self.types.get(name, "")):
+                raise self.no(
+                    node, f"{name} is unsigned, and may be set to less than 0 here: C makes that a large number"
+                )
+            self.below.add(name)
+
+    # --- shared memory ---
+
+    def _field_expression(self, node: Any) -> Code:
+        argument, name = node.child_by_field_name("argument"), node.child_by_field_name("field").text.decode()
+        code = self.expression(argument)
+        entry = self.field_of(node, code, name)
+        if entry.cell:
+            return Code(f"(yield _ops.read({self.address(entry, code)}))", max(code.does, READS))
+        if entry.python == "local":
+            return Code(f"{code.text}.get({name!r})", code.does, unknown=True)
+        if entry.python:
+            return Code(entry.python.format(code.text), code.does, struct=entry.struct)
+        least = "" if entry.least is None else f", {entry.least}"
+        return Code(f"_c.Unknown({' '.join(node.text.decode().split())!r}{least})", code.does, unknown=True)
+
+    def field_of(self, node: Any, code: Code, name: str) -> Any:
+        """The entry of a field; an error where there is none."""
+        if not code.struct:
+            raise self.no(node, f"->{name} of something whose struct is not known")
+        entry = self.words.fields.get((code.struct, name))
+        if entry is None:
+            raise self.no(
+                node,
+                f"struct {code.struct} has a field {name} that is not in the vocabulary",
+                _ADD,
+            )
+        return entry
+
+    def address(self, entry: Any, code: Code) -> str:
+        """The cell of a field, as the arguments of an operation."""
+        index = entry.index.format(code.text)
+        return f"{entry.cell!r}, {index}" if index else repr(entry.cell)
+
+    def cell(self, node: Any) -> tuple[str, Code, bool] | None:
+        """(address, pointer, whether it is a cell) of a place that is stored to; None for a local variable."""
+        while node.type == "parenthesized_expression":
+            node = node.named_children[0]
+        if node.type != "field_expression":
+            return None
+        code = self.expression(node.child_by_field_name("argument"))
+        entry = self.field_of(node, code, node.child_by_field_name("field").text.decode())
+        if entry.python:
+            return None
+        return (self.address(entry, code) if entry.cell else "", code, bool(entry.cell))
+
+    def _pointer_expression(self, node: Any) -> Code:
+        argument = node.child_by_field_name("argument")
+        if node.children[0].type != "&":
+            raise self.no(node, "a pointer that is followed has no meaning here")
+        if argument.type == "subscript_expression":
+            of, index = argument.child_by_field_name("argument"), self.expression(argument.child_by_field_name("index"))
+            if of.type == "field_expression":
+                code = self.expression(of.child_by_field_name("argument"))
+                entry = self.field_of(of, code, of.child_by_field_name("field").text.decode())
+                if "{1}" in entry.python:
+                    return Code(
+                        entry.python.format(code.text, index.text), max(code.does, index.does), struct=entry.struct
+                    )
+            raise self.no(node, "an array that is not in the vocabulary")
+        if argument.type == "field_expression":
+            code = self.expression(argument.child_by_field_name("argument"))
+            entry = self.field_of(argument, code, argument.child_by_field_name("field").text.decode())
+            if entry.python and entry.python != "local":
+                return Code(entry.python.format(code.text), code.does, struct=entry.struct or code.struct)
+            raise self.no(node, "the address of shared memory has no meaning here")
+        return self.expression(argument)
+
+    # --- calls ---
+
+    def _call_expression(self, node: Any) -> Code:
+        function = node.child_by_field_name("function")
+        if function.type != "identifier":
+            raise self.no(node, "a call through a pointer has no meaning here")
+        name = function.text.decode()
+        arguments = node.child_by_field_name("arguments").named_children
+        if name in ("READ_ONCE", "data_race"):
+            return self._read_once(arguments[0])
+        if name == "IS_ENABLED":
+            on = arguments[0].text.decode() in self.symbols
+            return Code(str(int(on)), number=int(on))
+        if arguments and (name, arguments[0].text.decode()) in self.words.environment:
+            choice, why = self.words.environment[name, arguments[0].text.decode()]
+            return Code(f"(yield _ops.environment({choice!r}, {self.text(node)}, {why!r}, None))", READS)
+        if name in self.words.calls:
+            return self._meaning(node, name, self.words.calls[name], arguments)
+        if name not in self.words.silent:
+            codes = [self.expression(a) for a in arguments]
+            translated = self.calls.routine(name, self.function.file, tuple(c.number for c in codes))
+            if translated is not None:
+                return self._routine(node, translated, arguments, codes)
+        if name in self.words.silent:
+            self.calls.note(name, "")
+            self.silent(node, arguments)
+            return Code(f"_c.Unknown({name + '()'!r})", unknown=True)
+        raise self.no(
+            node, f"{name}() is neither read, nor summed up, nor known to be without effect",
+            "add it to kernelmodel/vocabulary, or --assume " + name + "=nothing",
+        )  # fmt: skip
+
+    def silent(self, node: Any, arguments: list[Any]) -> list[str]:
+        """Check what a call without effect is given; returns the local variables whose address it takes."""
+        written = []
+        for argument in arguments:
+            todo = [argument]
+            while todo:
+                n = todo.pop()
+                if n.type in ("assignment_expression", "update_expression"):
+                    raise self.no(
+                        node, "something is changed in the arguments of a call that is taken to be without effect"
+                    )
+                if n.type == "call_expression":
+                    called = n.child_by_field_name("function").text.decode()
+                    means = self.words.calls.get(called)
+                    harmless = (
+                        called in self.words.silent or called == "READ_ONCE" or (means is not None and not means.steps)
+                    )
+                    if not harmless:
+                        raise self.no(n, f"{called}() in the arguments of a call that is taken to be without effect")
+                todo += n.named_children
+            if argument.type == "pointer_expression" and argument.children[0].type == "&":
+                target = argument.child_by_field_name("argument")
+                if target.type == "identifier" and target.text.decode() in self.types:
+                    written.append(target.text.decode())
+        return written
+
+    def _read_once(self, argument: Any) -> Code:
+        if argument.type == "field_expression":
+            code = self.expression(argument.child_by_field_name("argument"))
+            entry = self.field_of(argument, code, argument.child_by_field_name("field").text.decode())
+            if entry.cell:
+                return Code(f"(yield _ops.read_once({self.address(entry, code)}))", max(code.does, READS))
+        return self.expression(argument)
+
+    def _meaning(self, node: Any, name: str, means: Means, arguments: list[Any]) -> Code:
+        self.calls.note(name, means.file)
+        wanted = {f for _, f, _, _ in string.Formatter().parse(means.python) if f}
+        positions: dict[str, int] = {}
+        if any(not w.isdecimal() and w != "text" for w in wanted):
+            parameters = self.calls.parameters(name, means.file)
+            if parameters is None:
+                raise self.no(node, f"{name}() is summed up by the model, and {means.file} has no such function")
+            positions = {p: i for i, p in enumerate(parameters)}
+        used: dict[str, Code] = {}
+        for key in wanted - {"text"}:
+            at = int(key) if key.isdecimal() else positions.get(key, -1)
+            if not 0 <= at < len(arguments):
+                raise self.no(node, f"{name}() has no argument {key}, which its meaning needs")
+            used[key] = self.expression(arguments[at])
+        for i, argument in enumerate(arguments):
+            if str(i) not in wanted and not any(positions.get(k) == i for k in wanted):
+                self.silent(node, [argument])
+        rows = max((int(k) for k in used if k.isdecimal()), default=-1) + 1
+        positional = [used[str(i)].text if str(i) in used else "" for i in range(rows)]
+        named = {k: c.text for k, c in used.items() if not k.isdecimal()}
+        plain = bool(means.plain) and not any(c.unknown for c in used.values())
+        if plain:
+            means = Means(means.plain)
+        text = means.python.format(*positional, text=self.text(node), **named)
+        does = max([c.does for c in used.values()], default=PURE)
+        lifted = means.python.startswith("_c.") or means.python.startswith("_ops.environment")
+        if means.steps:
+            does = max(does, READS if lifted else ACTS)
+            text = f"({means.steps} {text})"
+        unknown = means.unknown or (any(c.unknown for c in used.values()) and (not means.steps or lifted))
+        struct = means.struct or (used["0"].struct if means.python == "{0}" else "")
+        number = used["0"].number if means.python == "{0}" else {"True": 1, "False": 0}.get(means.python)
+        if not means.rebinds:
+            if number is None and means.python.isdecimal():
+                number = int(means.python)
+            return Code(text, does, unknown, number, struct)
+        targets = []
+        for which in means.rebinds:
+            at = which if isinstance(which, int) else positions.get(which, -1)
+            targets.append(self._target(node, arguments[at]))
+        return Code(self._rebound(text, targets), ACTS, struct=struct)
+
+    def _target(self, node: Any, argument: Any) -> str:
+        """The local variable that a call changes: ``page`` of ``page``, ``&page->lru`` or ``&page``."""
+        while argument.type in ("pointer_expression", "field_expression", "parenthesized_expression"):
+            argument = argument.child_by_field_name("argument") or argument.named_children[0]
+        if argument.type != "identifier" or argument.text.decode() not in self.types:
+            raise self.no(node, "what this call changes is no local variable")
+        return str(argument.text.decode())
+
+    def _rebound(self, text: str, targets: list[str]) -> str:
+        made = self.temporary()
+        for target in targets:
+            self.known.pop(target, None)
+        sets = "".join(f"({self.python(t)} := {made}[{i}]), " for i, t in enumerate(targets, 1))
+        return f"(({made} := {text}), {sets}{made}[0])[{len(targets) + 1}]"
+
+    def _routine(
+        self, node: Any, how: tuple[str, tuple[int, ...], tuple[int, ...] | None], arguments: list[Any], codes: list[Code]
+    ) -> Code:  # fmt: skip
+        method, rebinds, takes = how
+        chosen = codes if takes is None else [codes[i] for i in takes]
+        text = f"(yield from self.{method}({', '.join(c.text for c in chosen)}))"
+        if rebinds:
+            text = self._rebound(text, [self._target(node, arguments[i]) for i in rebinds])
+        return Code(text, ACTS)

@@ -1,0 +1,105 @@
+"""The kinds of entries that a vocabulary has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+#: the C file that most routines are in
+PAGE_ALLOC = "mm/page_alloc.c"
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a call means: Python over its arguments, ``{0}`` … in C's order, or ``{name}`` for a C function's parameters.
+
+    ``steps`` says how it takes steps: by a routine ("yield from"), by one operation ("yield"), or not at all ("").
+    ``file`` is where its C body is, if it has one that the meaning sums up: a *leaf*.  ``rebinds`` names arguments whose
+    C variable has another value afterwards: the meaning is then a tuple, the value of the call first.  ``unknown``: its
+    value may be a number that the model does not have.
+    """
+
+    python: str
+    steps: Literal["", "yield", "yield from"] = ""
+    file: str = ""
+    rebinds: tuple[int | str, ...] = ()
+    unknown: bool = False
+    struct: str = ""
+    #: what it is, without a step, where no argument may be a number that the model does not have
+    plain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a struct: a cell (``index`` over ``{0}``, the pointer), a value, or neither: not modelled, with a reason."""
+
+    cell: str = ""
+    index: str = ""
+    python: str = ""
+    why: str = ""
+    least: int | None = 0
+    #: the struct to which it points
+    struct: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A for_each macro: what begins the Python loop over its arguments, and what is asked before each round."""
+
+    head: str
+    only_if: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Routine:
+    """A C function that is read from a tree instead of ours.
+
+    ``model`` is the routine of the kernel that it replaces, with its parameters; ``given`` the value of each parameter of
+    the C function in terms of these.  What the callers of ``__f`` and ``f`` share has no routine of its own: ``model`` is
+    empty, and it is read when somebody calls it.  ``around``: routines of the model before and after it, where the C
+    function's callers call them.
+    """
+
+    c: str
+    file: str = PAGE_ALLOC
+    model: str = ""
+    parameters: str = ""
+    given: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, int] = field(default_factory=dict)
+    around: tuple[str, ...] = ()
+    #: a bound names its loop anyway
+    loop_told: bool = False
+    #: nothing is missing where a tree has no such function
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """All that an era's C is read with.  A name that is in none of these is an error."""
+
+    routines: tuple[Routine, ...] = ()
+    calls: Mapping[str, Means] = field(default_factory=dict)
+    #: calls and macros without effect on what is modelled, with the reason
+    silent: Mapping[str, str] = field(default_factory=dict)
+    #: what is decided from outside, by function and first argument: the name of the choice and why
+    environment: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    fields: Mapping[tuple[str, str], Field] = field(default_factory=dict)
+    loops: Mapping[str, Loop] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
+    #: global variables, by the Python that stands for their address or value
+    globals: Mapping[str, str] = field(default_factory=dict)
+    #: identifiers whose presence in PAGE_ALLOC shows that a tree is of this era, or a later one
+    shows: tuple[str, ...] = ()
+
+    def extended(self, **more: Any) -> Vocabulary:
+        """With more entries, which replace those of the same name; routines by their C name."""
+        changed: dict[str, Any] = {}
+        for name, value in more.items():
+            before = getattr(self, name)
+            if name == "routines":
+                own = {r.c for r in value}
+                changed[name] = (*(r for r in before if r.c not in own), *value)
+            else:
+                changed[name] = {**before, **value} if isinstance(before, Mapping) else value
+        return replace(self, **changed)
