@@ -37,7 +37,7 @@ def from_file(path: str) -> set[str]:
 
 @dataclass(slots=True)
 class Configured:
-    """A C file without comments and without what is configured away; each line keeps its number."""
+    """A C file without comments and without what is configured away: blanks, so that everything else keeps its place."""
 
     text: str
     #: (line, condition, what was decided) of each ``#if``
@@ -94,7 +94,7 @@ def configured(text: str, symbols: set[str]) -> Configured:
 
 def _blank(lines: list[str], first: int, after: int) -> None:
     for n in range(first, after):
-        lines[n] = ""
+        lines[n] = " " * len(lines[n])
 
 
 def _holds(kind: str, condition: str, symbols: set[str], defined: Mapping[str, str]) -> bool:

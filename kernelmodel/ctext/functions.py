@@ -107,9 +107,14 @@ def _heads(text: str) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
+def span(text: str, name: str) -> tuple[int, int] | None:
+    """Where the definition of a function begins and ends in a file, or None."""
+    return next(_definitions(text, name), None)
+
+
 def _definitions(text: str, name: str) -> Iterator[tuple[int, int]]:
     for begins, opening in _heads(text).get(name, ()):
-        after = _matching(text, opening)
+        after = matching(text, opening)
         brace = re.compile(r"\s*(?:__\w+(?:\([^()]*\))?\s*)*\{").match(text, after)
         if after < 0 or brace is None:
             continue
@@ -120,14 +125,15 @@ def _definitions(text: str, name: str) -> Iterator[tuple[int, int]]:
         # a return type, or `static inline`, on the lines before
         while True:
             before = text.rfind("\n", 0, start - 1) + 1 if start else 0
-            previous = text[before : start - 1] if start else ""
+            previous = text[before : start - 1].rstrip() if start else ""
             if not re.fullmatch(r"[A-Za-z_][\w \t*]*", previous) or before >= start:
                 break
             start = before
         yield start, end.end()
 
 
-def _matching(text: str, opening: int) -> int:
+def matching(text: str, opening: int) -> int:
+    """The place after the bracket that closes the one at ``opening``; -1 if none does."""
     depth = 0
     for i in range(opening, len(text)):
         depth += {"(": 1, ")": -1}.get(text[i], 0)
@@ -152,7 +158,7 @@ def _readable(text: str, loops: frozenset[str]) -> str:
     out, at = [], 0
     for macro in re.finditer(r"\b(\w+)[ \t]*\(", text):
         if macro[1] in loops:
-            end = _matching(text, macro.end() - 1)
+            end = matching(text, macro.end() - 1)
             if end > 0 and macro.start() >= at:
                 out += [text[at : macro.start()], "for (", text[macro.start() : end], ";;)"]
                 at = end

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from kernelmodel.ctext.configured import USUAL, Configured, configured, from_file
 from kernelmodel.ctext.expressions import UnreadableError
-from kernelmodel.ctext.files import Tree
+from kernelmodel.ctext.files import Tree, TreeSpec
 from kernelmodel.ctext.functions import Function, find, fingerprint
 from kernelmodel.ctext.statements import Statements, computes_a_value
 from kernelmodel.errors import ModelError
@@ -19,6 +19,11 @@ from kernelmodel.vocabulary.fingerprints import known
 from kernelmodel.vocabulary.words import PAGE_ALLOC, Routine, Vocabulary
 
 Status = Literal["translated", "leaf", "not read", "absent"]
+
+
+def symbols_of(spec: TreeSpec) -> set[str]:
+    """The CONFIG symbols that are set in the C of a tree."""
+    return from_file(spec.config) if spec.config else set(USUAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,11 @@ class Reading:
     @cached_property
     def symbols(self) -> frozenset[str]:
         """The CONFIG symbols that are set."""
-        return frozenset(from_file(self.tree.spec.config) if self.tree.spec.config else USUAL)
+        return frozenset(symbols_of(self.tree.spec))
+
+    def files(self) -> list[str]:
+        """The files that were looked at."""
+        return list(self._files)
 
     @cached_property
     def described(self) -> dict[str, Routine]:

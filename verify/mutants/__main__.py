@@ -11,10 +11,11 @@ from kernelmodel.errors import ModelError
 from kernelmodel.variants.overrides import nearest
 from kernelmodel.versions.mutants import MUTANTS
 from verify.command import command, needs, write_text
+from verify.mutants import in_c
 from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
 from verify.mutants.render import heading, line, markdown, summary
 from verify.mutants.systematic_options import add_options
-from verify.options import EXIT_CODES, Parser, fail, positive_seconds, writable
+from verify.options import EXIT_CODES, Parser, add_tree, fail, positive_seconds, writable
 from verify.report import write_json
 from verify.verdict import Exit
 
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--markdown", metavar="FILE", help="write the matrix as Markdown, without times (docs/mutants.md)")
     p.add_argument("--quiet", action="store_true", help="print nothing; the exit code tells")
     add_options(p)
+    add_tree(p)
     return p
 
 
@@ -52,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
+        if options.tree:
+            return _in_c(options)
         if options.systematic:
             return _systematic(options)
         for given, name in ((options.of, "--of"), (options.resume, "--resume")):
@@ -100,6 +104,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_text(options.markdown, markdown(matrix))
     except OSError as error:
         fail(f"python -m verify.mutants: cannot write {error.filename}: {error.strerror}")
+    return int(code)
+
+
+def _in_c(options: argparse.Namespace) -> int:
+    if options.systematic or options.engine or options.markdown or options.timeout:
+        raise ModelError("--tree runs mutants of the C: it knows --jobs, --json, --quiet and names of mutants")
+    for name in options.mutants:
+        if name not in in_c.names():
+            raise nearest("mutant of C", name, in_c.names())
+    if options.jobs < 1:
+        raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
+    writable([options.json])
+    rows: list[in_c.CRow] = []
+    interrupted = False
+    try:
+        for row in in_c.visit(options.trees[0], options.mutants or in_c.names(), options.jobs):
+            rows.append(row)
+            if not options.quiet:
+                print(in_c.line(row), flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        print(
+            f"\npython -m verify.mutants: interrupted after {len(rows)} mutants; what was decided is kept",
+            file=sys.stderr,
+        )
+    code = in_c.exit_code(rows, interrupted)
+    if options.json:
+        write_json(options.json, {
+            "schema": "straypage-c-mutants-1", "tree": str(options.trees[0]), "interrupted": interrupted, "exit": int(code),
+            "rows": [row.as_json() for row in rows],
+        })  # fmt: skip
+    if not options.quiet:
+        print(f"{in_c.summary(rows)}\nexit {int(code)}")
     return int(code)
 
 

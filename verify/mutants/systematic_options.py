@@ -11,9 +11,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
         "--systematic", action="store_true",
         help="instead: every one-line mutant of the kernel's whole text, each killed, the same graph, or a survivor",
     )  # fmt: skip
-    p.add_argument(
-        "--kernel", default="v5.11", metavar="NAME", help="with --systematic: of this kernel (default v5.11)"
-    )
+    p.add_argument("--kernel", metavar="NAME", help="with --systematic: of this kernel (default v5.11)")
     p.add_argument(
         "--of",
         action="append",
