@@ -245,3 +245,16 @@ def test_a_tree_s_name_is_read_back(tmp_path):
     spec = TreeSpec(str(tmp_path), "HEAD~3", "a b.patch", "v6.1", "c", ("x=nothing", "y=nothing"))
     assert TreeSpec.parse(str(spec)) == spec
     assert "--patch 'a b.patch'" in spec.options and ERA
+
+
+def test_a_function_that_is_not_read_is_named_with_the_reason_and_a_change_of_it_is_noticed(tmp_path, capsys):
+    own = "\nvoid zone_pcp_reset(struct zone *zone)\n{\n\tzone->something = 0;\n}\n"
+    tree = make(tmp_path, DRAIN, own)
+    tree_map([str(tree)])
+    assert re.search(
+        r"the model's text stands for them: zone_pcp_reset\(\) mm/page_alloc.c:\d+, replaces the per-CPU sets.*CHANGED",
+        " ".join(capsys.readouterr().out.split()),
+    )
+    assert "given that zone_pcp_reset() still does what the model's text says" in " ".join(
+        kernel_from(f"tree:{tree}").given
+    )

@@ -9,7 +9,7 @@ from typing import Any
 from kernelmodel import ops, page_ops
 from kernelmodel.cells import value
 from kernelmodel.ctext.files import Tree, TreeSpec
-from kernelmodel.ctext.reader import Reading, compiled
+from kernelmodel.ctext.reader import Leaf, Reading, compiled
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import Page
 from kernelmodel.text import KernelText
@@ -90,7 +90,7 @@ def _given(spec: TreeSpec, era: type[KernelText], reading: Reading) -> tuple[str
     """What a verdict about a tree takes for granted."""
     read = {made.function.name for made in reading.translated.values()}
     leaves = reading.summed_up()
-    summed = sum(not leaf.caller for leaf in leaves)
+    summed = sum(not leaf.caller and not leaf.why for leaf in leaves)
     said = [
         f"read: the C of {len(read)} functions, as {era.name}'s; {summed} that they use are summed up"
         f" (python -m verify.tree {spec.path})"
@@ -104,9 +104,13 @@ def _given(spec: TreeSpec, era: type[KernelText], reading: Reading) -> tuple[str
             others = recorded(leaf.name)
             than = f"it differs from that of {', '.join(others)}" if others else "no C of it is known"
             whose = f", which {leaf.caller}() calls," if leaf.caller else ""
-            said.append(f"given that {leaf.name}(){whose} still does what the model's summary says: {than}")
+            said.append(f"given that {leaf.name}(){whose} still does what the model's {_what(leaf)} says: {than}")
     said += [f"given that {hook.partition('=')[0]}() has no effect (--assume)" for hook in spec.assume]
     return tuple(said)
+
+
+def _what(leaf: Leaf) -> str:
+    return "text" if leaf.why else "summary"
 
 
 def _bridge(routine: Routine, reading: Reading) -> Any:

@@ -50,6 +50,8 @@ class Leaf:
     like: tuple[str, ...]
     function: Function | None = None
     caller: str = ""
+    #: why it is not read, where the model has a whole text of its own for it
+    why: str = ""
 
 
 @dataclass
@@ -132,7 +134,11 @@ class Reading:
                 called = self.function(name, function.file)
                 todo += [(called, function.name)] if called else []
         found = [Leaf(n, f.file, f.line, known(n, f.fingerprint), f, by) for n, (f, by) in every.items()]
-        for name in sorted(self.macros):
+        for name, (file, why) in self.words.stands_for.items():
+            whole = self.function(name, file)
+            if whole is not None and name not in every and name not in read:
+                found.append(Leaf(name, file, whole.line, known(name, whole.fingerprint), whole, why=why))
+        for name in sorted(self.macros - self.words.stands_for.keys()):
             body = self.macro(name, PAGE_ALLOC)
             here = self.function(name, PAGE_ALLOC)
             if here is not None and name not in every:

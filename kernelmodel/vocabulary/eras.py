@@ -195,8 +195,24 @@ V6_0_WORDS = SHARED.extended(
     },
 )
 
+_LISTS = "it walks a list of pages"
+_CARRIED = "a number is carried from round to round of its loop"
+
+V6_0_WORDS = V6_0_WORDS.extended(
+    stands_for={
+        "free_unref_page_list": (PAGE_ALLOC, _LISTS),
+        "__free_pages_ok": (PAGE_ALLOC, "two steps under zone->lock, which are one in the model"),
+        "zone_pcp_reset": (PAGE_ALLOC, "replaces the per-CPU sets, which are one in the model"),
+        "setup_zone_pageset": (PAGE_ALLOC, "makes the per-CPU sets, which are one in the model"),
+        "per_cpu_pages_init": (PAGE_ALLOC, "makes a per-CPU set, which is one step in the model"),
+        "percpu_pagelist_high_fraction_sysctl_handler": (PAGE_ALLOC, "it is given its number by a table of settings"),
+        "online_pages": (HOTPLUG, "memory comes, and the guarantee is of memory that goes"),
+    },
+)
+
 V6_8_WORDS = V6_0_WORDS.extended(
     shows=("nr_pcp_alloc", "high_min"),
+    stands_for={"decay_pcp_high": (PAGE_ALLOC, _CARRIED)},
     routines=(Routine("nr_pcp_alloc", constants=_ORDER),),
     environment={
         ("test_bit", "ZONE_BELOW_HIGH"): ("below_high", "Whether the zone has few free pages: decided from outside.")
@@ -222,6 +238,7 @@ V6_8_WORDS = V6_0_WORDS.extended(
 
 V6_10_WORDS = V6_8_WORDS.extended(
     shows=("free_unref_folios", "split_large_buddy"),
+    stands_for={"free_unref_folios": (PAGE_ALLOC, _LISTS)},
     calls={
         "free_one_page": Means("self.free_one_page({zone}, _c.page_of({page}), 0, {order})", "yield from", PAGE_ALLOC),
     },

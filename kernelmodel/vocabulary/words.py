@@ -89,6 +89,8 @@ class Vocabulary:
     constants: Mapping[str, str] = field(default_factory=dict)
     #: global variables, by the Python that stands for their address or value
     globals: Mapping[str, str] = field(default_factory=dict)
+    #: C functions that are not read, and for which the model's text stands: their file, and why
+    stands_for: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: identifiers whose presence in PAGE_ALLOC shows that a tree is of this era, or a later one
     shows: tuple[str, ...] = ()
 

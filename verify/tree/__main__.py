@@ -107,7 +107,7 @@ def the_map(spec: TreeSpec, era: type[KernelText], reading: Reading) -> dict[str
         routines.append({"c": name, "file": "", "line": None, "status": "not read", "why": reading.refused[name]})
     leaves = [
         {"c": leaf.name, "file": leaf.file, "line": leaf.line, "like": list(leaf.like), "known": list(recorded(leaf.name)),
-         "caller": leaf.caller}
+         "caller": leaf.caller, "why": leaf.why}
         for leaf in reading.summed_up()
     ]  # fmt: skip
     return {
@@ -136,16 +136,21 @@ def _lines(record: dict[str, Any], reading: Reading | bool) -> list[str]:
         elif entry.get("differs"):
             told += f"; {entry['differs']}"
         lines += page.fill(f"{entry['c']}()  {where}  {told}", "  ", "      ")
-    named = [leaf for leaf in record["leaves"] if not leaf["caller"]]
-    lines += ["", f"summed up, {len(named)} that these use and {len(record['leaves']) - len(named)} that those call:"]
-    for leaf in record["leaves"]:
+    own = [leaf for leaf in record["leaves"] if leaf["why"]]
+    summed = [leaf for leaf in record["leaves"] if not leaf["why"]]
+    named = [leaf for leaf in summed if not leaf["caller"]]
+    lines += ["", f"summed up, {len(named)} that these use and {len(summed) - len(named)} that those call:"]
+    for leaf in [*summed, None, *own]:
+        if leaf is None:
+            lines += ["", "not read, the model's text stands for them:"]
+            continue
         where = f"{leaf['file']}:{leaf['line']}" if leaf["line"] else f"a macro of {leaf['file']}"
         if leaf["like"]:
             told = f"as in {', '.join(leaf['like'])}"
         else:
             others = ", ".join(leaf["known"])
             told = f"CHANGED: not as in {others}" if others else "NOT KNOWN: its summary was checked for no such C"
-        by = f", called by {leaf['caller']}()" if leaf["caller"] else ""
+        by = f", called by {leaf['caller']}()" if leaf["caller"] else f", {leaf['why']}:" if leaf["why"] else ""
         if leaf["like"] and leaf["caller"]:
             continue
         lines += page.fill(f"{leaf['c']}()  {where}{by}  {told}", "  ", "      ")
