@@ -41,6 +41,9 @@ VERBS = {
         Verb("mutants", "verify.mutants.__main__", "the kill matrix: does each engine find what each mutant breaks?"),
         Verb("museum", "verify.museum.__main__", "real bugs and proposed designs: each found, or held, as it was"),
         Verb("tree", "verify.tree.__main__", "your kernel's own C: what of it is read, and what is not"),
+        Verb(
+            "history", "verify.history.__main__", "its commits: which keep the promise, and which was the first not to"
+        ),
         Verb("contracts", "verify.contracts", "CrossHair on the sequential pieces: buddy, lists, arithmetic"),
         Verb(
             "all",
