@@ -148,10 +148,13 @@ def list_empty(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -> Op
     return Op(f"list_empty(&pcp[{cpu}]->lists[])", returns=(total(lengths) == 0,), told=told, tag="read")
 
 
-def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm, counts: bool = True) -> Op:
+def list_del_bulk(
+    config: Config, zone: Zone, cpu: int, count: IntTerm, counts: bool = True, list_by_list: bool = False
+) -> Op:  # fmt: skip
     """The first loop of free_pcppages_bulk(): up to ``count`` pages go from the lists' tails to a local list.
 
-    Each page lowers pcp->count (``counts``), or the caller does so afterwards.  One step, for nobody else is in the
+    Each page lowers pcp->count (``counts``), or the caller does so afterwards.  Which pages leave is open; a concrete run
+    takes them round-robin, or ``list_by_list``.  One step, for nobody else is in the
     critical section, and a remote reader of the count learns only whether it is 0.  Returns a PageList; it is shorter than
     ``count`` where the C loop would never end.
     """
@@ -175,7 +178,7 @@ def list_del_bulk(config: Config, zone: Zone, cpu: int, count: IntTerm, counts: 
         assert isinstance(count, int)
         lists = state.pcplists[z][cpu]
         where_was = {p: t for t in range(PCPTYPES) for p in lists.lists[t]}
-        pfns = tuple(lists.detach_bulk(count))
+        pfns = tuple(lists.detach_list_by_list(count) if list_by_list else lists.detach_bulk(count))
         made = {f"k{t}.{b}": 0 for t, b in picks}
         for p in pfns:
             state.place[p] = Place.FREEING

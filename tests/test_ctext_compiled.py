@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from kernelmodel.config import Config
 from kernelmodel.ctext.files import Tree, TreeSpec
-from kernelmodel.ctext.kernel import _NAMES
+from kernelmodel.ctext.kernel import NAMES
 from kernelmodel.ctext.reader import Reading, compiled
 from kernelmodel.machine import packed
 from kernelmodel.mmzone import Zone
@@ -156,7 +156,7 @@ def as_read(folder: Path, texts: list[str]) -> list[str]:
         method = reading.read(function.name, function)
         assert not reading.refused, reading.refused
         made = reading.translated[method]
-        routine = compiled(made.python, made.lines, "f.c", _NAMES)
+        routine = compiled(made.python, made.lines, "f.c", NAMES)
         told += [run(routine, dict(zip(FIELDS, given[:3], strict=True)), given[3:]) for given in INPUTS]
     return told
 

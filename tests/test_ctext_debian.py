@@ -22,6 +22,7 @@ from verify.mutants.in_c import names, visit
 from verify.prove.__main__ import main as prove
 from verify.scenario import Scenario
 from verify.tree.__main__ import the_map
+from verify.tree.leaves import LEAVES, check
 from verify.verdict import Exit, Result
 
 pytestmark = pytest.mark.deep
@@ -107,3 +108,10 @@ def test_every_mutant_of_the_c_is_found(trees, version):
     # more pages than a block of the concrete model has: bmc's trace of it cannot be run again
     undecided = {"single-round"} if version == "6.12" else set()
     assert {r.mutant.name for r in rows if not r.as_expected} == undecided
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_leaves_do_what_the_summaries_say(trees, version):
+    tree = Tree(TreeSpec(str(tree_of(trees, version))))
+    era, _ = reading_of(tree.spec)
+    assert [(c.name, c.difference, c.refused) for c in check(tree, era)] == [(name, "", "") for name in LEAVES]

@@ -239,7 +239,9 @@ class Expressions:
         if operator in ("&", "|", "^"):
             if operator == "&" and 0 in (a.number, b.number):
                 return Code("0", number=0)
-            return Code(f"(yield from _c.bits(({a.text}, {b.text}), {self.text(node)}))", max(does, READS))
+            if does == ACTS:
+                raise self.no(node, f"{operator} of what takes a step has no meaning here")
+            return Code(f"_c.Unknown({self.text(node)}, 0)", unknown=True)
         raise self.no(node, f"{operator} has no meaning here")
 
     def _folded(self, node: Any, operator: str, a: int, b: int) -> Code:
@@ -474,6 +476,8 @@ class Expressions:
         text = means.python.format(*positional, text=self.text(node), **named)
         does = max([c.does for c in used.values()], default=PURE)
         lifted = means.python.startswith("_c.") or means.python.startswith("_ops.environment")
+        if means.acts:
+            does = ACTS
         if means.steps:
             does = max(does, READS if lifted else ACTS)
             text = f"({means.steps} {text})"

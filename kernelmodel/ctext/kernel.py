@@ -19,7 +19,8 @@ from kernelmodel.vocabulary.fingerprints import recorded
 from kernelmodel.vocabulary.leaves import Leaves
 from kernelmodel.vocabulary.words import PAGE_ALLOC, Routine, Vocabulary
 
-_NAMES = {"_c": values, "_ops": ops, "_page_ops": page_ops, "_value_of": value, "_Page": Page}
+#: what a routine that was read from C refers to
+NAMES = {"_c": values, "_ops": ops, "_page_ops": page_ops, "_value_of": value, "_Page": Page}
 
 
 def era_of(tree: Tree) -> tuple[type[KernelText], Vocabulary]:
@@ -76,7 +77,7 @@ def class_of(spec: TreeSpec, era: type[KernelText], reading: Reading) -> type[Ke
         "line_of": staticmethod(reading.tree.line), "given": _given(spec, era, reading),
     }  # fmt: skip
     for made in reading.translated.values():
-        body[made.method] = compiled(made.python, made.lines, str(root / made.function.file), _NAMES)
+        body[made.method] = compiled(made.python, made.lines, str(root / made.function.file), NAMES)
     for routine in reading.words.routines:
         if routine.model and f"c_{routine.c}" in reading.translated:
             body[routine.model] = _bridge(routine, reading)
@@ -127,4 +128,4 @@ def _bridge(routine: Routine, reading: Reading) -> Any:
         lines += [f"    yield from self.{after}()"] if after else []
         lines.append("    return result")
     text = "\n".join(lines)
-    return compiled(text, (made.function.line,) * len(lines), str(Path(reading.tree.spec.path) / routine.file), _NAMES)
+    return compiled(text, (made.function.line,) * len(lines), str(Path(reading.tree.spec.path) / routine.file), NAMES)

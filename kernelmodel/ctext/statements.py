@@ -13,6 +13,9 @@ _ARITHMETIC = re.compile(
 )
 
 
+_ZONE_LOCKS = ("spin_lock_irqsave", "spin_unlock_irqrestore", "spin_lock_irq", "spin_unlock_irq")
+
+
 @dataclass
 class Statements(Expressions):
     """The statements of one function.
@@ -197,7 +200,7 @@ class Statements(Expressions):
                 if not self.types[local].startswith("struct ") or self.types[local].endswith("*"):
                     self._set(local, Code(f"_c.Unknown({local!r})", unknown=True), depth, node, condition)
             return
-        if name in ("spin_lock_irqsave", "spin_unlock_irqrestore", "spin_lock_irq", "spin_unlock_irq"):
+        if name in _ZONE_LOCKS and name not in self.words.calls:
             self._zone_lock(node, name, arguments)
             return
         code = self.expression(node)

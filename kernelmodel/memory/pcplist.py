@@ -73,6 +73,17 @@ class PcpLists:
         """
         return [self.lists[t].pop() for t in bulk_order([len(pages) for pages in self.lists], count)]
 
+    def detach_list_by_list(self, count: int) -> list[int]:
+        """The same from v5.18 on (fd56eef258a1): a list is emptied before the next one is looked at.
+
+        C begins with the list that its caller names, this with the first.
+        """
+        taken: list[int] = []
+        for pages in self.lists:
+            while pages and len(taken) < count:
+                taken.append(pages.pop())
+        return taken
+
     def _check(self, pfns: Sequence[int], migratetype: int) -> None:
         self._check_type(migratetype)
         seen = {pfn for pages in self.lists for pfn in pages}

@@ -82,7 +82,7 @@ class V6_0(V5_15):
         """mm/page_alloc.c: free_pcppages_bulk(): under pcp->lock; each page lowers pcp->count."""
         pcp_count = yield read("pcp.count", zone.index, cpu)
         count = minimum(pcp_count, count)
-        pages = yield page_ops.list_del_bulk(self.config, zone, cpu, count)
+        pages = yield page_ops.list_del_bulk(self.config, zone, cpu, count, list_by_list=True)
         if pages.length < count:
             yield from self.empty_lists_spin()
         yield page_ops.free_to_buddy(self.config, zone, pages, reread=has_isolate_pageblock(zone))

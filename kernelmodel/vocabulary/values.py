@@ -348,11 +348,6 @@ def clamped(value: Any, low: Any, high: Any, text: str) -> Routine:
     return (yield from least_of((yield from greatest_of(value, low, text)), high, text))
 
 
-def bits(_: Any, text: str) -> Routine:
-    """Flags that the model does not have: set or not, each time that somebody looks."""
-    return (yield ops.environment("holds", text, "Flags that the model does not have: either way.", None))
-
-
 def zone_of(value: Any) -> Zone:
     """page_zone()."""
     return value.zone if isinstance(value, Pfn) else page_of(value).zone

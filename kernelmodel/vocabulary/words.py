@@ -26,6 +26,8 @@ class Means:
     rebinds: tuple[int | str, ...] = ()
     unknown: bool = False
     struct: str = ""
+    #: it changes something, though it is no step of its own: in what is run on concrete pages
+    acts: bool = False
     #: what it is, without a step, where no argument may be a number that the model does not have
     plain: str = ""
 

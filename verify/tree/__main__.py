@@ -18,11 +18,13 @@ from verify.command import command
 from verify.options import Parser, add_said_of_tree, fail, writable
 from verify.report import write_json
 from verify.tree.agreement import Difference, compared
+from verify.tree.leaves import LEAVES, Checked, check
 from verify.verdict import Exit
 
 PROG = "python -m verify.tree"
 _EPILOG = """exit codes:
   0  everything is read, or summed up as it was checked
+  1  with --check-leaves: a leaf does something else than its summary
   2  bad input
   3  something could not be read
   4  a leaf is another one than those for which its summary was checked"""
@@ -40,6 +42,10 @@ def parser() -> argparse.ArgumentParser:
     add_said_of_tree(p)
     p.add_argument("--decided", action="store_true", help="say how each #if around what is read was decided")
     p.add_argument("--python", metavar="FUNCTION", help="show how a C function is read, as a routine of the model")
+    p.add_argument(
+        "--check-leaves", action="store_true",
+        help=f"run the C of {', '.join(LEAVES)} on random small states, against the model's summaries",
+    )  # fmt: skip
     p.add_argument("--json", metavar="FILE", help="write the map as JSON (-: to standard output)")
     p.add_argument("--quiet", action="store_true", help="print nothing; the exit code tells")
     return p
@@ -56,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.python:
             print(_python(reading, options.python))
             return int(Exit.OK)
+        if options.check_leaves:
+            return _leaves(check(reading.tree, era), options.quiet)
         record = the_map(spec, era, reading)
     except ModelError as error:
         fail(f"{PROG}: {error}")
@@ -114,6 +122,26 @@ def the_map(spec: TreeSpec, era: type[KernelText], reading: Reading) -> dict[str
         "schema": "straypage-tree-1", "tree": str(spec), "title": spec.title, "version": reading.tree.version,
         "era": era.name, "routines": routines, "leaves": leaves,
     }  # fmt: skip
+
+
+def _leaves(checked: Sequence[Checked], quiet: bool) -> int:
+    """What running the leaves came to, and the exit code."""
+    for one in [] if quiet else checked:
+        if one.refused:
+            told = f"not run: {one.refused}"
+        elif one.difference:
+            told = f"DOES SOMETHING ELSE, after {one.states} states: {one.difference}"
+        else:
+            told = f"does what the summary says on {one.states} random states"
+        print(page.paragraph(f"{one.name}(): {told}", "  ", "      "))
+    code = Exit.VIOLATED if any(c.difference for c in checked) else Exit.OK
+    code = max(code, Exit.UNDECIDED if any(c.refused for c in checked) else Exit.OK)
+    if not quiet:
+        print(
+            f"  each with up to 11 pages on the lists, 4 blocks of {1 << 3} pages of which some are isolated, one CPU, order 0\n"
+            f"exit {int(code)}"
+        )
+    return int(code)
 
 
 def _difference(found: Difference) -> dict[str, str]:
