@@ -13,6 +13,8 @@ from verify.history import commits
 from verify.history.__main__ import main
 from verify.verdict import Exit
 
+SMALL = ["--cpus", "2", "--frees", "0", "--allocs", "1", "--updates", "0"]
+
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -33,7 +35,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_commit_is_judged_and_what_changes_nothing_is_not_asked_again(repository, tmp_path, capsys):
     out = tmp_path / "history.json"
-    command = [str(repository), "HEAD~4..HEAD", "--jobs", "2", "--json", str(out)]
+    command = [str(repository), "HEAD~4..HEAD", "--jobs", "2", "--json", str(out), *SMALL]
     assert main(command) == Exit.VIOLATED
     record = json.loads(out.read_text())
     assert [r["result"] for r in record["rows"]] == ["holds", "holds", "violated", "violated", "holds"]
@@ -44,13 +46,13 @@ def test_each_commit_is_judged_and_what_changes_nothing_is_not_asked_again(repos
 
 def test_what_a_file_has_already_is_not_asked_again(repository, tmp_path, monkeypatch):
     out = tmp_path / "history.json"
-    assert main([str(repository), "HEAD~4..HEAD~3", "--json", str(out), "--quiet"]) == Exit.OK
+    assert main([str(repository), "HEAD~4..HEAD~3", "--json", str(out), "--quiet", *SMALL]) == Exit.OK
     monkeypatch.setattr(commits, "judged", lambda *_: pytest.fail("asked again"))
-    assert main([str(repository), "HEAD~4..HEAD~3", "--json", str(out), "--quiet"]) == Exit.OK
+    assert main([str(repository), "HEAD~4..HEAD~3", "--json", str(out), "--quiet", *SMALL]) == Exit.OK
 
 
 def test_the_first_bad_commit_is_found_by_bisection(repository, capsys):
-    assert main([str(repository), "HEAD~4..HEAD~1", "--bisect"]) == Exit.VIOLATED
+    assert main([str(repository), "HEAD~3..HEAD~1", "--bisect", *SMALL]) == Exit.VIOLATED
     assert "first with another verdict (violated): " in (said := " ".join(capsys.readouterr().out.split()))
     assert said.rstrip(" exit1").endswith("mm: look outside of the lock")
 

@@ -122,7 +122,8 @@ HOW_TO = (ROOT / "docs/how-to-check-your-change.md").read_text()
 def test_the_example_is_caught_and_its_repair_is_not(name, exit_code, capsys):
     file = f"docs/examples/{name}.py"
     assert file in HOW_TO or f"examples/{name}.py" in HOW_TO
-    assert explore(["--variant", str(ROOT / file), "--property", "no_stray_page", "--updates", "0"]) == exit_code
+    command = ["--variant", str(ROOT / file), "--property", "no_stray_page", "--updates", "0", "--width", "80"]
+    assert explore(command) == exit_code
     printed = lines_of(capsys.readouterr().out)
     if name == "count_early":
         below = HOW_TO[HOW_TO.index("count_early.py --property") :]

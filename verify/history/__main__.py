@@ -17,9 +17,8 @@ from properties.catalogue import find
 from verify import page
 from verify.command import command
 from verify.history.commits import NOT_READ, Row, bad, bisected, commits, each, turns
-from verify.options import Parser, add_said_of_tree, fail, writable
+from verify.options import Parser, add_said_of_tree, add_scenario, fail, scenario_of, writable
 from verify.report import write_json
-from verify.scenario import Scenario
 from verify.verdict import Exit, Result
 
 PROG = "python -m verify.history"
@@ -42,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("tree", metavar="DIR", help="the top of a kernel's source, in git")
     p.add_argument("range", metavar="A..B", help="two revisions: A itself, and what comes after it up to B")
     add_said_of_tree(p)
+    add_scenario(p)
     p.add_argument("--property", default="no_stray_page", metavar="NAME", help="the property (default %(default)s)")
     p.add_argument("--bisect", action="store_true", help="look for the first commit whose verdict is not that of A")
     p.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one a core)")
@@ -54,7 +54,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
-    bound = Scenario()
     rows: list[Row] = []
     interrupted = False
     try:
@@ -63,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ModelError("a history is of commits: leave --patch and @REVISION out")
         if options.jobs < 1:
             raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
+        bound = scenario_of(options)
         find(options.property)
         writable([options.json])
         every = commits(spec, options.range)
