@@ -331,6 +331,12 @@ class Expressions:
         least = "" if entry.least is None else f", {entry.least}"
         return Code(f"_c.Unknown({' '.join(node.text.decode().split())!r}{least})", code.does, unknown=True)
 
+    def _subscript_expression(self, node: Any) -> Code:
+        code = self.expression(node.child_by_field_name("argument"))
+        if not code.struct:
+            raise self.no(node, "an array that is not in the vocabulary")
+        return code
+
     def field_of(self, node: Any, code: Code, name: str) -> Any:
         """The entry of a field; an error where there is none."""
         if not code.struct:

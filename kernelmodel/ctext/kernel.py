@@ -27,9 +27,9 @@ def era_of(tree: Tree) -> tuple[type[KernelText], Vocabulary]:
     """The newest era of which a tree's mm/page_alloc.c has the names, or the one that was asked for."""
     if tree.spec.era:
         for kernel, words in ERAS:
-            if kernel.name == tree.spec.era:
+            if words.era == tree.spec.era:
                 return kernel, words
-        raise ModelError(f"--era {tree.spec.era}: the C of {', '.join(k.name for k, _ in ERAS)} can be read")
+        raise ModelError(f"--era {tree.spec.era}: the C of {', '.join(w.era for _, w in ERAS)} can be read")
     text = tree.text(PAGE_ALLOC) or ""
     for kernel, words in ERAS:
         if all(re.search(rf"\b{re.escape(name)}\b", text) for name in words.shows):
@@ -71,9 +71,10 @@ def kernel_from(spec_text: str) -> type[KernelText]:
 def class_of(spec: TreeSpec, era: type[KernelText], reading: Reading) -> type[KernelText]:
     """The class of a tree that was read."""
     root = Path(spec.path)
+    version = reading.tree.version or "a tree"
     body: dict[str, Any] = {
         "__module__": "tree", "__doc__": f"{spec.path}, read from its C.", "name": spec.title,
-        "summary": f"{reading.tree.version or 'a tree'}, read from its C as {era.name}'s", "tree": spec, "reading": reading,
+        "summary": f"{version}, read from its C as {reading.words.era}'s", "tree": spec, "reading": reading,
         "line_of": staticmethod(reading.tree.line), "given": _given(spec, era, reading),
     }  # fmt: skip
     for made in reading.translated.values():
@@ -93,7 +94,7 @@ def _given(spec: TreeSpec, era: type[KernelText], reading: Reading) -> tuple[str
     leaves = reading.summed_up()
     summed = sum(not leaf.caller and not leaf.why for leaf in leaves)
     said = [
-        f"read: the C of {len(read)} functions, as {era.name}'s; {summed} that they use are summed up"
+        f"read: the C of {len(read)} functions, as {reading.words.era}'s; {summed} that they use are summed up"
         f" (python -m verify.tree {spec.path})"
     ]
     absent = [r.c for r in reading.absent if not r.optional]
@@ -106,6 +107,12 @@ def _given(spec: TreeSpec, era: type[KernelText], reading: Reading) -> tuple[str
             than = f"it differs from that of {', '.join(others)}" if others else "no C of it is known"
             whose = f", which {leaf.caller}() calls," if leaf.caller else ""
             said.append(f"given that {leaf.name}(){whose} still does what the model's {_what(leaf)} says: {than}")
+    for made in reading.translated.values():
+        if made.carried:
+            names = " and ".join(made.carried)
+            said.append(
+                f"{names} of {made.function.name}() is taken to be any number from the second round of its loop on"
+            )
     said += [f"given that {hook.partition('=')[0]}() has no effect (--assume)" for hook in spec.assume]
     return tuple(said)
 

@@ -35,6 +35,8 @@ class Translated:
     python: str
     lines: tuple[int, ...]
     has_loop: bool
+    #: local numbers that are any number from the second round of their loop on
+    carried: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +279,9 @@ class Reading:
         lines += made.lines
         lines.append((1, "yield", function.end))
         text = "\n".join("    " * depth + line for depth, line, _ in lines)
-        return Translated(function, method, text, tuple(line for _, _, line in lines), made.has_loop)
+        return Translated(
+            function, method, text, tuple(line for _, _, line in lines), made.has_loop, tuple(sorted(made.carried))
+        )
 
 
 def _stored_to(function: Function, parameter: str) -> bool:

@@ -39,6 +39,8 @@ class Statements(Expressions):
     #: the label after which it is
     segment: int = 0
     has_loop: bool = False
+    #: local numbers that are any number from the second round of their loop on
+    carried: set[str] = field(default_factory=set)
 
     def emit(self, depth: int, text: str, node: Any) -> None:
         """One line."""
@@ -139,12 +141,25 @@ class Statements(Expressions):
             if name in self.types:
                 raise self.no(node, f"{name} hides another variable of that name: give it a name of its own")
             self.types[name] = kind + pointer
-            if value is not None:
+            if value is not None and value.type == "initializer_list":
+                self._initialise(name, value, depth, node)
+            elif value is not None:
                 self._set(name, self.expression(value), depth, node, "True")
             elif kind.startswith("struct ") and not pointer:
                 self.emit(depth, f"{self.python(name)} = _c.Struct()", node)
             else:
                 self.emit(depth, f"{self.python(name)} = None", node)
+
+    def _initialise(self, name: str, values: Any, depth: int, node: Any) -> None:
+        """A local struct, with what its initialiser gives to fields by name."""
+        made = "_c.Struct()"
+        for pair in values.named_children:
+            which = pair.child_by_field_name("designator")
+            if pair.type != "initializer_pair" or which is None or which.type != "field_designator":
+                raise self.no(node, "an initialiser of this kind has no meaning here")
+            value = self.expression(pair.child_by_field_name("value"))
+            made += f".having({which.named_children[0].text.decode()!r}, {value.text})"
+        self.emit(depth, f"{self.python(name)} = {made}", node)
 
     def _set(self, name: str, code: Code, depth: int, node: Any, condition: str) -> None:
         self.note_value(node, name, code)
@@ -415,14 +430,43 @@ class Statements(Expressions):
             self.emit(depth, "if goto >= 0:", node)
             self.emit(depth + 1, "break" if self.loops else "continue", node)
 
+    def _carried(self, body: Any) -> set[str]:
+        """Local numbers that each round of a loop makes from what they were in the one before.
+
+        Engines follow a number that is read anew in each round.  Such a one is exact in the first round and any number
+        from the second on, which allows all that the C does, and more.
+        """
+        found = set()
+        for node in _walk(body):
+            if node.type != "assignment_expression" or node.child_by_field_name("left").type != "identifier":
+                continue
+            name, right = node.child_by_field_name("left").text.decode(), node.child_by_field_name("right")
+            operator = node.child_by_field_name("operator").text.decode()
+            grows = operator != "=" and right.type != "number_literal"
+            grows = grows or any(n.text.decode() == name for n in _identifiers(right))
+            if grows and _ARITHMETIC.match(self.types.get(name, "")) and not _set_first(body, name):
+                found.add(name)
+        self.carried |= found
+        return found
+
     def _on_while_statement(self, node: Any, depth: int) -> None:
         self.has_loop = True
         self._forget(node)
-        code = self.condition(node.child_by_field_name("condition"))
+        condition, body = node.child_by_field_name("condition"), node.child_by_field_name("body")
+        carried = self._carried(body)
+        self.unknown |= carried
+        code = self.condition(condition)
         self.emit(depth, f"while {code.text}:", node)
-        self.loops.append([])
-        self.block(self._inside(node.child_by_field_name("body")), depth + 1)
+        for name in sorted(carried):
+            asked = condition.text.decode()
+            positive = re.search(rf"(?<![\w>.]){name}\s*>\s*0\b", asked)
+            if positive or (re.fullmatch(rf"\(?{name}\)?", asked) and _stays_positive(body, name)):
+                self.emit(depth + 1, f"{self.python(name)} = _c.at_least({self.python(name)}, 1)", node)
+        self.loops.append([("forget", name) for name in sorted(carried)])
+        self.block(self._inside(body), depth + 1)
         self.loops.pop()
+        for name in sorted(carried):
+            self.emit(depth + 1, f"{self.python(name)} = _c.forgotten({self.python(name)}, {name!r})", node)
         self._after_loop(node, depth)
 
     def _on_do_statement(self, node: Any, depth: int) -> None:
@@ -492,7 +536,9 @@ class Statements(Expressions):
         if not self.loops:
             raise self.no(node, "a continue outside of a loop")
         for what, of in self.loops[-1]:
-            if what == "do":
+            if what == "forget":
+                self.emit(depth, f"{self.python(of)} = _c.forgotten({self.python(of)}, {of!r})", node)
+            elif what == "do":
                 self._effect(of, depth, "True")
             else:
                 code = self.condition(of)
@@ -598,6 +644,34 @@ def computes_a_value(function: Any, words: Any) -> bool:
         if means is None or means.rebinds or (means.steps and not means.python.startswith("_c.")):
             return False
     return True
+
+
+def _stays_positive(body: Any, name: str) -> bool:
+    """Whether a loop only takes from a number what is at most that number: it does not come below 0 then."""
+    for node in _walk(body):
+        if node.type == "assignment_expression" and node.child_by_field_name("left").text.decode() == name:
+            taken = re.escape(node.child_by_field_name("right").text.decode())
+            least = rf"\b{taken}\s*=\s*min(_t)?\([^;]*\b{name}\b"
+            if node.child_by_field_name("operator").text.decode() != "-=" or not re.search(least, body.text.decode()):
+                return False
+    return True
+
+
+def _set_first(body: Any, name: str) -> bool:
+    """Whether the first statement of a block that mentions a variable sets it, whatever it was."""
+    for statement in body.named_children:
+        if not any(n.text.decode() == name for n in _identifiers(statement)):
+            continue
+        e = (
+            statement.named_children[0]
+            if statement.type == "expression_statement" and statement.named_children
+            else None
+        )
+        if e is None or e.type != "assignment_expression" or e.child_by_field_name("operator").text.decode() != "=":
+            return False
+        left, right = e.child_by_field_name("left"), e.child_by_field_name("right")
+        return left.text.decode() == name and not any(n.text.decode() == name for n in _identifiers(right))
+    return False
 
 
 def _walk(node: Any) -> Any:

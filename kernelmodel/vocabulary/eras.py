@@ -18,6 +18,7 @@ _SMP_NOTHING = "on SMP this macro is empty"
 _LOAD = "adapts to the load: any value"
 
 V6_0_WORDS = SHARED.extended(
+    era="v6.1",
     shows=("pcp_spin_trylock", "__drain_all_pages"),
     routines=(
         Routine(
@@ -196,7 +197,6 @@ V6_0_WORDS = SHARED.extended(
 )
 
 _LISTS = "it walks a list of pages"
-_CARRIED = "a number is carried from round to round of its loop"
 
 V6_0_WORDS = V6_0_WORDS.extended(
     stands_for={
@@ -211,9 +211,18 @@ V6_0_WORDS = V6_0_WORDS.extended(
 )
 
 V6_8_WORDS = V6_0_WORDS.extended(
+    era="v6.8",
     shows=("nr_pcp_alloc", "high_min"),
-    stands_for={"decay_pcp_high": (PAGE_ALLOC, _CARRIED)},
-    routines=(Routine("nr_pcp_alloc", constants=_ORDER),),
+    routines=(
+        Routine("nr_pcp_alloc", constants=_ORDER),
+        Routine(
+            "decay_pcp_high",
+            model="decay_pcp_high",
+            parameters="zone",
+            around=("c_pin", "c_unpin"),
+            given={"zone": "zone", "pcp": "_c.Pcp(zone, (yield _ops.smp_processor_id()))"},
+        ),
+    ),
     environment={
         ("test_bit", "ZONE_BELOW_HIGH"): ("below_high", "Whether the zone has few free pages: decided from outside.")
     },
@@ -237,6 +246,7 @@ V6_8_WORDS = V6_0_WORDS.extended(
 )
 
 V6_10_WORDS = V6_8_WORDS.extended(
+    era="v6.11",
     shows=("free_unref_folios", "split_large_buddy"),
     stands_for={"free_unref_folios": (PAGE_ALLOC, _LISTS)},
     calls={
@@ -244,7 +254,54 @@ V6_10_WORDS = V6_8_WORDS.extended(
     },
 )
 
+_NO_PIN = "_ops.{}('pcp.lock', {{0}}.zone.index, {{0}}.cpu)"
+_FREE = {"order": 0, "fpi_flags": 0}
+
+#: names of v7.3: frozen pages, locks without pins, modes of isolation
+V7_3_WORDS = V6_10_WORDS.without("free_unref_page", "free_unref_page_commit", "free_unref_page_prepare").extended(
+    era="v7.3",
+    shows=("pcp_spin_lock_nopin", "free_frozen_page_commit"),
+    routines=(
+        Routine("__free_frozen_pages", model="free_unref_page", parameters="page", constants=_FREE,
+                given={"page": "page", "order": "0", "fpi_flags": "0"}),
+        Routine("free_frozen_page_commit", constants=_FREE),
+    ),
+    calls={
+        "pcp_spin_lock_nopin": Means(_NO_PIN.format("spin_lock"), "yield"),
+        "pcp_spin_unlock_nopin": Means(_NO_PIN.format("spin_unlock"), "yield"),
+        "__free_pages_prepare": Means("True"),
+        "start_isolate_page_range": Means(
+            "self.start_isolate_page_range(_c.range_of({start_pfn}, {end_pfn}), 1, 1)", "yield from", ISOLATION
+        ),
+        "undo_isolate_page_range": Means(
+            "self.undo_isolate_page_range(_c.range_of({start_pfn}, {end_pfn}), 1)", "yield from", ISOLATION
+        ),
+        "test_pages_isolated": Means("self.c_test_pages_isolated({start_pfn}, {end_pfn}, 1)", "yield from", ISOLATION),
+        "node_notify": Means("_ops.environment('node_notifier_fails', 'node_notify()', 'Decided from outside.')", "yield"),
+    },
+    fields={
+        ("zone", "zone_pgdat"): Field(python="None", struct="pglist_data"),
+        ("pglist_data", "node_present_pages"): Field(why="pages of the node"),
+        ("pglist_data", "node_id"): Field(why="which node it is"),
+        ("pglist_data", "node_zones"): Field(python="None", struct="zone of the node"),
+        ("zone of the node", "present_pages"): Field(why="pages of another zone"),
+        ("node_notify", "nid"): Field(python="local"),
+    },
+    silent={
+        "kswapd_test_hopeless": "whether a thread that reclaims pages has given up",
+        "kswapd_clear_hopeless": "lets it try again",
+        "next_memory_node": "the number of a node",
+        "node_clear_state": "node masks",
+    },
+    constants={
+        "FPI_NOLOCK": "8", "FPI_TRYLOCK": "8", "ALLOC_HIGHATOMIC": "512", "NUMA_NO_NODE": "-1", "ZONE_NORMAL": "2",
+        "MAX_NUMNODES": "1024",
+        "PB_ISOLATE_MODE_MEM_OFFLINE": "1", "NODE_REMOVING_LAST_MEMORY": "1", "NODE_REMOVED_LAST_MEMORY": "2",
+        "NODE_CANCEL_REMOVING_LAST_MEMORY": "3", "N_MEMORY": "3", "N_NORMAL_MEMORY": "2", "KSWAPD_CLEAR_HOPELESS_PCP": "1",
+    },
+)  # fmt: skip
+
 #: the vocabulary of each kernel whose C can be read, newest first
 ERAS: tuple[tuple[type[KernelText], Vocabulary], ...] = (
-    (V6_11, V6_10_WORDS), (V6_8, V6_8_WORDS), (V6_1, V6_0_WORDS),
+    (V6_11, V7_3_WORDS), (V6_11, V6_10_WORDS), (V6_8, V6_8_WORDS), (V6_1, V6_0_WORDS),
 )  # fmt: skip

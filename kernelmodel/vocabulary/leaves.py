@@ -42,6 +42,14 @@ class Leaves(KernelText):
         """mm/page_alloc.c: pcp_spin_unlock_irqrestore()."""
         yield from V6_0.pcp_spin_unlock(self, pcp.zone, pcp.cpu)  # type: ignore[arg-type]
 
+    def c_pin(self) -> Routine:
+        """include/linux/preempt.h: preempt_disable(), of a caller."""
+        yield ops.preempt_disable()
+
+    def c_unpin(self) -> Routine:
+        """include/linux/preempt.h: preempt_enable(), of a caller."""
+        yield ops.preempt_enable()
+
     # --- lists ---
 
     def c_list_del(self, entry: Any) -> Routine:

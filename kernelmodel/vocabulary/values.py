@@ -174,6 +174,17 @@ def difference(a: Any, b: Any) -> Any:
     return minus(b) + a if isinstance(b, Unknown) else a - b
 
 
+def forgotten(value: Any, name: str) -> Any:
+    """What a number that is carried from round to round may be in the next one: any."""
+    del value
+    return Unknown(name)
+
+
+def at_least(value: Any, least: int) -> Any:
+    """The same number, where a condition has said that it is no less."""
+    return Unknown(value.what, least, value.most) if isinstance(value, Unknown) else value
+
+
 def truth(value: Any) -> Any:
     """C's idea of a condition: not 0, not NULL; a truth value or a term."""
     if value is None or isinstance(value, bool):

@@ -93,8 +93,14 @@ class Vocabulary:
     globals: Mapping[str, str] = field(default_factory=dict)
     #: C functions that are not read, and for which the model's text stands: their file, and why
     stands_for: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    #: what it is called: the kernel whose names it has
+    era: str = ""
     #: identifiers whose presence in PAGE_ALLOC shows that a tree is of this era, or a later one
     shows: tuple[str, ...] = ()
+
+    def without(self, *names: str) -> Vocabulary:
+        """Without the routines of these C names, which are called something else, or are gone."""
+        return replace(self, routines=tuple(r for r in self.routines if r.c not in names))
 
     def extended(self, **more: Any) -> Vocabulary:
         """With more entries, which replace those of the same name; routines by their C name."""

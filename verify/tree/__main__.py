@@ -120,7 +120,7 @@ def the_map(spec: TreeSpec, era: type[KernelText], reading: Reading) -> dict[str
     ]  # fmt: skip
     return {
         "schema": "straypage-tree-1", "tree": str(spec), "title": spec.title, "version": reading.tree.version,
-        "era": era.name, "routines": routines, "leaves": leaves,
+        "era": reading.words.era, "text": era.name, "routines": routines, "leaves": leaves,
     }  # fmt: skip
 
 
@@ -151,7 +151,9 @@ def _difference(found: Difference) -> dict[str, str]:
 
 
 def _lines(record: dict[str, Any], reading: Reading | bool) -> list[str]:
-    lines = [f"{record['title']}: {record['version'] or 'no version in its Makefile'}, read as {record['era']}'s C", ""]
+    version = record["version"] or "no version in its Makefile"
+    title = f"{record['title']}: {version}, read as {record['era']}'s C, beside {record['text']}'s text"
+    lines = [*page.fill(title), ""]
     for entry in record["routines"]:
         where = f"{entry['file']}:{entry['line']}" if entry["line"] else entry["file"]
         told = entry["status"]
@@ -160,7 +162,7 @@ def _lines(record: dict[str, Any], reading: Reading | bool) -> list[str]:
         elif entry.get("helper"):
             told += ", for it is called"
         elif entry.get("differs") == "":
-            told += f", as {record['era']}'s text"
+            told += f", as {record['text']}'s text"
         elif entry.get("differs"):
             told += f"; {entry['differs']}"
         lines += page.fill(f"{entry['c']}()  {where}  {told}", "  ", "      ")
