@@ -17,7 +17,7 @@ from verify.verdict import Exit
 BULK = """
 static void free_pcppages_bulk(struct zone *zone, int count, struct per_cpu_pages *pcp, int pindex)
 {
-	int type, left = min(pcp->count, count);
+	int type, pages = 1, left = min(pcp->count, count);
 
 	for (type = 0; type < MIGRATE_PCPTYPES; type++) {
 		while (left > 0 && !list_empty(&pcp->lists[type])) {
@@ -29,7 +29,7 @@ static void free_pcppages_bulk(struct zone *zone, int count, struct per_cpu_page
 				mt = get_pageblock_migratetype(page);
 			__free_one_page(page, page_to_pfn(page), zone, 0, mt, FPI_NONE);
 			pcp->count--;
-			left--;
+			left -= pages;
 		}
 	}
 }

@@ -436,7 +436,9 @@ class Statements(Expressions):
         Engines follow a number that is read anew in each round.  Such a one is exact in the first round and any number
         from the second on, which allows all that the C does, and more.
         """
-        found = set()
+        found: set[str] = set()
+        if self.words.concrete:
+            return found
         for node in _walk(body):
             if node.type != "assignment_expression" or node.child_by_field_name("left").type != "identifier":
                 continue

@@ -10,6 +10,7 @@ _SILENT = (
 )  # fmt: skip
 
 CONCRETE = Vocabulary(
+    concrete=True,
     calls={
         "likely": Means("{0}"),
         "unlikely": Means("{0}"),

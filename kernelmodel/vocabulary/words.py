@@ -93,6 +93,8 @@ class Vocabulary:
     globals: Mapping[str, str] = field(default_factory=dict)
     #: C functions that are not read, and for which the model's text stands: their file, and why
     stands_for: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    #: it is for runs on concrete numbers, which loops carry as they are
+    concrete: bool = False
     #: what it is called: the kernel whose names it has
     era: str = ""
     #: identifiers whose presence in PAGE_ALLOC shows that a tree is of this era, or a later one
