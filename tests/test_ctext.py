@@ -119,11 +119,67 @@ def test_revisions_are_read_from_git_without_checking_out(tmp_path):
         (["asm volatile(\"nop\");"], "has no meaning here|does not parse"),
         (["mutex_lock(&some_other_lock);"], "some_other_lock is not in the vocabulary"),
         (["int x = (other) - 1;", "if (x)", "\treturn;"], "other is not in the vocabulary"),
+        (["unsigned int a = 1;", "if (a - 2 > 0)", "\treturn;"], "this is unsigned, and less than 0: C makes that a large"),
+        (["unsigned int a = cpu;", "if (a - 2 > 0)", "\treturn;"], "an unsigned number is compared with one that may be less"),
+        (["int x = (unsigned int)(cpu - 2);"], "what may be less than 0 is made unsigned"),
+        (["int x = (cpu - 5) >> 1;"], "of a number that may be less than 0 has no meaning here"),
+        (["unsigned int x = cpu;", "while (x-- > 0)", "\treturn;"], "x is unsigned, and may be set to less than 0"),
+        (["unsigned int x = min(cpu - 2, 5);"], "x is unsigned, and may be set to less than 0"),
+        (["zone->nr_isolate_pageblock -= 1;"], "this is changed under zone->lock everywhere else, and is not here"),
+        (["int n = 1;", "free_pcppages_bulk(zone, 1, per_cpu_ptr(zone->per_cpu_pageset, cpu), &n);"],
+         r"free_pcppages_bulk\(\) may change n, of which its meaning says nothing"),
         (["pr_debug(cpu++);"], "something is changed in the arguments of a call that is taken to be without effect"),
     ],
 )  # fmt: skip
 def test_what_has_no_meaning_is_named_with_file_line_and_text(statements, said, tmp_path):
     assert re.search(said, refusal(tmp_path, drain(*statements)), re.S)
+
+
+def read_as(tmp_path: Path, *statements: str, assume: tuple[str, ...] = ()) -> str:
+    """A drain of these statements, as it is read."""
+    _, reading = reading_of(TreeSpec(str(make(tmp_path, drain(*statements))), assume=assume))
+    assert not reading.refused, reading.refused
+    return reading.translated["c_drain_pages_zone"].python
+
+
+@pytest.mark.parametrize(
+    ("condition", "positive"),
+    [("left > 0", True), ("cpu && (left > 0)", True), ("cpu || left > 0", False), ("!(left > 0)", False), ("left >= 0", False)],
+)  # fmt: skip
+def test_a_loop_s_number_is_positive_only_where_its_whole_condition_says_so(condition, positive, tmp_path):
+    text = read_as(
+        tmp_path,
+        "int left = READ_ONCE(zone->pageset_batch);",
+        f"while ({condition})",
+        "\tleft -= READ_ONCE(zone->pageset_batch);",
+    )
+    assert ("_c.at_least(left, 1)" in text) is positive
+
+
+def test_what_a_hook_is_given_stays_as_it_is_where_it_is_assumed_away(tmp_path):
+    statements = ("int n = 1;", "hook(&n);", "n = n + cpu;")
+    assert "Unknown" not in read_as(tmp_path, *statements, assume=("hook=nothing",))
+
+
+def test_an_argument_that_may_be_below_0_is_refused_where_it_is_unsigned(tmp_path):
+    helper = "\nstatic void helper(unsigned int n)\n{\n\tif (n > 1)\n\t\treturn;\n}\n"
+    assert "argument 1 is unsigned, and may be less than 0 here" in refusal(
+        tmp_path, helper + drain("helper(cpu - 2);")
+    )
+
+
+def test_functions_of_one_name_in_two_files_are_two(tmp_path):
+    static = "\nstatic int helper(int n)\n{\n\treturn n + %d;\n}\n"
+    tree = make(tmp_path, static % 1, DRAIN)
+    (tree / "mm/memory_hotplug.c").write_text(static % 2)
+    _, reading = reading_of(TreeSpec(str(tree)))
+    methods = []
+    for file in ("mm/page_alloc.c", "mm/memory_hotplug.c"):
+        function = reading.function("helper", file)
+        assert function is not None
+        methods.append(reading.read("helper", function))
+    texts = [reading.translated[m].python for m in methods]
+    assert "(n + 1)" in texts[0] and "(n + 2)" in texts[1]
 
 
 def rounds(head: str, tail: str) -> str:

@@ -15,7 +15,7 @@ from kernelmodel.vocabulary.words import Means, Vocabulary
 
 #: what an expression does: nothing; reads shared memory or asks the environment; anything else
 PURE, READS, ACTS = 0, 1, 2
-_UNSIGNED = re.compile(r"\bunsigned\b|\bu(8|16|32|64)\b|\bsize_t\b")
+UNSIGNED = re.compile(r"\bunsigned\b|\bu(8|16|32|64)\b|\bsize_t\b")
 _ADD = "add it to kernelmodel/vocabulary"
 _FOLD: dict[str, Callable[[int, int], int]] = {
     "+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": lambda a, b: int(a / b), "%": lambda a, b: a - b * int(a / b),
@@ -38,7 +38,27 @@ class Code:
     unknown: bool = False
     number: int | None = None
     struct: str = ""
-    #: it may be less than 0, which C's unsigned numbers cannot be
+    #: it may be less than 0, as far as that is known without its number
+    below: bool = False
+
+    @property
+    def negative(self) -> bool:
+        """Whether it may be less than 0, which C's unsigned numbers cannot be."""
+        return self.below if self.number is None else self.number < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Callee:
+    """How a C function that is translated as well is called.
+
+    ``rebinds`` are the arguments that have another value afterwards, ``takes`` those that the method is given (None: all),
+    ``unsigned`` those that must not be below 0.  ``below``: what it returns may be.
+    """
+
+    method: str
+    rebinds: tuple[int, ...] = ()
+    takes: tuple[int, ...] | None = None
+    unsigned: tuple[int, ...] = ()
     below: bool = False
 
 
@@ -51,13 +71,8 @@ class Calls(Protocol):
     def note(self, name: str, file: str) -> None:
         """Somebody calls a function or macro that has a meaning of its own."""
 
-    def routine(
-        self, name: str, file: str, numbers: tuple[int | None, ...]
-    ) -> tuple[str, tuple[int, ...], tuple[int, ...] | None] | None:
-        """How a C function that is translated as well is called: method, arguments that it hands on changed, which it takes.
-
-        ``numbers`` are the arguments that are known now.
-        """
+    def routine(self, name: str, file: str, numbers: tuple[int | None, ...]) -> Callee | None:
+        """How a function is called; None where it is not translated.  ``numbers`` are the arguments that are known now."""
 
 
 @dataclass
@@ -110,10 +125,9 @@ class Expressions:
 
     def text(self, node: Any) -> str:
         """A place in the C as a Python string."""
-        text = " ".join(node.text.decode().split()).replace("{", "{{").replace("}", "}}")
-        while text.startswith("(") and text.endswith(")"):
-            text = text[1:-1]
-        return repr(text)
+        while node.type == "parenthesized_expression":
+            node = node.named_children[0]
+        return repr(" ".join(node.text.decode().split()).replace("{", "{{").replace("}", "}}"))
 
     def temporary(self) -> str:
         """A new variable."""
@@ -172,7 +186,10 @@ class Expressions:
             ("struct ", "enum ", "const ")
         ):
             raise self.no(node, f"({kind}) is no type that is known here, and without one this is no cast")
-        return self.expression(node.child_by_field_name("value"))
+        code = self.expression(node.child_by_field_name("value"))
+        if code.negative and UNSIGNED.search(kind):
+            raise self.no(node, "what may be less than 0 is made unsigned: C makes that a large number")
+        return code
 
     def _comma_expression(self, node: Any) -> Code:
         left, right = (self.expression(node.child_by_field_name(s)) for s in ("left", "right"))
@@ -193,7 +210,7 @@ class Expressions:
             return code
         if operator == "-":
             number = None if code.number is None else -code.number
-            return Code(f"_c.minus({code.text})", code.does, code.unknown, number, below=number is None or number < 0)
+            return Code(f"_c.minus({code.text})", code.does, code.unknown, number, below=True)
         if operator == "~" and code.number is not None:
             return Code(str(~code.number), number=~code.number)
         raise self.no(node, f"{operator} of a number that is open has no meaning here")
@@ -204,14 +221,16 @@ class Expressions:
         if operator in ("&&", "||"):
             return self._junction(operator, left, right)
         a, b = self.expression(left), self.expression(right)
-        does, unknown, below = max(a.does, b.does), a.unknown or b.unknown, a.below or b.below
+        does, unknown, below = max(a.does, b.does), a.unknown or b.unknown, a.negative or b.negative
+        if below and operator in _COMPARE and (self._unsigned(left) or self._unsigned(right)):
+            why = "an unsigned number is compared with one that may be less than 0: C makes that a large one"
+            raise self.no(node, why)
         if a.number is not None and b.number is not None:
-            return self._folded(node, operator, a.number, b.number)
+            folded = self._folded(node, operator, a.number, b.number)
+            if folded.negative and self._unsigned(node):
+                raise self.no(node, "this is unsigned, and less than 0: C makes that a large number")
+            return folded
         if operator in ("==", "!=", *_COMPARE):
-            if below and operator in _COMPARE and (self._unsigned(left) or self._unsigned(right)):
-                raise self.no(
-                    node, "an unsigned number is compared with one that may be less than 0: C makes that a large one"
-                )
             if unknown:
                 return Code(
                     f"(yield from _c.compared({operator!r}, {a.text}, {b.text}, {self.text(node)}))", max(does, READS)
@@ -222,17 +241,19 @@ class Expressions:
             return Code(same if operator == "==" else f"_c.no({same})", does)
         if operator in ("+", "-", "*", "/"):
             if unknown and operator in "+-":
-                return Code(
-                    f"_c.{'plus' if operator == '+' else 'difference'}({a.text}, {b.text})", does, True, below=True
-                )
+                made = f"_c.{'plus' if operator == '+' else 'difference'}({a.text}, {b.text})"
+                return Code(made, does, True, below=below or operator == "-")
             if unknown:
                 raise self.no(node, f"{operator} with a field that is not modelled has no meaning here")
             return Code(f"({a.text} {operator} {b.text})", does, unknown, below=below or operator == "-")
         if operator == "<<":
-            return Code(f"_c.shifted_left({a.text}, {b.text})", does, unknown)
+            return Code(f"_c.shifted_left({a.text}, {b.text})", does, unknown, below=below)
         if operator == ">>":
             if b.number == 0:
                 return a
+            if a.negative:
+                # no choice would be left to the operation, and the way past it would be lost
+                raise self.no(node, ">> of a number that may be less than 0 has no meaning here")
             if a.unknown:
                 raise self.no(node, ">> of a field that is not modelled has no meaning here")
             return Code(f"(yield from _c.shifted_right({a.text}, {b.text}, {self.text(node)}))", max(does, READS))
@@ -241,7 +262,9 @@ class Expressions:
                 return Code("0", number=0)
             if does == ACTS:
                 raise self.no(node, f"{operator} of what takes a step has no meaning here")
-            return Code(f"_c.Unknown({self.text(node)}, 0)", unknown=True)
+            # of flags that are set and a mask; | and ^ may be less than 0
+            least = ", 0" if operator == "&" and not (a.negative and b.negative) else ""
+            return Code(f"_c.Unknown({self.text(node)}{least})", unknown=True, below=not least)
         raise self.no(node, f"{operator} has no meaning here")
 
     def _folded(self, node: Any, operator: str, a: int, b: int) -> Code:
@@ -270,9 +293,10 @@ class Expressions:
         does, unknown = max(c.does, a.does, b.does), a.unknown or b.unknown
         plain = a.does < ACTS and b.does < ACTS and ":=" not in a.text + b.text
         plain = plain and not a.struct and not b.struct and "None" not in (a.text, b.text)
+        below = a.negative or b.negative
         if plain:
-            return Code(f"_c.choose({c.text}, {a.text}, {b.text})", does, unknown)
-        return Code(f"({a.text} if {c.text} else {b.text})", does, unknown, struct=a.struct or b.struct)
+            return Code(f"_c.choose({c.text}, {a.text}, {b.text})", does, unknown, below=below)
+        return Code(f"({a.text} if {c.text} else {b.text})", does, unknown, struct=a.struct or b.struct, below=below)
 
     def _assignment_expression(self, node: Any) -> Code:
         left, right = node.child_by_field_name("left"), node.child_by_field_name("right")
@@ -284,33 +308,41 @@ class Expressions:
         if operator != "=":
             raise self.no(node, f"{operator} inside an expression has no meaning here")
         self.note_value(node, name, code)
-        return Code(f"({self.python(name)} := {code.text})", code.does, code.unknown, struct=code.struct)
+        text = f"({self.python(name)} := {code.text})"
+        return Code(text, code.does, code.unknown, struct=code.struct, below=code.below)
 
     def _update_expression(self, node: Any) -> Code:
         argument = node.child_by_field_name("argument")
         operator = node.child_by_field_name("operator").text.decode()[0]
         if argument.type != "identifier" or argument.text.decode() not in self.types:
             raise self.no(node, "a store to shared memory inside an expression: write it as a statement of its own")
-        name = self.python(argument.text.decode())
-        self.known.pop(argument.text.decode(), None)
-        new = f"({name} := {name} {operator} 1)"
+        name = argument.text.decode()
+        mine = self.python(name)
+        self.known.pop(name, None)
+        code = Code(f"({mine} := {mine} {operator} 1)", unknown=name in self.unknown, below=operator == "-")
+        self.note_value(node, name, code)
+        if code.unknown:
+            raise self.no(node, f"{operator}{operator} of a number that the model does not have, inside an expression")
         before = node.children[0].type == "identifier"
-        return Code(f"({new} {'-' if operator == '+' else '+'} 1)" if before else new, unknown=name in self.unknown)
+        text = f"({code.text} {'-' if operator == '+' else '+'} 1)" if before else code.text
+        return Code(text, below=name in self.below)
 
     def _unsigned(self, node: Any) -> bool:
-        """Whether a place is a variable of an unsigned type, or such a cast."""
+        """Whether an expression is of an unsigned type: of such a variable, such a cast, or computed with one."""
         while node.type == "parenthesized_expression":
             node = node.named_children[0]
         if node.type == "cast_expression":
-            return bool(_UNSIGNED.search(node.child_by_field_name("type").text.decode()))
-        return node.type == "identifier" and bool(_UNSIGNED.search(self.types.get(node.text.decode(), "")))
+            return bool(UNSIGNED.search(node.child_by_field_name("type").text.decode()))
+        if node.type == "binary_expression":
+            return any(self._unsigned(node.child_by_field_name(side)) for side in ("left", "right"))
+        return node.type == "identifier" and bool(UNSIGNED.search(self.types.get(node.text.decode(), "")))
 
     def note_value(self, node: Any, name: str, code: Code) -> None:
         """What is known of a local variable from what it is set to: some things stay once they are."""
         if code.unknown:
             self.unknown.add(name)
-        if code.below and code.number is None:
-            if _UNSIGNED.search(self.types.get(name, "")):
+        if code.negative:
+            if UNSIGNED.search(self.types.get(name, "")):
                 raise self.no(
                     node, f"{name} is unsigned, and may be set to less than 0 here: C makes that a large number"
                 )
@@ -329,7 +361,8 @@ class Expressions:
         if entry.python:
             return Code(entry.python.format(code.text), code.does, struct=entry.struct)
         least = "" if entry.least is None else f", {entry.least}"
-        return Code(f"_c.Unknown({' '.join(node.text.decode().split())!r}{least})", code.does, unknown=True)
+        text = f"_c.Unknown({' '.join(node.text.decode().split())!r}{least})"
+        return Code(text, code.does, unknown=True, below=entry.least is None)
 
     def _subscript_expression(self, node: Any) -> Code:
         code = self.expression(node.child_by_field_name("argument"))
@@ -355,8 +388,8 @@ class Expressions:
         index = entry.index.format(code.text)
         return f"{entry.cell!r}, {index}" if index else repr(entry.cell)
 
-    def cell(self, node: Any) -> tuple[str, Code, bool] | None:
-        """(address, pointer, whether it is a cell) of a place that is stored to; None for a local variable."""
+    def cell(self, node: Any) -> tuple[str, Any, bool] | None:
+        """(address, entry, whether it is a cell) of a place that is stored to; None for a local variable."""
         while node.type == "parenthesized_expression":
             node = node.named_children[0]
         if node.type != "field_expression":
@@ -365,7 +398,7 @@ class Expressions:
         entry = self.field_of(node, code, node.child_by_field_name("field").text.decode())
         if entry.python:
             return None
-        return (self.address(entry, code) if entry.cell else "", code, bool(entry.cell))
+        return (self.address(entry, code) if entry.cell else "", entry, bool(entry.cell))
 
     def _pointer_expression(self, node: Any) -> Code:
         argument = node.child_by_field_name("argument")
@@ -435,9 +468,8 @@ class Expressions:
                 if n.type == "call_expression":
                     called = n.child_by_field_name("function").text.decode()
                     means = self.words.calls.get(called)
-                    harmless = (
-                        called in self.words.silent or called == "READ_ONCE" or (means is not None and not means.steps)
-                    )
+                    looks = means is not None and not (means.steps or means.rebinds or means.acts)
+                    harmless = called in self.words.silent or called == "READ_ONCE" or looks
                     if not harmless:
                         raise self.no(n, f"{called}() in the arguments of a call that is taken to be without effect")
                 todo += n.named_children
@@ -470,9 +502,15 @@ class Expressions:
             if not 0 <= at < len(arguments):
                 raise self.no(node, f"{name}() has no argument {key}, which its meaning needs")
             used[key] = self.expression(arguments[at])
-        for i, argument in enumerate(arguments):
-            if str(i) not in wanted and not any(positions.get(k) == i for k in wanted):
-                self.silent(node, [argument])
+        rest = [
+            a
+            for i, a in enumerate(arguments)
+            if str(i) not in wanted and not any(positions.get(k) == i for k in wanted)
+        ]
+        rebound = [arguments[k if isinstance(k, int) else positions.get(k, -1)] for k in means.rebinds]
+        for local in self.silent(node, [a for a in rest if a not in rebound]):
+            if not self.words.concrete and not self.types[local].startswith(("struct ", "enum ")):
+                raise self.no(node, f"{name}() may change {local}, of which its meaning says nothing")
         rows = max((int(k) for k in used if k.isdecimal()), default=-1) + 1
         positional = [used[str(i)].text if str(i) in used else "" for i in range(rows)]
         named = {k: c.text for k, c in used.items() if not k.isdecimal()}
@@ -488,16 +526,14 @@ class Expressions:
             does = max(does, READS if lifted else ACTS)
             text = f"({means.steps} {text})"
         unknown = means.unknown or (any(c.unknown for c in used.values()) and (not means.steps or lifted))
+        below = any(c.negative for c in used.values()) and (not means.steps or lifted)
         struct = means.struct or (used["0"].struct if means.python == "{0}" else "")
         number = used["0"].number if means.python == "{0}" else {"True": 1, "False": 0}.get(means.python)
         if not means.rebinds:
             if number is None and means.python.isdecimal():
                 number = int(means.python)
-            return Code(text, does, unknown, number, struct)
-        targets = []
-        for which in means.rebinds:
-            at = which if isinstance(which, int) else positions.get(which, -1)
-            targets.append(self._target(node, arguments[at]))
+            return Code(text, does, unknown, number, struct, below)
+        targets = [self._target(node, argument) for argument in rebound]
         return Code(self._rebound(text, targets), ACTS, struct=struct)
 
     def _target(self, node: Any, argument: Any) -> str:
@@ -515,12 +551,14 @@ class Expressions:
         sets = "".join(f"({self.python(t)} := {made}[{i}]), " for i, t in enumerate(targets, 1))
         return f"(({made} := {text}), {sets}{made}[0])[{len(targets) + 1}]"
 
-    def _routine(
-        self, node: Any, how: tuple[str, tuple[int, ...], tuple[int, ...] | None], arguments: list[Any], codes: list[Code]
-    ) -> Code:  # fmt: skip
-        method, rebinds, takes = how
-        chosen = codes if takes is None else [codes[i] for i in takes]
-        text = f"(yield from self.{method}({', '.join(c.text for c in chosen)}))"
-        if rebinds:
-            text = self._rebound(text, [self._target(node, arguments[i]) for i in rebinds])
-        return Code(text, ACTS)
+    def _routine(self, node: Any, callee: Callee, arguments: list[Any], codes: list[Code]) -> Code:
+        for i in callee.unsigned:
+            if i < len(codes) and codes[i].negative:
+                raise self.no(
+                    node, f"argument {i + 1} is unsigned, and may be less than 0 here: C makes that a large number"
+                )
+        chosen = codes if callee.takes is None else [codes[i] for i in callee.takes]
+        text = f"(yield from self.{callee.method}({', '.join(c.text for c in chosen)}))"
+        if callee.rebinds:
+            text = self._rebound(text, [self._target(node, arguments[i]) for i in callee.rebinds])
+        return Code(text, ACTS, below=callee.below)

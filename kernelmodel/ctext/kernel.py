@@ -52,7 +52,7 @@ def reading_of(spec: TreeSpec) -> tuple[type[KernelText], Reading]:
         if equals != "=" or what != "nothing" or not name.isidentifier():
             raise ModelError(f"--assume {hook}: give --assume HOOK=nothing")
         assumed[name] = "assumed to be without effect by --assume"
-    reading = Reading(tree, words.extended(silent=assumed))
+    reading = Reading(tree, words.extended(silent=assumed, assumed=frozenset(assumed)))
     reading.read_all()
     return era, reading
 

@@ -7,18 +7,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 from kernelmodel.ctext.configured import USUAL, Configured, configured, from_file
-from kernelmodel.ctext.expressions import UnreadableError
+from kernelmodel.ctext.expressions import UNSIGNED, Callee, UnreadableError
 from kernelmodel.ctext.files import Tree, TreeSpec
 from kernelmodel.ctext.functions import Function, find, fingerprint
 from kernelmodel.ctext.statements import Statements, computes_a_value
 from kernelmodel.errors import ModelError
 from kernelmodel.vocabulary.fingerprints import known
 from kernelmodel.vocabulary.words import PAGE_ALLOC, Routine, Vocabulary
-
-Status = Literal["translated", "leaf", "not read", "absent"]
 
 
 def symbols_of(spec: TreeSpec) -> set[str]:
@@ -71,10 +69,11 @@ class Reading:
     leaves: dict[str, Function] = field(default_factory=dict)
     #: macros that have a meaning, as far as somebody uses them
     macros: set[str] = field(default_factory=set)
-    methods: set[tuple[str, str]] = field(default_factory=set)
+    methods: set[str] = field(default_factory=set)
     _files: dict[str, Configured] = field(default_factory=dict)
     _found: dict[tuple[str, str], Function | None] = field(default_factory=dict)
-    _rebinds: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    _homes: dict[str, str] = field(default_factory=dict)
+    _rebinds: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
     def symbols(self) -> frozenset[str]:
@@ -171,9 +170,7 @@ class Reading:
         self.leaves[name] = function
         return tuple(p for _, p in function.parameters)
 
-    def routine(
-        self, name: str, file: str, numbers: tuple[int | None, ...]
-    ) -> tuple[str, tuple[int, ...], tuple[int, ...] | None] | None:
+    def routine(self, name: str, file: str, numbers: tuple[int | None, ...]) -> Callee | None:
         """How to call a function that is translated: a described one through the kernel, so that its marks are met."""
         described = self.described.get(name)
         function = self.function(name, described.file if described else file)
@@ -184,16 +181,18 @@ class Reading:
             names = [p for _, p in function.parameters]
             if all(p in names for p in own):
                 self.read(name, function)
-                return described.model, (), tuple(names.index(p) for p in own)
+                return Callee(described.model, takes=tuple(names.index(p) for p in own))
         pairs = zip(function.parameters, numbers, strict=False)
         constants = {p: n for (_, p), n in pairs if n is not None and not _stored_to(function, p)}
-        method = self.read(name, function, constants)
-        return method, self.rebinds(function), None
+        unsigned = tuple(i for i, (kind, _) in enumerate(function.parameters) if UNSIGNED.search(kind))
+        below = function.returns in ("int", "long", "short")
+        return Callee(self.read(name, function, constants), self.rebinds(function), unsigned=unsigned, below=below)
 
     def rebinds(self, function: Function) -> tuple[int, ...]:
         """The parameters whose value is another one for the caller as well, by position."""
-        if function.name not in self._rebinds:
-            self._rebinds[function.name] = ()
+        place = (function.name, function.file)
+        if place not in self._rebinds:
+            self._rebinds[place] = ()
             names = [p for _, p in function.parameters]
             found = set()
             todo = [function.node.child_by_field_name("body")]
@@ -212,8 +211,8 @@ class Reading:
                 for i in changed:
                     if isinstance(i, int) and i < len(arguments) and arguments[i].text.decode() in names:
                         found.add(names.index(arguments[i].text.decode()))
-            self._rebinds[function.name] = tuple(sorted(found))
-        return self._rebinds[function.name]
+            self._rebinds[place] = tuple(sorted(found))
+        return self._rebinds[place]
 
     # --- reading ---
 
@@ -239,10 +238,13 @@ class Reading:
         constants = {**(described.constants if described else {}), **(given or {})}
         constants = {p: constants[p] for _, p in function.parameters if p in constants}
         own = {p: v for p, v in constants.items() if not described or p not in described.constants}
-        method = "_".join([f"c_{name}", *(f"{p}_{v}".replace("-", "m") for p, v in own.items())])
-        if (name, method) in self.methods or name in self.refused:
+        # two files may each have a function of their own of that name
+        home = self._homes.setdefault(name, function.file)
+        first = f"c_{name}" if home == function.file else f"c_{name}_of_" + re.sub(r"\W", "_", function.file)
+        method = "_".join([first, *(f"{p}_{v}".replace("-", "m") for p, v in own.items())])
+        if method in self.methods or name in self.refused:
             return method
-        self.methods.add((name, method))
+        self.methods.add(method)
         try:
             made = self._translate(function, described, constants, method)
             self.translated[method] = made

@@ -39,6 +39,8 @@ class Statements(Expressions):
     #: the label after which it is
     segment: int = 0
     has_loop: bool = False
+    #: whether it is between a lock of zone->lock and the unlock
+    zone_locked: bool = False
     #: local numbers that are any number from the second round of their loop on
     carried: set[str] = field(default_factory=set)
 
@@ -211,7 +213,8 @@ class Statements(Expressions):
             return
         if name in self.words.silent and name not in self.words.calls:
             self.calls.note(name, "")
-            for local in self.silent(node, arguments):
+            written = self.silent(node, arguments) if name not in self.words.assumed else []
+            for local in written:
                 if not self.types[local].startswith("struct ") or self.types[local].endswith("*"):
                     self._set(local, Code(f"_c.Unknown({local!r})", unknown=True), depth, node, condition)
             return
@@ -228,7 +231,8 @@ class Statements(Expressions):
         lock = self.expression(arguments[0])
         if lock.text != "'zone->lock'":
             raise self.no(node, f"{name}() of a lock that is not in the vocabulary")
-        if "unlock" in name:
+        self.zone_locked = "unlock" not in name
+        if not self.zone_locked:
             return
         # one operation is one step, as it is under the lock; of two, others would see the middle
         inside, sibling = 0, node.parent.next_named_sibling
@@ -280,7 +284,9 @@ class Statements(Expressions):
         if place is None:
             self._store_field(left, operator, code, depth, node)
             return
-        address, _, is_cell = place
+        address, entry, is_cell = place
+        if entry.zone_locked and not self.zone_locked:
+            raise self.no(node, "this is changed under zone->lock everywhere else, and is not here")
         if not is_cell:
             # nobody reads it but as a value that may be anything
             if code.does == ACTS:
@@ -316,14 +322,14 @@ class Statements(Expressions):
     def _compound(self, node: Any, old: Code, operator: str, code: Code) -> Code:
         does, unknown = max(old.does, code.does), old.unknown or code.unknown
         if operator in ("+=", "-="):
+            below = old.negative or code.negative or operator == "-="
             if unknown:
-                return Code(f"_c.{'plus' if operator == '+=' else 'difference'}({old.text}, {code.text})", does, True)
-            return Code(
-                f"({old.text} {operator[0]} {code.text})", does, below=old.below or code.below or operator == "-="
-            )
+                sum_of = "plus" if operator == "+=" else "difference"
+                return Code(f"_c.{sum_of}({old.text}, {code.text})", does, True, below=below)
+            return Code(f"({old.text} {operator[0]} {code.text})", does, below=below)
         if operator == "<<=":
-            return Code(f"_c.shifted_left({old.text}, {code.text})", does, unknown)
-        if operator == ">>=" and code.number is not None and not old.unknown:
+            return Code(f"_c.shifted_left({old.text}, {code.text})", does, unknown, below=old.negative)
+        if operator == ">>=" and code.number is not None and not old.unknown and not old.negative:
             return Code(f"(yield from _c.shifted_right({old.text}, {code.text}, {self.text(node)}))", max(does, READS))
         raise self.no(node, f"{operator} has no meaning here")
 
@@ -337,8 +343,10 @@ class Statements(Expressions):
         alternative = node.child_by_field_name("alternative")
         other = self._inside(alternative.named_children[-1]) if alternative is not None else []
         if code.number is not None:
+            outer = set(self.types)
             for statement in then if code.number else other:
                 self.statement(statement, depth)
+            self._leave(outer)
             return
         first, assigned = self._split(then, bool(other)) if ":=" not in code.text else (then, [])
         if assigned and other:
@@ -457,12 +465,13 @@ class Statements(Expressions):
         condition, body = node.child_by_field_name("condition"), node.child_by_field_name("body")
         carried = self._carried(body)
         self.unknown |= carried
+        self.below |= carried
         code = self.condition(condition)
         self.emit(depth, f"while {code.text}:", node)
         for name in sorted(carried):
-            asked = condition.text.decode()
-            positive = re.search(rf"(?<![\w>.]){name}\s*>\s*0\b", asked)
-            if positive or (re.fullmatch(rf"\(?{name}\)?", asked) and _stays_positive(body, name)):
+            parts = [p.text.decode() for p in _conjuncts(condition)]
+            positive = any(re.fullmatch(rf"{name}\s*>\s*0", part) for part in parts)
+            if positive or (name in parts and _stays_positive(body, name)):
                 self.emit(depth + 1, f"{self.python(name)} = _c.at_least({self.python(name)}, 1)", node)
         self.loops.append([("forget", name) for name in sorted(carried)])
         self.block(self._inside(body), depth + 1)
@@ -558,11 +567,10 @@ class Statements(Expressions):
 
     # --- statements of a function that computes a value ---
 
-    def _flat_block(self, statements: list[Any], depth: int, condition: str, own: bool = True) -> None:
+    def _flat_block(self, statements: list[Any], depth: int, condition: str) -> None:
         outer = set(self.types)
         self._flat_statements(statements, depth, condition)
-        if own:
-            self._leave(outer)
+        self._leave(outer)
 
     def _flat_statements(self, statements: list[Any], depth: int, condition: str) -> None:
         for node in statements:
@@ -646,6 +654,15 @@ def computes_a_value(function: Any, words: Any) -> bool:
         if means is None or means.rebinds or (means.steps and not means.python.startswith("_c.")):
             return False
     return True
+
+
+def _conjuncts(node: Any) -> list[Any]:
+    """The parts of a condition that all hold where it holds."""
+    while node.type == "parenthesized_expression":
+        node = node.named_children[0]
+    if node.type == "binary_expression" and node.child_by_field_name("operator").text == b"&&":
+        return [*_conjuncts(node.child_by_field_name("left")), *_conjuncts(node.child_by_field_name("right"))]
+    return [node]
 
 
 def _stays_positive(body: Any, name: str) -> bool:

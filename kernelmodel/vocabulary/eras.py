@@ -155,7 +155,7 @@ V6_0_WORDS = SHARED.extended(
         ("zone", "per_cpu_pageset"): Field(python="_c.PerCpu({0})"),
         ("zone", "lock"): Field(python="'zone->lock'"),
         ("zone", "flags"): Field(python="'zone->flags'"),
-        ("zone", "nr_isolate_pageblock"): Field("zone.nr_isolate_pageblock", "{0}.index"),
+        ("zone", "nr_isolate_pageblock"): Field("zone.nr_isolate_pageblock", "{0}.index", zone_locked=True),
         ("per_cpu_pages", "count"): Field("pcp.count", "{0}.zone.index, {0}.cpu"),
         ("per_cpu_pages", "high"): Field("pcp.high", "{0}.zone.index, {0}.cpu"),
         ("per_cpu_pages", "batch"): Field("pcp.batch", "{0}.zone.index, {0}.cpu"),

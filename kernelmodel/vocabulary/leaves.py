@@ -6,13 +6,12 @@ from typing import Any
 
 from kernelmodel import ops, page_ops
 from kernelmodel.errors import ModelError
-from kernelmodel.mmzone import EBUSY, Page, Zone
+from kernelmodel.mmzone import EBUSY, Zone
 from kernelmodel.ops import Routine
-from kernelmodel.terms import const
 from kernelmodel.text import KernelText
 from kernelmodel.versions.v6_0 import V6_0
 from kernelmodel.versions.v6_8 import V6_8
-from kernelmodel.vocabulary.values import First, Limits, Pages, Pcp, PerCpu, Pfn, Stored, range_of, truth
+from kernelmodel.vocabulary.values import First, Limits, Pages, Pcp, PerCpu, Pfn, range_of
 
 ENOENT = 2
 _SCAN = "scan_movable_pages() fails on a page that is known to be unmovable: decided from outside."
@@ -115,6 +114,3 @@ class Leaves(KernelText):
         page_range = range_of(start, end)
         yield from self.offline_isolated_pages(page_range)  # type: ignore[attr-defined]
         return Pages(page_range)
-
-
-__all__ = ["Leaves", "Page", "Stored", "const", "truth"]

@@ -102,5 +102,3 @@ SHARED = Vocabulary(
         ("memory_notify", "status_change_nid"): Field(python="local"),
     },
 )  # fmt: skip
-
-__all__ = ["SHARED"]

@@ -12,7 +12,7 @@ from kernelmodel import ops
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import Page, PageRange, Zone
 from kernelmodel.ops import Kind, Op, Routine
-from kernelmodel.terms import Term, choice, const, ite, land, lift, lnot, lor, maximum, minimum, select
+from kernelmodel.terms import Term, choice, ite, land, lift, lnot, lor, maximum, minimum, select
 from kernelmodel.told import Told
 
 
@@ -378,12 +378,6 @@ def type_stored_in(value: Any) -> Any:
     if not isinstance(value, Stored):
         raise ModelError("get_pcppage_migratetype() of a page in which this routine has stored no type")
     return value.type
-
-
-def truth_term(value: Any) -> Any:
-    """For a store to a cell that holds a truth value."""
-    of = truth(value)
-    return of if isinstance(of, Term) else const(of)
 
 
 def stored_if(condition: Any, new: Any, old: Term) -> Any:

@@ -43,6 +43,8 @@ class Field:
     least: int | None = 0
     #: the struct to which it points
     struct: str = ""
+    #: whoever changes it holds zone->lock, which the model has not: a change elsewhere is refused
+    zone_locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class Vocabulary:
     calls: Mapping[str, Means] = field(default_factory=dict)
     #: calls and macros without effect on what is modelled, with the reason
     silent: Mapping[str, str] = field(default_factory=dict)
+    #: those of them that a user takes to be so
+    assumed: frozenset[str] = frozenset()
     #: what is decided from outside, by function and first argument: the name of the choice and why
     environment: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     fields: Mapping[tuple[str, str], Field] = field(default_factory=dict)
