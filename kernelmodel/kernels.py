@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from kernelmodel.ctext.files import TreeSpec
-from kernelmodel.ctext.kernel import kernel_from
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.museum.collection import TEXTS
 from kernelmodel.tasks import declare_tasks
@@ -69,6 +68,9 @@ def variant(spec: str) -> type[KernelText]:
     file, the line and the cause.
     """
     if TreeSpec.is_one(spec):
+        # its import takes a while, and most commands are given none
+        from kernelmodel.ctext.kernel import kernel_from
+
         return kernel_from(spec)
     file, at, named = spec.rpartition("@")
     base, wanted_base = (kernel(named), True) if at and ".py" in file else (V5_11, False)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from kernelmodel.ctext.configured import USUAL, configured
-from kernelmodel.ctext.files import Tree, TreeSpec
+from kernelmodel.ctext.files import Tree
 from kernelmodel.ctext.kernel import kernel_from, reading_of
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from tests.ctree import DRAIN, ERA, UNLOCKED, make
 from verify.bmc.__main__ import main as bmc

@@ -16,9 +16,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from kernelmodel.config import Config
-from kernelmodel.ctext.files import Tree, TreeSpec
+from kernelmodel.ctext.files import Tree
 from kernelmodel.ctext.kernel import NAMES
 from kernelmodel.ctext.reader import Reading, compiled
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.machine import packed
 from kernelmodel.mmzone import Zone
 from kernelmodel.ops import Op, bound_to

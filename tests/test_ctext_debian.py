@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kernelmodel.ctext.files import Tree, TreeSpec
+from kernelmodel.ctext.files import Tree
 from kernelmodel.ctext.kernel import kernel_from, reading_of
+from kernelmodel.ctext.spec import TreeSpec
 from properties.catalogue import PROPERTIES
 from tests.ctree import UNLOCKED
 from verify.bmc.solve import Engine

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from kernelmodel.ctext.files import Tree, TreeSpec
+from kernelmodel.ctext.files import Tree
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.kernels import kernel
 from tests.ctree import DRAIN, ERA, make
 from verify.tree.__main__ import main

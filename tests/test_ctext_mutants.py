@@ -9,7 +9,7 @@ import pytest
 
 from kernelmodel.ctext.configured import USUAL
 from kernelmodel.ctext.edits import Argument, Drop, Once, Swap, Whole, edited
-from kernelmodel.ctext.files import TreeSpec
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.vocabulary.mutants import C_MUTANTS
 from properties.catalogue import PROPERTIES

@@ -11,9 +11,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-from kernelmodel.ctext.files import TreeSpec
 from kernelmodel.ctext.functions import fingerprint
 from kernelmodel.ctext.kernel import reading_of
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.vocabulary.words import PAGE_ALLOC
 
 TABLE = Path(__file__).parent.parent / "kernelmodel" / "vocabulary" / "fingerprints.toml"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 #: linux/prctl.h: PR_SET_PDEATHSIG
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -47,6 +50,16 @@ def children(jobs: int) -> Iterator[ProcessPoolExecutor]:
             for process in list((getattr(pool, "_processes", None) or {}).values()):
                 process.terminate()
             raise
+
+
+def mapped(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
+    """``map()`` by so many processes, in the order of the items; by this one where there is no use for more."""
+    jobs = min(jobs, len(items))
+    if jobs < 2 or not can_fork():
+        yield from map(function, items)
+        return
+    with children(jobs) as pool:
+        yield from pool.map(function, items)
 
 
 def _begin(parent: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kernelmodel.ctext.files import TreeSpec
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from kernelmodel.tasks import shared_options as task_options

@@ -8,8 +8,9 @@ from typing import Any
 
 from kernelmodel import ops, page_ops
 from kernelmodel.cells import value
-from kernelmodel.ctext.files import Tree, TreeSpec
+from kernelmodel.ctext.files import Tree
 from kernelmodel.ctext.reader import Leaf, Reading, compiled
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import Page
 from kernelmodel.text import KernelText
@@ -95,7 +96,7 @@ def _given(spec: TreeSpec, era: type[KernelText], reading: Reading) -> tuple[str
     summed = sum(not leaf.caller and not leaf.why for leaf in leaves)
     said = [
         f"read: the C of {len(read)} functions, as {reading.words.era}'s; {summed} that they use are summed up"
-        f" (python -m verify.tree {spec.path})"
+        f" (python -m verify.tree {spec.options.removeprefix('--tree ')})"
     ]
     absent = [r.c for r in reading.absent if not r.optional]
     if absent:

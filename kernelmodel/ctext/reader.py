@@ -11,9 +11,12 @@ from typing import Any
 
 from kernelmodel.ctext.configured import USUAL, Configured, configured, from_file
 from kernelmodel.ctext.expressions import UNSIGNED, Callee, UnreadableError
-from kernelmodel.ctext.files import Tree, TreeSpec
+from kernelmodel.ctext.files import Tree
 from kernelmodel.ctext.functions import Function, find, fingerprint
-from kernelmodel.ctext.statements import Statements, computes_a_value
+from kernelmodel.ctext.nodes import walk
+from kernelmodel.ctext.spec import TreeSpec
+from kernelmodel.ctext.statements import Statements
+from kernelmodel.ctext.values_only import computes_a_value
 from kernelmodel.errors import ModelError
 from kernelmodel.vocabulary.fingerprints import known
 from kernelmodel.vocabulary.words import PAGE_ALLOC, Routine, Vocabulary
@@ -195,10 +198,7 @@ class Reading:
             self._rebinds[place] = ()
             names = [p for _, p in function.parameters]
             found = set()
-            todo = [function.node.child_by_field_name("body")]
-            while todo:
-                node = todo.pop()
-                todo += node.named_children
+            for node in walk(function.node.child_by_field_name("body")):
                 if node.type != "call_expression":
                     continue
                 called = node.child_by_field_name("function").text.decode()
@@ -288,10 +288,7 @@ class Reading:
 
 def _stored_to(function: Function, parameter: str) -> bool:
     """Whether a function changes a parameter of its own."""
-    todo = [function.node.child_by_field_name("body")]
-    while todo:
-        node = todo.pop()
-        todo += node.named_children
+    for node in walk(function.node.child_by_field_name("body")):
         if node.type in ("assignment_expression", "update_expression", "pointer_expression"):
             target = node.child_by_field_name("left") or node.child_by_field_name("argument")
             if target is not None and target.text.decode() == parameter:

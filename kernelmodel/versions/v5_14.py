@@ -133,7 +133,7 @@ class V5_14(V5_11):
     def _rmqueue_pcplist(self, zone: Zone, migratetype: IntTerm, cpu: int) -> Routine:
         """mm/page_alloc.c: __rmqueue_pcplist(): batch 1 stays 1: nothing may be left on the list then."""
         if (yield page_ops.list_empty(self.config, zone, cpu, migratetype)):
-            batch = yield read_once("pcp.batch", zone.index, cpu)
+            batch = yield from self._refill_batch(zone, cpu)
             alloced = yield from self.rmqueue_bulk(zone, batch, cpu, migratetype)
             yield add(alloced, "pcp.count", zone.index, cpu)
             if (yield page_ops.list_empty(self.config, zone, cpu, migratetype)):
@@ -141,6 +141,10 @@ class V5_14(V5_11):
         page = yield page_ops.list_del_first(self.config, zone, cpu, migratetype)
         yield add(-1, "pcp.count", zone.index, cpu)
         return page
+
+    def _refill_batch(self, zone: Zone, cpu: int) -> Routine:
+        """mm/page_alloc.c: __rmqueue_pcplist(), how many pages it asks for."""
+        return (yield read_once("pcp.batch", zone.index, cpu))
 
     # --- draining ---
 

@@ -7,7 +7,7 @@ from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import Routine, read, read_once
 from kernelmodel.page_ops import has_isolate_pageblock
 from kernelmodel.schema import CellKind
-from kernelmodel.terms import IntTerm, minimum, select
+from kernelmodel.terms import BoolTerm, IntTerm, minimum, select
 from kernelmodel.versions.v5_15 import V5_15
 
 
@@ -85,7 +85,11 @@ class V6_0(V5_15):
         pages = yield page_ops.list_del_bulk(self.config, zone, cpu, count, list_by_list=True)
         if pages.length < count:
             yield from self.empty_lists_spin()
-        yield page_ops.free_to_buddy(self.config, zone, pages, reread=has_isolate_pageblock(zone))
+        yield page_ops.free_to_buddy(self.config, zone, pages, reread=self._type_is_read_again(zone))
+
+    def _type_is_read_again(self, zone: Zone) -> BoolTerm:
+        """mm/page_alloc.c: free_pcppages_bulk(), whether the type of a page is looked up under zone->lock."""
+        return has_isolate_pageblock(zone)
 
     # --- allocating ---
 

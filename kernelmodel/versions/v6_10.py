@@ -8,7 +8,7 @@ from kernelmodel import page_ops
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import Routine, read, read_once, write
 from kernelmodel.schema import CellKind
-from kernelmodel.terms import IntTerm, minimum, select
+from kernelmodel.terms import BoolTerm, IntTerm, minimum, select
 from kernelmodel.versions.v6_1 import ROUND, V6_1
 from kernelmodel.versions.v6_8 import V6_8
 
@@ -46,14 +46,10 @@ class V6_10(V6_8):
         del zone
         yield page_ops.free_one(self.config, page, migratetype, order, True)
 
-    def free_pcppages_bulk(self, zone: Zone, count: IntTerm, cpu: int) -> Routine:
+    def _type_is_read_again(self, zone: Zone) -> BoolTerm:
         """mm/page_alloc.c: free_pcppages_bulk(): each page to the free list of the type that its block has now."""
-        pcp_count = yield read("pcp.count", zone.index, cpu)
-        count = minimum(pcp_count, count)
-        pages = yield page_ops.list_del_bulk(self.config, zone, cpu, count, list_by_list=True)
-        if pages.length < count:
-            yield from self.empty_lists_spin()
-        yield page_ops.free_to_buddy(self.config, zone, pages, reread=True)
+        del zone
+        return True
 
     def free_unref_page_list(self, pages: Sequence[Page]) -> Routine:
         """mm/page_alloc.c: free_unref_folios(): each folio's type is tested right before its commit, which holds the lock."""

@@ -126,17 +126,9 @@ class V6_8(V6_2):
 
     # --- allocating ---
 
-    def _rmqueue_pcplist(self, zone: Zone, migratetype: IntTerm, cpu: int) -> Routine:
-        """mm/page_alloc.c: __rmqueue_pcplist()."""
-        if (yield page_ops.list_empty(self.config, zone, cpu, migratetype)):
-            batch = yield from self.nr_pcp_alloc(zone, cpu)
-            alloced = yield from self.rmqueue_bulk(zone, batch, cpu, migratetype)
-            yield add(alloced, "pcp.count", zone.index, cpu)
-            if (yield page_ops.list_empty(self.config, zone, cpu, migratetype)):
-                return None
-        page = yield page_ops.list_del_first(self.config, zone, cpu, migratetype)
-        yield add(-1, "pcp.count", zone.index, cpu)
-        return page
+    def _refill_batch(self, zone: Zone, cpu: int) -> Routine:
+        """mm/page_alloc.c: __rmqueue_pcplist(), how many pages it asks for."""
+        return (yield from self.nr_pcp_alloc(zone, cpu))
 
     def nr_pcp_alloc(self, zone: Zone, cpu: int) -> Routine:
         """mm/page_alloc.c: nr_pcp_alloc(pcp, zone, order) of order 0: one page where pcplists are off."""

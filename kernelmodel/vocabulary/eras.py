@@ -17,6 +17,8 @@ _ORDER = {"order": 0}
 _SMP_NOTHING = "on SMP this macro is empty"
 _LOAD = "adapts to the load: any value"
 
+_LISTS = "it walks a list of pages"
+
 V6_0_WORDS = SHARED.extended(
     era="v6.1",
     shows=("pcp_spin_trylock", "__drain_all_pages"),
@@ -194,11 +196,6 @@ V6_0_WORDS = SHARED.extended(
         "page_zonenum": "the number of the zone",
         "bad_range": "debugging",
     },
-)
-
-_LISTS = "it walks a list of pages"
-
-V6_0_WORDS = V6_0_WORDS.extended(
     stands_for={
         "free_unref_page_list": (PAGE_ALLOC, _LISTS),
         "__free_pages_ok": (PAGE_ALLOC, "two steps under zone->lock, which are one in the model"),
@@ -209,6 +206,7 @@ V6_0_WORDS = V6_0_WORDS.extended(
         "online_pages": (HOTPLUG, "memory comes, and the guarantee is of memory that goes"),
     },
 )
+
 
 V6_8_WORDS = V6_0_WORDS.extended(
     era="v6.8",

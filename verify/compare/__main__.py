@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kernelmodel.ctext.files import TreeSpec
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from properties.catalogue import PROPERTIES, find
 from verify.command import STANDARD_OUTPUT, command, write_text

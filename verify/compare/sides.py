@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kernelmodel.ctext.files import TreeSpec
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, is_kernel
 from kernelmodel.text import KernelText, c_location, c_name

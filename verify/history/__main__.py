@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kernelmodel.ctext.files import Tree, TreeSpec
+from kernelmodel.ctext.files import Tree
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from properties.catalogue import find
 from verify import page

@@ -11,12 +11,13 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from kernelmodel.ctext.files import TreeSpec
 from kernelmodel.ctext.kernel import class_of, reading_of
+from kernelmodel.ctext.reader import Reading
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from properties.catalogue import find
 from verify.bmc.solve import Engine
-from verify.forked import can_fork, children
+from verify.forked import mapped
 from verify.scenario import Scenario
 from verify.verdict import Result
 
@@ -69,10 +70,10 @@ def _git(spec: TreeSpec, *arguments: str) -> str:
     return done.stdout
 
 
-def key_of(spec: TreeSpec, prop: str, bound: Scenario) -> str:
+def key_of(reading: Reading, prop: str, bound: Scenario) -> str:
     """What stands for all that a verdict on a tree depends on."""
-    era, reading = reading_of(spec)
-    parts = [era.name, prop, bound.bound(), *sorted(f"{n} {f.fingerprint}" for n, f in reading.functions().items())]
+    parts = [reading.words.era, prop, bound.bound()]
+    parts += sorted(f"{name} {function.fingerprint}" for name, function in reading.functions().items())
     parts += sorted(reading.refused.values())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -83,8 +84,8 @@ def judged(spec: TreeSpec, prop: str, bound: Scenario, commit: tuple[str, str]) 
     here = replace(spec, revision=commit[0])
     key = ""
     try:
-        key = key_of(here, prop, bound)
         era, reading = reading_of(here)
+        key = key_of(reading, prop, bound)
         if reading.refused:
             raise ModelError(next(iter(reading.refused.values())))
         kernel = class_of(here, era, reading)
@@ -100,34 +101,23 @@ def each(
     spec: TreeSpec, prop: str, bound: Scenario, every: Sequence[tuple[str, str]], known: Mapping[str, Row], jobs: int
 ) -> Iterator[Row]:  # fmt: skip
     """The verdicts on commits, in their order; what ``known`` has by its key, or an earlier one had, is not asked again."""
-    keys = [_key(spec, prop, bound, c) for c in every]
-    first: dict[str, tuple[str, str]] = {}
-    for commit, key in zip(every, keys, strict=True):
-        if not key or key not in known:
-            first.setdefault(key or commit[0], commit)
+    # what cannot be read has no key, and is asked for itself
+    keys = [_key(spec, prop, bound, c) or c[0] for c in every]
+    first = dict(zip(reversed(keys), reversed(every), strict=True))
+    wanted = [commit for key, commit in zip(keys, every, strict=True) if key not in known and first[key] == commit]
+    found = mapped(partial(judged, spec, prop, bound), wanted, jobs)
     done: dict[str, Row] = dict(known)
-    ask = partial(judged, spec, prop, bound)
-    wanted = list(first.values())
-
-    def rows(found: Iterator[Row]) -> Iterator[Row]:
-        for commit, key in zip(every, keys, strict=True):
-            name = key or commit[0]
-            if name not in done:
-                done[name] = next(found)
-            row = done[name]
-            like = row.commit if row.commit != commit[0] else ""
-            yield replace(row, commit=commit[0], subject=commit[1], like=like, seconds=0.0 if like else row.seconds)
-
-    if min(jobs, len(wanted)) < 2 or not can_fork():
-        yield from rows(map(ask, wanted))
-        return
-    with children(min(jobs, len(wanted))) as pool:
-        yield from rows(pool.map(ask, wanted))
+    for (commit, subject), key in zip(every, keys, strict=True):
+        if key not in done:
+            done[key] = next(found)
+        row = done[key]
+        like = row.commit if row.commit != commit else ""
+        yield replace(row, commit=commit, subject=subject, like=like, seconds=0.0 if like else row.seconds)
 
 
 def _key(spec: TreeSpec, prop: str, bound: Scenario, commit: tuple[str, str]) -> str:
     try:
-        return key_of(replace(spec, revision=commit[0]), prop, bound)
+        return key_of(reading_of(replace(spec, revision=commit[0]))[1], prop, bound)
     except ModelError:
         return ""
 

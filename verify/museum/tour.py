@@ -13,7 +13,7 @@ from properties.catalogue import NO_DEADLOCK, find
 from verify.bmc.solve import Engine
 from verify.explore.finite import DEFAULT, Finite, default_pages
 from verify.explore.solve import Explorer
-from verify.forked import can_fork, children
+from verify.forked import mapped
 from verify.prove.engine import BOUND, ENGINE, prove, settled
 from verify.prove.obligations import Prover
 from verify.scenario import Scenario, option_of
@@ -107,9 +107,4 @@ def typed(exhibit: Exhibit) -> str:
 
 def visit(names: Sequence[str], jobs: int) -> Iterator[Row]:
     """The rows of some exhibits, in their order, worked out by so many processes."""
-    jobs = min(jobs, len(names))
-    if jobs < 2 or not can_fork():
-        yield from map(judge, names)
-        return
-    with children(jobs) as pool:
-        yield from pool.map(judge, names)
+    return mapped(judge, names, jobs)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from kernelmodel.ctext.edits import edited
-from kernelmodel.ctext.files import TreeSpec
 from kernelmodel.ctext.kernel import kernel_from, reading_of
 from kernelmodel.ctext.reader import Reading, symbols_of
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.vocabulary.mutants import C_MUTANTS, EQUIVALENT, CMutant
 from properties.catalogue import NO_DEADLOCK, find
@@ -21,7 +21,7 @@ from verify import page
 from verify.bmc.solve import Engine
 from verify.explore.finite import Finite, default_pages
 from verify.explore.solve import Explorer
-from verify.forked import can_fork, children
+from verify.forked import mapped
 from verify.scenario import Scenario
 from verify.verdict import Exit, Result, Verdict
 
@@ -73,12 +73,7 @@ def visit(spec: TreeSpec, chosen: Sequence[str], jobs: int) -> Iterator[CRow]:
     if reading.refused:
         raise ModelError(next(iter(reading.refused.values())))
     wanted = [m for m in C_MUTANTS if m.name in chosen]
-    judge = functools.partial(judged, spec, _files(reading))
-    if min(jobs, len(wanted)) < 2 or not can_fork():
-        yield from map(judge, wanted)
-        return
-    with children(min(jobs, len(wanted))) as pool:
-        yield from pool.map(judge, wanted)
+    return mapped(functools.partial(judged, spec, _files(reading)), wanted, jobs)
 
 
 def _files(reading: Reading) -> dict[str, str]:

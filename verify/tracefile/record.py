@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kernelmodel.ctext.files import TreeSpec
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel, mutant, variant
 from kernelmodel.tasks import TASKS

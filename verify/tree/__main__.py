@@ -7,9 +7,9 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from kernelmodel.ctext.files import TreeSpec
 from kernelmodel.ctext.kernel import class_of, reading_of
 from kernelmodel.ctext.reader import Reading
+from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
 from kernelmodel.vocabulary.fingerprints import recorded
