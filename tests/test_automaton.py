@@ -228,16 +228,6 @@ def test_a_cut_is_made_where_a_loop_comes_round_once_more() -> None:
         assert not any(e.target == DONE for n in graph.nodes for e in n.edges)
 
 
-#: the kernels whose graphs are run by make test; those of the others, which share most of the text, by make deep
-SOME = ("v5.10", "base", "v5.11", "v5.15")
-QUICK = ("free_unref_page", "rmqueue_pcplist", "zone_pcp_update", "drain_zone_pages")
-
-
-def soon(kernel: str, name: str) -> bool:
-    """Whether make test runs it."""
-    return kernel in SOME or (kernel == "v6.11" and name in QUICK)
-
-
 @pytest.mark.parametrize(
     ("kernel", "name"), [c if soon(*c) else pytest.param(*c, marks=pytest.mark.deep) for c in CASES]
 )

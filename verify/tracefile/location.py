@@ -32,7 +32,7 @@ def location(kernel: type[KernelText], routine: Routine) -> str:
     if (place := c_place(routine)) is not None:
         file, at, function = place
         inner = c_name(kernel, code.co_name)
-        within = "" if inner == function else f", in {inner}()"
+        within = "" if inner == function else f" in {inner}()"
         return f"{file}:{at}: {kernel.line_of(file, at)}{within}"
     own = "" if _ours(code) else f" ({Path(code.co_filename).name}:{line})"
     return c_location(kernel, code.co_name) + _loop(kernel, code, line) + own
