@@ -12,6 +12,7 @@ import pytest
 
 from kernelmodel.ctext.configured import USUAL, configured
 from kernelmodel.ctext.files import Tree
+from kernelmodel.ctext.functions import _uncast
 from kernelmodel.ctext.kernel import kernel_from, reading_of
 from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
@@ -287,6 +288,20 @@ def test_a_function_can_be_seen_as_it_is_read(tmp_path, capsys):
 
 
 # --- the configuration ---
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("x = (a) && b > 1", "x =  a  && b > 1"),
+        ("if (!(min(c, c)) && max(c, 2) > 3)", "if (! min(c, c)  && max(c, 2) > 3)"),
+        ("return ((f(p)->n[3])) & w", "return   f(p)->n[3]   & w"),
+        ("x = (u64) - 1 + (int)-y", "x = (u64) - 1 + (int)-y"),
+        ("x = sizeof(y) - 1 + f(a) - (a + b) - c", "x = sizeof(y) - 1 + f(a) - (a + b) - c"),
+    ],
+)
+def test_brackets_around_a_value_are_no_cast(text, meant):
+    assert _uncast(text) == meant
 
 
 def test_conditions_are_decided_and_lines_keep_their_numbers():

@@ -64,7 +64,9 @@ def expressions(draw: st.DrawFn, depth: int = 2) -> str:
             st.sampled_from(["a", "b", "c", "d", "0", "1", "2", "pcp->count", "pcp->high", "READ_ONCE(pcp->batch)"])
         )
     one, other = draw(expressions(depth - 1)), draw(expressions(depth - 1))
-    kind = draw(st.integers(0, 6))
+    kind = draw(st.integers(0, 8))
+    if kind > 6:  # what a parser without declarations could take for a cast
+        return f"(({one}) {draw(st.sampled_from('+-'))} {other})" if kind == 7 else f"({one})"
     if kind == 5:
         return f"({draw(conditions(depth - 1))} ? {one} : {other})"
     return (f"({one} + {other})", f"({one} - {other})", f"({one} << 1)", f"min({one}, {other})", f"max({one}, {other})",
@@ -78,7 +80,7 @@ def conditions(draw: st.DrawFn, depth: int = 2) -> str:
         sign = draw(st.sampled_from(["<", "<=", ">", ">=", "==", "!="]))
         return draw(st.sampled_from([f"{one} {sign} {other}", one, f"!({one})", f"unlikely({one} {sign} {other})"]))
     a, b = draw(conditions(depth - 1)), draw(conditions(depth - 1))
-    return draw(st.sampled_from([f"({a} && {b})", f"({a} || {b})", f"!({a})"]))
+    return draw(st.sampled_from([f"({a} && {b})", f"(({a}) && {b})", f"({a} || {b})", f"!({a})"]))
 
 
 @st.composite

@@ -16,6 +16,10 @@ _ATTRIBUTES = re.compile(
     r"\b(__maybe_unused|__always_unused|__ref|__init|__meminit|__init_refok|__always_inline|__sched|noinline|__cold|__must_check|"
     r"__no_sanitize_\w+|__releases|__acquires)\b(\([^()]*\))?"
 )
+#: a bracket after an operator, and the name that it begins with; what may follow a name; the bracket's end
+_BRACKETED = re.compile(r"(?:(?<=[(!=&|,<>?:+*-])|\breturn)\s*(\()\s*(\w+)")
+_POSTFIX = re.compile(r"\s*(?:\(|\[|->\s*\w+|\.\s*\w+)")
+_CLOSED = re.compile(r"\s*\)(?=\s*[-+*&)])")
 _TYPE_ARGUMENT = re.compile(r"(\(\s*[^(),]+,)\s*struct\s+(\w+)(\s*,\s*\w+\))")
 
 
@@ -136,7 +140,7 @@ def matching(text: str, opening: int) -> int:
     """The place after the bracket that closes the one at ``opening``; -1 if none does."""
     depth = 0
     for i in range(opening, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[i], 0)
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(text[i], 0)
         if depth == 0:
             return i + 1
     return -1
@@ -147,13 +151,29 @@ def is_type(name: str) -> bool:
     return bool(re.fullmatch(r"void|int|long|unsigned|signed|short|char|bool|_Bool|[us](8|16|32|64)|\w+_t", name))
 
 
+def _uncast(text: str) -> str:
+    """The text without the brackets of (x) && y and (f(x)) && y: to a parser that knows no variables they are casts.
+
+    Nothing binds tighter than a name with the calls, indices and members after it, so such brackets say nothing.
+    """
+    out = list(text)
+    changed = False
+    for opening in _BRACKETED.finditer(text):
+        at = opening.end()
+        while follows := _POSTFIX.match(text, at):
+            at = matching(text, follows.end() - 1) if text[follows.end() - 1] in "([" else follows.end()
+            if at < 0:
+                break
+        closing = _CLOSED.match(text, at) if at >= 0 else None
+        if closing and not is_type(opening[2]):
+            out[opening.start(1)] = out[closing.end() - 1] = " "
+            changed = True
+    # ((x)) has brackets within brackets
+    return _uncast("".join(out)) if changed else text
+
+
 def _readable(text: str, loops: frozenset[str]) -> str:
-    # to a parser that knows no variables, (x) && y is a cast
-    text = re.sub(
-        r"(?<=[(!=&|,<>?:+*-])(\s*)\((\s*)(\w+)(\s*)\)(?=\s*[-+*&])",
-        lambda m: m[0] if is_type(m[3]) else f"{m[1]} {m[2]}{m[3]}{m[4]} ", text,
-    )  # fmt: skip
-    text = _ATTRIBUTES.sub(lambda m: " " * len(m[0]), text)
+    text = _uncast(_ATTRIBUTES.sub(lambda m: " " * len(m[0]), text))
     text = _TYPE_ARGUMENT.sub(r"\1 \2\3", text)
     out, at = [], 0
     for macro in re.finditer(r"\b(\w+)[ \t]*\(", text):
