@@ -226,7 +226,10 @@ def test_a_hook_that_is_assumed_away_is_said_in_the_verdict(tmp_path, capsys):
     [
         (["--tree", "/nonexistent"], "/nonexistent is no directory"),
         (["--tree", "{}", "--kernel", "v6.1"], "not allowed with argument --tree"),
-        (["--tree", "{}", "--era", "v9"], "--era v9: the C of v7.3, v6.11, v6.8, v6.1 can be read"),
+        (
+            ["--tree", "{}", "--era", "v9"],
+            "--era v9: the C of v7.3, v6.11, v6.8, v6.1, v5.14, v5.11, v5.10 can be read",
+        ),
         (["--tree", "{}", "--assume", "x=all"], "give --assume HOOK=nothing"),
         (["--tree", "{}", "--patch", "/nonexistent"], "patch /nonexistent cannot be read"),
         (["--tree", "{}", "--config", "/nonexistent"], "configuration /nonexistent cannot be read"),
@@ -247,11 +250,6 @@ def test_a_patch_that_does_not_apply_is_one_line(tmp_path):
     patch.write_text("--- a/mm/page_alloc.c\n+++ b/mm/page_alloc.c\n@@ -1 +1 @@\n-nothing like it\n+x\n")
     with pytest.raises(ModelError, match=r"x\.patch does not apply to .*: patch failed: mm/page_alloc\.c:1"):
         Tree(TreeSpec(str(make(tmp_path / "t", DRAIN)), patch=str(patch)))
-
-
-def test_a_kernel_before_v6_0_is_named(tmp_path):
-    with pytest.raises(ModelError, match=r"has no pcp_spin_trylock, which every kernel from v6\.1 on has"):
-        kernel_from(str(TreeSpec(str(make(tmp_path, DRAIN, era="")))))
 
 
 # --- the map ---

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
+from kernelmodel.graphs.continuation import constant
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Op, Routine
 from kernelmodel.tasks import TASKS, WORKER, Given, TaskKind, options, shared_options
@@ -40,6 +41,11 @@ class TaskSpec:
     parameters: tuple[tuple[str, int, int], ...] = ()
     #: of a worker the CPU whose work it does; elsewhere than on that CPU only if that has gone
     home: int | None = None
+
+    @property
+    def key(self) -> Hashable:
+        """What its graphs follow from; equal terms make equal keys."""
+        return (self.name, self.number, self.kind, constant(self.given), self.cpu, self.parameters, self.home)
 
     def make(self, kernel: Any, migratetype: IntTerm | None = None, page: Page | None = None) -> Routine:
         """The task's routine on a kernel, with its inputs open, or with those given."""

@@ -72,7 +72,7 @@ class CallExpressions(Expressions):
             code = self.expression(argument.child_by_field_name("argument"))
             entry = self.field_of(argument, code, argument.child_by_field_name("field").text.decode())
             if entry.cell:
-                return Code(f"(yield _ops.read_once({self.address(entry, code)}))", max(code.does, READS))
+                return self.loaded(entry, code, "read_once")
         return self.expression(argument)
 
     def _meaning(self, node: Any, name: str, means: Means, arguments: list[Any]) -> Code:
@@ -116,6 +116,7 @@ class CallExpressions(Expressions):
         unknown = means.unknown or (any(c.unknown for c in used.values()) and (not means.steps or lifted))
         below = any(c.negative for c in used.values()) and (not means.steps or lifted)
         struct = means.struct or (used["0"].struct if means.python == "{0}" else "")
+        struct = used["0"].struct if struct == "{0}" else struct
         number = used["0"].number if means.python == "{0}" else {"True": 1, "False": 0}.get(means.python)
         if not means.rebinds:
             if number is None and means.python.isdecimal():

@@ -153,7 +153,7 @@ class Expressions:
             return Code(value, number=int(value) if value.isdecimal() else {"True": 1, "False": 0}.get(value))
         if name in self.words.globals:
             value = self.words.globals[name]
-            return Code(value, READS if "yield" in value else PURE)
+            return Code(value, READS if "yield" in value else PURE, struct=self.words.structs.get(name, ""))
         if name.startswith("CONFIG_"):
             return Code(str(int(name in self.symbols)), number=int(name in self.symbols))
         raise self.no(node, f"{name} is not in the vocabulary", _ADD)
@@ -354,7 +354,7 @@ class Expressions:
         code = self.expression(argument)
         entry = self.field_of(node, code, name)
         if entry.cell:
-            return Code(f"(yield _ops.read({self.address(entry, code)}))", max(code.does, READS))
+            return self.loaded(entry, code, "read")
         if entry.python == "local":
             return Code(f"{code.text}.get({name!r})", code.does, unknown=True)
         if entry.python:
@@ -368,6 +368,13 @@ class Expressions:
         if not code.struct:
             raise self.no(node, "an array that is not in the vocabulary")
         return code
+
+    def loaded(self, entry: Any, code: Code, how: str) -> Code:
+        """What a cell has, as a C value."""
+        text = f"(yield _ops.{how}({self.address(entry, code)}))"
+        if not entry.loaded:
+            return Code(text, max(code.does, READS))
+        return Code(entry.loaded.format(text), ACTS, struct=entry.struct)
 
     def field_of(self, node: Any, code: Code, name: str) -> Any:
         """The entry of a field; an error where there is none."""

@@ -118,6 +118,11 @@ class Stores(CallExpressions):
     def _call(self, node: Any, depth: int, condition: str) -> None:
         name = node.child_by_field_name("function").text.decode()
         arguments = node.child_by_field_name("arguments").named_children
+        if name in self.words.declares:
+            kind, first = self.words.declares[name]
+            self.types[arguments[0].text.decode()] = kind
+            self.emit(depth, f"{self.python(arguments[0].text.decode())} = {first}", node)
+            return
         if name == "WRITE_ONCE":
             self._store(arguments[0], "=", self.expression(arguments[1]), depth, node, condition, "write_once")
             return
@@ -199,6 +204,8 @@ class Stores(CallExpressions):
             if code.does == ACTS:
                 self.emit(depth, code.text, node)
             return
+        if entry.stored:
+            code = Code(entry.stored.format(code.text), code.does)
         if operator in ("+=", "-="):
             amount = code.text if operator == "+=" else f"_c.minus({code.text})"
             amount = amount if condition == "True" else f"_c.choose({condition}, {amount}, 0)"

@@ -53,6 +53,11 @@ class Graph:
     nodes: list[Node]
 
 
+def duplicate(graph: Graph) -> Graph:
+    """The same graph with nodes of its own."""
+    return Graph(list(graph.entry), [replace(n, edges=list(n.edges)) for n in graph.nodes])
+
+
 @dataclass(slots=True)
 class Loops:
     """Where paths come back to, learned while they are unrolled; positions in the code stay the same all along.

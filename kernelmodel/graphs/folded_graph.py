@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernelmodel.ops import Op
@@ -41,6 +41,11 @@ class FoldedGraph:
     def kept(self) -> list[FoldedNode]:
         """The nodes at which a task can be; the others were merged with them."""
         return [self.nodes[n] for n in sorted({n for numbers in self.locations for n in numbers})]
+
+
+def copied(graph: FoldedGraph) -> FoldedGraph:
+    """The same graph with nodes of its own."""
+    return replace(graph, nodes=tuple(replace(n, edges=list(n.edges)) for n in graph.nodes))
 
 
 def terms_of(op: Op) -> list[Term]:

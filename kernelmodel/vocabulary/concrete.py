@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kernelmodel.vocabulary.words import PAGE_ALLOC, Field, Means, Vocabulary
+from kernelmodel.vocabulary.words import PAGE_ALLOC, Field, Loop, Means, Vocabulary
 
 _SILENT = (
     "VM_BUG_ON_PAGE", "VM_WARN_ON_ONCE", "trace_mm_page_pcpu_drain", "__count_vm_events", "__mod_zone_page_state",
-    "IS_ALIGNED", "PageBuddy",
+    "IS_ALIGNED", "PageBuddy", "prefetch_buddy",
 )  # fmt: skip
 
 CONCRETE = Vocabulary(
@@ -16,6 +16,8 @@ CONCRETE = Vocabulary(
         "unlikely": Means("{0}"),
         "min": Means("_c.lower({0}, {1})"),
         "max": Means("_c.greater({0}, {1})"),
+        "spin_lock": Means("None"),
+        "spin_unlock": Means("None"),
         "spin_lock_irqsave": Means("None"),
         "spin_unlock_irqrestore": Means("None"),
         "has_isolate_pageblock": Means("self.has_isolate()"),
@@ -41,12 +43,17 @@ CONCRETE = Vocabulary(
     silent=dict.fromkeys(_SILENT, "debugging or statistics"),
     fields={
         ("per_cpu_pages", "count"): Field("pcp.count", "{0}.zone.index, {0}.cpu"),
+        ("per_cpu_pages", "batch"): Field("pcp.batch", "{0}.zone.index, {0}.cpu"),
         ("per_cpu_pages", "lists"): Field(python="_c.PcpList({0}, {1})", struct="list_head"),
         ("zone", "lock"): Field(python="'zone->lock'"),
         ("page", "pcp_list"): Field(python="{0}"),
         ("page", "lru"): Field(python="{0}"),
     },
+    loops={"list_for_each_entry_safe": Loop("for {0} in self.each({2}):")},
+    declares={"LIST_HEAD": ("struct list_head", "self.new_list()")},
     constants={
+        # the name of a member, in the arguments of a loop
+        "lru": "'lru'",
         "NULL": "None",
         "true": "True",
         "false": "False",

@@ -11,7 +11,7 @@ from kernelmodel.ops import Routine
 from kernelmodel.text import KernelText
 from kernelmodel.versions.v6_0 import V6_0
 from kernelmodel.versions.v6_8 import V6_8
-from kernelmodel.vocabulary.values import First, Limits, Pages, Pcp, PerCpu, Pfn, range_of
+from kernelmodel.vocabulary.values import Drain, First, Limits, Pages, Pcp, PerCpu, Pfn, at_cpu, pages, range_of
 
 ENOENT = 2
 _SCAN = "scan_movable_pages() fails on a page that is known to be unmovable: decided from outside."
@@ -49,6 +49,34 @@ class Leaves(KernelText):
         """include/linux/preempt.h: preempt_enable(), of a caller."""
         yield ops.preempt_enable()
 
+    # --- which CPU ---
+
+    def c_this_cpu_ptr(self, variable: Any) -> Routine:
+        """include/linux/percpu-defs.h: this_cpu_ptr(): of the CPU it runs on."""
+        cpu = yield ops.smp_processor_id()
+        return at_cpu(variable, cpu)
+
+    # --- the work item that drains ---
+
+    def c_queue_work_on(self, cpu: int, queue: str, work: Drain) -> Routine:
+        """kernel/workqueue.c: queue_work_on(); ModelError for another CPU's item."""
+        del queue
+        if work != Drain(cpu):
+            raise ModelError(f"queue_work_on({cpu}) of {work!r}, which is not that CPU's drain")
+        yield from self.queue_work_on(cpu)
+
+    def c_flush_work(self, work: Drain) -> Routine:
+        """kernel/workqueue.c: flush_work()."""
+        yield from self.flush_work(work.cpu)
+
+    def c_zone_at(self, index: Any) -> Routine:
+        """The zone that a drain's work item has; None for all."""
+        yield from ()
+        for zone in self.config.zones:
+            if index == zone.index:
+                return zone
+        return None
+
     # --- lists ---
 
     def c_list_del(self, entry: Any) -> Routine:
@@ -72,16 +100,28 @@ class Leaves(KernelText):
             raise ModelError("zone_highsize() of a batch that is not zone_batchsize()'s")
         return batch.high_max if isinstance(high_fraction, str) else batch.high
 
+    def c_pageset_set_high_and_batch(self, zone: Zone, pcp: Pcp) -> Routine:
+        """mm/page_alloc.c: pageset_set_high_and_batch(): the zone's size and a setting decide: any limits."""
+        high, batch = yield from self.zone_new_limits(zone)  # type: ignore[attr-defined]
+        yield from self.pageset_update(zone, pcp.cpu, high, batch)  # type: ignore[attr-defined]
+
     def c_init_per_zone_wmark_min(self) -> Routine:
         """mm/page_alloc.c: init_per_zone_wmark_min(), setup_per_zone_wmarks(): the limits of every zone."""
         for zone in self.config.zones:
-            yield from self.zone_pcp_update(zone, 0)  # type: ignore[attr-defined]
+            yield from self.zone_pcp_update(zone)  # type: ignore[attr-defined]
 
     # --- memory hotplug ---
 
-    def c_adjust(self, cell: str, where: Pfn, pages: Pages) -> Routine:
+    def c_adjust(self, cell: str, where: Pfn | Zone, number_of: Pages) -> Routine:
         """mm/memory_hotplug.c: adjust_present_page_count(), mm/page_alloc.c: adjust_managed_page_count()."""
-        yield ops.add(pages.sign * len(pages.range.blocks) * self.config.pages_per_block, cell, where.zone.index)
+        zone = where if isinstance(where, Zone) else where.zone
+        yield ops.add(pages(number_of, self.config), cell, zone.index)
+
+    def c_test_pages_in_a_zone(self, start: Pfn, end: Pfn) -> Routine:
+        """mm/memory_hotplug.c: test_pages_in_a_zone(): the zone, or NULL where pages are of another."""
+        if (yield ops.environment("several_zones", "test_pages_in_a_zone()", "Decided from outside.", None)):
+            return None
+        return range_of(start, end).zone
 
     def c_memory_notify(self, event: str, arg: Any) -> Routine:
         """drivers/base/memory.c: memory_notify(): of the pages that ``arg`` tells."""

@@ -17,8 +17,8 @@ SHARED = Vocabulary(
         "mutex_unlock": Means("self.mutex_unlock({0})", "yield from"),
         "mutex_trylock": Means("self.mutex_trylock({0})", "yield from"),
         # --- which CPU ---
-        "per_cpu_ptr": Means("_c.Pcp({0}.zone, {1})", struct="per_cpu_pages"),
-        "this_cpu_ptr": Means("_c.Pcp({0}.zone, (yield _ops.smp_processor_id()))", "yield", struct="per_cpu_pages"),
+        "per_cpu_ptr": Means("_c.at_cpu({0}, {1})", struct="{0}"),
+        "this_cpu_ptr": Means("self.c_this_cpu_ptr({0})", "yield from", struct="{0}"),
         "smp_processor_id": Means("_ops.smp_processor_id()", "yield"),
         "cpumask_set_cpu": Means("_ops.write(True, {1}, {0})", "yield"),
         "cpumask_clear_cpu": Means("_ops.write(False, {1}, {0})", "yield"),

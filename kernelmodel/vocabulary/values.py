@@ -29,6 +29,35 @@ class Pcp(NamedTuple):
     cpu: int
 
 
+class Drain(NamedTuple):
+    """The ``struct pcpu_drain`` of a CPU, with its work item; ``DRAIN`` is the per-CPU variable itself."""
+
+    cpu: int
+
+
+DRAIN = Drain(-1)
+
+
+def at_cpu(variable: Any, cpu: int) -> Any:
+    """per_cpu_ptr(): a CPU's own of what there is one of for each; ModelError for that of no zone."""
+    if isinstance(variable, PerCpu) and variable.zone is None:
+        raise ModelError(
+            "the zone may be NULL here, as far as the reader can tell: read it once, into a local variable, and test that"
+        )
+    return Pcp(variable.zone, cpu) if isinstance(variable, PerCpu) else Drain(cpu)
+
+
+def runs(routine: Any, wanted: str) -> None:
+    """INIT_WORK(); ModelError unless the work item runs the routine that the model's worker runs."""
+    if routine != wanted:
+        raise ModelError(f"a work item that runs {routine}(): the model's worker runs {wanted}()")
+
+
+def index_of(zone: Any) -> int:
+    """How a drain's work item has its zone: -1 for NULL, which is all of them."""
+    return -1 if zone is None else int(zone.index)
+
+
 class PcpList(NamedTuple):
     """``&pcp->lists[pindex]``, of order 0: the index is the migratetype."""
 
@@ -69,6 +98,11 @@ class Pages(NamedTuple):
         if other != PAGEBLOCK:
             raise ModelError(f"a number of pages is divided by {other!r}: only pageblock_nr_pages has a meaning here")
         return self.sign * len(self.range.blocks)
+
+
+def pages(number_of: Pages, config: Any) -> int:
+    """How many pages these are in a machine."""
+    return number_of.sign * len(number_of.range.blocks) * int(config.pages_per_block)
 
 
 #: ``pageblock_nr_pages``, which is only ever divided by

@@ -25,8 +25,9 @@ class Means:
     file: str = ""
     rebinds: tuple[int | str, ...] = ()
     unknown: bool = False
+    #: the struct that it points to; ``{0}``: that of its first argument
     struct: str = ""
-    #: it changes something, though it is no step of its own: in what is run on concrete pages
+    #: it is done for what it changes or checks, though it is no step of its own
     acts: bool = False
     #: what it is, without a step, where no argument may be a number that the model does not have
     plain: str = ""
@@ -45,6 +46,9 @@ class Field:
     struct: str = ""
     #: whoever changes it holds zone->lock, which the model has not: a change elsewhere is refused
     zone_locked: bool = False
+    #: what is stored for a C value ``{0}``, and the C value of what is stored, where a cell has it in another form
+    stored: str = ""
+    loaded: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,10 @@ class Vocabulary:
     constants: Mapping[str, str] = field(default_factory=dict)
     #: global variables, by the Python that stands for their address or value
     globals: Mapping[str, str] = field(default_factory=dict)
+    #: the struct that a global variable is, or points to
+    structs: Mapping[str, str] = field(default_factory=dict)
+    #: macros that declare a local variable: its type, and what it is at first
+    declares: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: C functions that are not read, and for which the model's text stands: their file, and why
     stands_for: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     #: it is for runs on concrete numbers, which loops carry as they are

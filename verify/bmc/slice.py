@@ -27,7 +27,8 @@ from kernelmodel.cells import (
 )
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
-from kernelmodel.graphs.automaton import DONE, Edge, Graph, Loops, Node, extract
+from kernelmodel.graphs.automaton import DONE, Edge, Graph, Loops, Node, duplicate, extract
+from kernelmodel.graphs.remembered import remembered
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, land, lnot
 from kernelmodel.text import KernelText
@@ -115,11 +116,18 @@ class Model:
     def graph(self, spec: TaskSpec, cpu: int) -> Graph:
         """The control graph of a task that stays on ``cpu``."""
         visits: Callable[[Op], int] = self.scenario.visits
+        runs = 0
         if spec.kind.serves:
             # a worker runs as often as its work can be queued
-            visits = functools.partial(_constant, self._runs_of_worker(cpu if spec.home is None else spec.home))
+            runs = self._runs_of_worker(cpu if spec.home is None else spec.home)
+            visits = functools.partial(_constant, runs)
         loops = self._loops.setdefault(spec.kind.name, Loops())
-        found = extract(self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops)
+        found = remembered(
+            self.kernel,
+            (self.scenario, runs, spec.key, cpu, frozenset(self._known.items())),
+            functools.partial(extract, self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops),
+            duplicate,
+        )
         found = apart(found, STOPS) if self.exact else without_stops(found)
         if self.config.section not in STOPS and not self.unclear:
             try:

@@ -3,8 +3,9 @@
 For a violation to be true each of its conjuncts must be.  One that is false now has to be made true by an operation that
 writes one of its cells, and some task has to walk to such an operation.  If on every way there it has to wait for a work
 item, that CPU's worker has steps to make as well.  Steps of different tasks add up; of several needs that the same tasks
-can meet the largest counts.  The sum is at most the number of steps that are left, so A* finds a shortest trace with it
-(Hart, Nilsson, Raphael 1968; a state may come again by a shorter way, and is then expanded again).
+can meet the largest counts, and a worker meets a need with the steps that it has to make anyway, if it can.  The sum is at
+most the number of steps that are left, so A* finds a shortest trace with it (Hart, Nilsson, Raphael 1968; a state may come
+again by a shorter way, and is then expanded again).
 """
 
 from __future__ import annotations
@@ -58,6 +59,14 @@ class _Need:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Needs that some tasks can meet, of which none can meet one of another group; each with what has to follow."""
+
+    tasks: frozenset[int]
+    needs: list[tuple[_Need | _Walk, int]]
+
+
 class Distance:
     """A lower bound on the steps from a row to a violation of one property."""
 
@@ -82,7 +91,7 @@ class Distance:
         self._queued = {cpu: model.address.get(w.pending) for cpu, w in work.items()}
         self._cycle = {c: self._to_end(t) for c, t in self.workers.items()}
         #: each goal: needs in groups that different tasks meet, and one step more if an operation has to follow
-        self.goals: list[list[list[tuple[_Need | _Walk, int]]]] = []
+        self.goals: list[list[_Group]] = []
         for check in model.state_checks:
             if check.prop == prop:
                 self._add(check.check.violation, None, None)
@@ -95,11 +104,11 @@ class Distance:
         """The bound for each row; FAR where no violation can be reached."""
         best = np.full(rows.shape[1], FAR, np.int16)
         for groups in self.goals:
-            total = np.zeros(rows.shape[1], np.int64)
             waits: dict[int, npt.NDArray[np.int64]] = {}
+            sums = []
             for group in groups:
                 most = np.zeros(rows.shape[1], np.int64)
-                for need, after in group:
+                for need, after in group.needs:
                     if isinstance(need, _Walk):
                         steps, waiting = self._steps(rows, (need,))
                         met = np.zeros(rows.shape[1], bool)
@@ -109,7 +118,11 @@ class Distance:
                     most = np.maximum(most, np.where(met, 0, steps + after))
                     for cpu, wait in waiting.items():
                         waits[cpu] = np.maximum(waits.get(cpu, 0), np.where(met, 0, wait))
-                total += most
+                sums.append(most)
+            total = np.zeros(rows.shape[1], np.int64)
+            for group, most in zip(groups, sums, strict=True):
+                mine = [cpu for cpu in waits if self.workers[cpu].number in group.tasks]
+                total += np.maximum(most, sum((waits.pop(cpu) for cpu in mine), np.zeros(rows.shape[1], np.int64)))
             for wait in waits.values():
                 total += wait
             best = np.minimum(best, np.minimum(total, FAR).astype(np.int16))
@@ -204,7 +217,7 @@ class Distance:
         return far, int(far[worker.graph.entry[0][1]])
 
 
-def _disjoint(found: list[tuple[_Need | _Walk, int]]) -> list[list[tuple[_Need | _Walk, int]]]:
+def _disjoint(found: list[tuple[_Need | _Walk, int]]) -> list[_Group]:
     """The needs in groups such that no task can meet needs of two groups."""
     groups: list[tuple[set[int], list[tuple[_Need | _Walk, int]]]] = []
     for need, after in found:
@@ -220,10 +233,10 @@ def _disjoint(found: list[tuple[_Need | _Walk, int]]) -> list[list[tuple[_Need |
                 rest.append((numbers, others))
         groups = [*rest, (tasks, members)]
     # an operation that has to follow is one step for all groups together
-    result = [members for _, members in groups]
-    for extra in result[1:]:
-        extra[:] = [(need, 0) for need, _ in extra]
-    return result
+    return [
+        _Group(frozenset(tasks), members if i == 0 else [(need, 0) for need, _ in members])
+        for i, (tasks, members) in enumerate(groups)
+    ]
 
 
 def _far(ways: Ways, wanted: Callable[[FoldedNode], bool]) -> Steps:

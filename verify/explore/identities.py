@@ -31,7 +31,8 @@ class Identities:
     def fill(self, v: list[int]) -> None:
         """Put the counts behind the columns of ``v``."""
         pages = [(v[b], v[w]) for b, w in zip(self.model.block, self.model.where, strict=True)]
-        tasks = len(self.model.tasks)
+        # a kernel without workers has no tasks of their numbers
+        tasks = max(self.model.kind_of)
         for address, (block, place, held) in self.places.items():
             if held is None:
                 v[address] = sum(p == (block, place) for p in pages)

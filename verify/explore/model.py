@@ -15,7 +15,8 @@ from typing import Any
 from kernelmodel.cells import CELLS, cpu_taken, cpu_there, initial, layout, names, stops_others, value
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs.folded import fold
-from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph, FoldedNode, registers_of
+from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph, FoldedNode, copied, registers_of
+from kernelmodel.graphs.remembered import remembered
 from kernelmodel.ops import Op, Routine
 from kernelmodel.tasks import TaskKind
 from kernelmodel.terms import TRUE, Cell, Term, atoms, const, land, lnot, load, lor, substitute
@@ -93,9 +94,13 @@ class Model:
         steady = NEVER_ZERO if finite.scenario.comes_and_goes else (*NEVER_ZERO, ONLINE)
         fixed = {c: initial(self.config, c) for c in layout(self.config) if c.name in steady}
         graphs = [
-            fold(
-                instance, _maker(s, instance), self.cpus_of(s), fixed, any_order,
-                functools.partial(self.present, s),
+            remembered(
+                kernel,
+                (self.config, instance.migrates, finite.scenario.comes_and_goes, s.key, any_order),
+                functools.partial(
+                    fold, instance, _maker(s, instance), self.cpus_of(s), fixed, any_order, functools.partial(self.present, s)
+                ),
+                copied,
             )
             for s in specs
         ]  # fmt: skip

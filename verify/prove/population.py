@@ -7,13 +7,15 @@ pageblock of the zone stands for all of them, since nothing that is read from a 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from kernelmodel.config import Config
 from kernelmodel.graphs.folded import fold
-from kernelmodel.graphs.folded_graph import FoldedGraph
+from kernelmodel.graphs.folded_graph import FoldedGraph, copied
+from kernelmodel.graphs.remembered import remembered
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Routine
 from kernelmodel.tasks import TASKS, Given, TaskKind
@@ -80,7 +82,10 @@ def texts(kernel: type[KernelText], size: Size | None = None) -> list[Text]:
     """The control graphs of all kinds of tasks; ModelError where a routine cannot be folded."""
     size = size or Size()
     instance = kernel(size.config)
-    return [Text(k, _graph(instance, k)) for k in kinds(kernel, size)]
+    return [
+        Text(k, remembered(kernel, (size, k.name, k.cpu), functools.partial(_graph, instance, k), copied))
+        for k in kinds(kernel, size)
+    ]
 
 
 def _graph(instance: KernelText, kind: Kind) -> FoldedGraph:

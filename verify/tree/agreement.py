@@ -22,6 +22,7 @@ MACHINE = Config(nr_cpus=2, block_types=(MigrateType.MOVABLE,) * 2)
 #: what a routine of the model is called with, by the name of its parameter
 GIVEN: dict[str, Any] = {
     "page": Page(-1, reg("given.block"), Zone()), "zone": Zone(), "cpu": 1, "migratetype": reg("given.type"),
+    "work_cpu": 1, "high": reg("given.high"), "batch": reg("given.batch"),
     "force_all_cpus": True, "page_range": PageRange(1, 1), "cpu_online=0": 0,
 }  # fmt: skip
 

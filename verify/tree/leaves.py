@@ -40,6 +40,12 @@ class PageRef(NamedTuple):
     pfn: int
 
 
+class LocalList(NamedTuple):
+    """A list that a function makes for itself, of page frame numbers."""
+
+    pages: list[int]
+
+
 class World:
     """What the C of a leaf works on: a copy of a machine's concrete state."""
 
@@ -51,24 +57,34 @@ class World:
         """The pcplists of the one CPU, by type."""
         return self.state.pcplists[0][0].lists
 
-    def _list(self, which: PcpList) -> list[int]:
+    def new_list(self) -> LocalList:
+        """LIST_HEAD()."""
+        return LocalList([])
+
+    def each(self, which: PcpList | LocalList) -> list[PageRef]:
+        """list_for_each_entry_safe(): the pages as they are at first; those of a local list leave it."""
+        return [PageRef(pfn) for pfn in self._list(which)]
+
+    def _list(self, which: PcpList | LocalList) -> list[int]:
         self.looks += 1
         if self.looks > _PATIENCE:
             raise ModelError("it never ends")
+        if isinstance(which, LocalList):
+            return which.pages
         if not 0 <= which.type < 12:
             raise ModelError(f"list {which.type} of 12")
         # lists of larger orders are empty
         return self.lists[which.type] if which.type < PCPTYPES else []
 
-    def empty(self, which: PcpList) -> bool:
+    def empty(self, which: PcpList | LocalList) -> bool:
         """list_empty()."""
         return not self._list(which)
 
-    def last(self, which: PcpList) -> PageRef:
+    def last(self, which: PcpList | LocalList) -> PageRef:
         """list_last_entry()."""
         return PageRef(self._list(which)[-1])
 
-    def first(self, which: PcpList) -> PageRef:
+    def first(self, which: PcpList | LocalList) -> PageRef:
         """list_first_entry()."""
         return PageRef(self._list(which)[0])
 
@@ -85,10 +101,12 @@ class World:
                 return
         raise ModelError(f"page {page.pfn} is on no list")
 
-    def add(self, page: PageRef, which: PcpList, where: int) -> None:
+    def add(self, page: PageRef, which: PcpList | LocalList, where: int) -> None:
         """list_add(), list_add_tail()."""
         pages = self._list(which)
         pages.insert(len(pages) if where < 0 else 0, page.pfn)
+        if isinstance(which, LocalList):
+            return
         self.state.place[page.pfn] = Place.PCP
         self.state.stored_type[page.pfn] = which.type
 
