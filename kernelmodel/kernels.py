@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 from pathlib import Path
-from types import ModuleType
 
 from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
@@ -15,8 +12,8 @@ from kernelmodel.tasks import declare_tasks
 from kernelmodel.text import KernelText, has_routine
 from kernelmodel.variants.booting import check_boots
 from kernelmodel.variants.labels import check_labels
-from kernelmodel.variants.overrides import check_overrides, check_untouched, nearest, ours, record
-from kernelmodel.variants.textcheck import check_source, check_values
+from kernelmodel.variants.loading import load
+from kernelmodel.variants.overrides import check_overrides, nearest, record
 from kernelmodel.versions.base import Base
 from kernelmodel.versions.mutants import MUTANTS, build
 from kernelmodel.versions.v5_10 import V5_10
@@ -78,7 +75,7 @@ def variant(spec: str) -> type[KernelText]:
     path, separator, wanted = spec.rpartition(":")
     if not separator or not path.endswith(".py"):
         path, wanted = spec, ""
-    module = _load(Path(path))
+    module = load(Path(path))
     found = {
         n: c for n, c in vars(module).items() if inspect.isclass(c) and c.__module__ == module.__name__
     }  # fmt: skip
@@ -126,44 +123,3 @@ def _check_has(base: type[KernelText], chosen: type, path: str) -> None:
                     f"{path}, line {function.__code__.co_firstlineno}: {base.name} has no routine {name}(), of which this is"
                     f" a change: choose one of {', '.join(others)} with --kernel"
                 )
-
-
-def _load(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise ModelError(f"variant file {path} does not exist or is no file: give --variant FILE.py or FILE.py:NAME")
-    name = f"straypage_variant_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ModelError(f"variant file {path} is not a Python file: its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    before = ours()
-    check_source(path, _source(path))
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise ModelError(f"variant file {path}, line {error.lineno}: {error.msg}") from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        # SystemExit too: a file does not end the command that reads it
-        raise ModelError(f"variant file {path}{_line(error, path)}: {type(error).__name__}: {error}") from error
-    check_untouched(before, path)
-    check_values(path, module)
-    return module
-
-
-def _source(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"variant file {path} cannot be read: {error}") from error
-
-
-def _line(error: BaseException, path: Path) -> str:
-    traceback, line = error.__traceback__, None
-    while traceback is not None:
-        if Path(traceback.tb_frame.f_code.co_filename).resolve() == path.resolve():
-            line = traceback.tb_lineno
-        traceback = traceback.tb_next
-    return f", line {line}" if line else ""

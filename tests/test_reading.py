@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kernelmodel import V5_11, Config, Zone, kernels, ops
+from kernelmodel import V5_11, Config, Zone, ops
 from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs import automaton, continuation, folded
@@ -21,6 +21,7 @@ from kernelmodel.graphs.folded import fold
 from kernelmodel.kernels import variant
 from kernelmodel.terms import const, deciding, lnot, minimum, reg
 from kernelmodel.text import KernelText
+from kernelmodel.variants import loading
 from properties.catalogue import PROPERTIES
 from verify.bmc.solve import Engine
 from verify.explore.finite import Finite
@@ -391,5 +392,5 @@ def test_a_number_in_the_place_of_a_truth_value_is_what_it_is_in_c() -> None:
 
 def test_kernels_checks_the_source_before_it_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = disable("self.late = 1\n")
-    monkeypatch.setattr(kernels, "check_source", lambda *_: None)
+    monkeypatch.setattr(loading, "check_source", lambda *_: None)
     assert issubclass(load(tmp_path, body), V5_11)

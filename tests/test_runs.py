@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kernelmodel import kernels
 from kernelmodel.graphs import automaton, continuation, folded
+from kernelmodel.variants import loading
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import NO_DEADLOCK, PROPERTIES
 from tests.test_reading import MISREAD, TWINS, disable, load, refill, write_variant
@@ -60,7 +60,7 @@ def test_a_text_that_is_misread_is_found_by_its_own_runs(
     # whichever branch an engine takes first
     remembers = disable(REMEMBERS.format("not " if module is bmc else ""))
     file = write_variant(tmp_path, {**MISREAD, SELF: remembers}[name])
-    monkeypatch.setattr(kernels, "check_source", lambda *_: None)
+    monkeypatch.setattr(loading, "check_source", lambda *_: None)
     for where, attribute, broken in TWINS.get(name, []):
         monkeypatch.setattr(where, attribute, broken)
     for reader in (automaton, folded, continuation):

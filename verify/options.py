@@ -131,7 +131,11 @@ def add_said_of_tree(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--era", metavar="NAME", help="read the tree as the C of that kernel")
     parser.add_argument("--config", metavar="FILE", help="decide #if by a .config (default: what distributions choose)")
     parser.add_argument(
-        "--assume", action="append", metavar="HOOK=nothing", help="of the tree: take this call to be without effect"
+        "--assume",
+        action="append",
+        metavar="HOOK=WHAT",
+        help="of a call in the tree that nothing is known of: nothing (it has no effect), open (it may set the local"
+        " variables whose address it is given), or FILE.py:ROUTINE",
     )
 
 

@@ -29,6 +29,8 @@ class CallExpressions(Expressions):
         if arguments and (name, arguments[0].text.decode()) in self.words.environment:
             choice, why = self.words.environment[name, arguments[0].text.decode()]
             return Code(f"(yield _ops.environment({choice!r}, {self.text(node)}, {why!r}, None))", READS)
+        if name in self.words.hooks:
+            return self._hook(node, name, arguments)
         if name in self.words.calls:
             return self._meaning(node, name, self.words.calls[name], arguments)
         if name not in self.words.silent:
@@ -42,7 +44,7 @@ class CallExpressions(Expressions):
             return Code(f"_c.Unknown({name + '()'!r})", unknown=True)
         raise self.no(
             node, f"{name}() is neither read, nor summed up, nor known to be without effect",
-            "add it to kernelmodel/vocabulary, or --assume " + name + "=nothing",
+            f"add it to kernelmodel/vocabulary, or say with --assume what it does: {name}=nothing, {name}=open or a routine",
         )  # fmt: skip
 
     def silent(self, node: Any, arguments: list[Any]) -> list[str]:
@@ -66,6 +68,35 @@ class CallExpressions(Expressions):
                 if target.type == "identifier" and target.text.decode() in self.types:
                     written.append(target.text.decode())
         return written
+
+    def _hook(self, node: Any, name: str, arguments: list[Any]) -> Code:
+        """A call of which the user says what it does: it may give new values to local variables whose address it is given."""
+        codes, targets = [], []
+        for argument in arguments:
+            local = argument.type == "pointer_expression" and argument.child_by_field_name("argument").text.decode()
+            if local and local in self.types and argument.children[0].type == "&":
+                targets.append(local)
+            code = self.expression(argument)
+            if code.does == ACTS:
+                raise self.no(node, f"something is changed in the arguments of {name}()")
+            codes.append(code)
+        if self.words.hooks[name] != "open":
+            given = ", ".join(c.text for c in codes)
+            marks = tuple("*" * self.types[t].endswith("*") + t for t in targets)
+            text = f"(yield from _c.hooked(self.hook_{name}({given}), {marks!r}, {name!r}))"
+            return Code(self._rebound(text, targets) if targets else f"{text}[0]", ACTS)
+        news = []
+        for target in targets:
+            kind, mine = self.types[target], self.python(target)
+            if kind.startswith("struct ") and kind.endswith("*"):
+                news.append(f"(yield from _c.taken_or_not({mine}, {name + '()'!r}))")
+            elif kind.startswith("struct "):
+                raise self.no(node, f"{name}() may change {target}, which is a {kind}: give a routine of your own")
+            else:
+                self.note_value(node, target, Code("", unknown=True))
+                news.append(f"_c.Unknown({target!r}{', 0, 1' if kind == 'bool' else ''})")
+        made = f"_c.Unknown({name + '()'!r})"
+        return Code(self._rebound(f"({', '.join([made, *news])},)", targets), ACTS if targets else PURE, True)
 
     def _read_once(self, argument: Any) -> Code:
         if argument.type == "field_expression":

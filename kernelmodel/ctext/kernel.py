@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import Page
 from kernelmodel.text import KernelText
+from kernelmodel.variants.loading import load
 from kernelmodel.vocabulary import values
 from kernelmodel.vocabulary.eras import ERAS
 from kernelmodel.vocabulary.fingerprints import recorded
@@ -47,13 +49,16 @@ def reading_of(spec: TreeSpec) -> tuple[type[KernelText], Reading]:
     """Read a tree: its era's kernel, and what was read, refused, summed up, absent."""
     tree = Tree(spec)
     era, words = era_of(tree)
-    assumed = {}
+    assumed, hooks = {}, {}
     for hook in spec.assume:
         name, equals, what = hook.partition("=")
-        if equals != "=" or what != "nothing" or not name.isidentifier():
-            raise ModelError(f"--assume {hook}: give --assume HOOK=nothing")
-        assumed[name] = "assumed to be without effect by --assume"
-    reading = Reading(tree, words.extended(silent=assumed, assumed=frozenset(assumed)))
+        if equals != "=" or not name.isidentifier() or not re.fullmatch(r"nothing|open|.+\.py:\w+", what):
+            raise ModelError(f"--assume {hook}: give HOOK=nothing, HOOK=open or HOOK=FILE.py:ROUTINE")
+        if what == "nothing":
+            assumed[name] = "assumed to be without effect by --assume"
+        else:
+            hooks[name] = what
+    reading = Reading(tree, words.extended(silent=assumed, assumed=frozenset(assumed), hooks=hooks))
     reading.read_all()
     return era, reading
 
@@ -80,6 +85,9 @@ def class_of(spec: TreeSpec, era: type[KernelText], reading: Reading) -> type[Ke
     }  # fmt: skip
     for made in reading.translated.values():
         body[made.method] = compiled(made.python, made.lines, str(root / made.function.file), NAMES)
+    for name, what in reading.words.hooks.items():
+        if what != "open":
+            body[f"hook_{name}"] = _own(name, what)
     for routine in reading.words.routines:
         if routine.model and f"c_{routine.c}" in reading.translated:
             body[routine.model] = _bridge(routine, reading)
@@ -114,8 +122,31 @@ def _given(spec: TreeSpec, era: type[KernelText], reading: Reading) -> tuple[str
             said.append(
                 f"{names} of {made.function.name}() is taken to be any number from the second round of its loop on"
             )
-    said += [f"given that {hook.partition('=')[0]}() has no effect (--assume)" for hook in spec.assume]
+    said += [_assumed(*hook.split("=", 1)) for hook in spec.assume]
     return tuple(said)
+
+
+def _assumed(name: str, what: str) -> str:
+    """What a verdict says of a call that the user has said something of."""
+    if what == "nothing":
+        return f"given that {name}() has no effect (--assume)"
+    if what == "open":
+        return (
+            f"given that {name}() changes nothing but the local variables whose address it is given, which are any value"
+            " then (--assume)"
+        )
+    return f"given that {name}() does what {what.partition(':')[2]}() in {what.partition(':')[0]} says (--assume)"
+
+
+def _own(name: str, what: str) -> Any:
+    """A user's own routine for a call."""
+    path, _, routine = what.rpartition(":")
+    found = getattr(load(Path(path)), routine, None)
+    if not inspect.isgeneratorfunction(found):
+        raise ModelError(
+            f"--assume {name}={what}: {path} has no routine {routine}(): write def {routine}(kernel, ...), with yields"
+        )
+    return found
 
 
 def _what(leaf: Leaf) -> str:

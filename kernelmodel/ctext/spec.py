@@ -69,7 +69,7 @@ class TreeSpec:
             key, equals, value = part.partition("=")
             if not equals or key not in ("patch", "era", "config", "assume"):
                 raise ModelError(
-                    f"{text}: {part!r} is not understood: give ?patch=FILE, ?era=NAME, ?config=FILE or ?assume=HOOK=nothing"
+                    f"{text}: {part!r} is not understood: give ?patch=FILE, ?era=NAME, ?config=FILE or ?assume=HOOK=WHAT"
                 )
             if key == "assume":
                 assume.append(value)

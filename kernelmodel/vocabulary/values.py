@@ -393,6 +393,32 @@ def clamped(value: Any, low: Any, high: Any, text: str) -> Routine:
     return (yield from least_of((yield from greatest_of(value, low, text)), high, text))
 
 
+def taken_or_not(value: Any, who: str) -> Routine:
+    """A pointer whose address somebody is given: NULL afterwards, or what it was."""
+    if (yield ops.environment("taken", f"{who}: NULL", "Decided from outside.", None)):
+        return None
+    return value
+
+
+def hooked(routine: Routine, targets: tuple[str, ...], name: str) -> Routine:
+    """A user's routine for a call: (None, the new value of each variable whose address it was given).
+
+    ``targets`` are their names, with a ``*`` where it may be NULL.
+    """
+    result = yield from routine
+    if not targets:
+        return (None,)
+    values = result if len(targets) > 1 else (result,)
+    if type(values) is not tuple or len(values) != len(targets) or any(type(v) is tuple for v in values):
+        raise ModelError(
+            f"the routine for {name}() returns {result!r}: it has to return the new value of {' and of '.join(targets)}"
+        )
+    for value, target in zip(values, targets, strict=True):
+        if value is None and target[0] != "*":
+            raise ModelError(f"the routine for {name}() returns no value for {target}, whose address it is given")
+    return (None, *values)
+
+
 def zone_of(value: Any) -> Zone:
     """page_zone()."""
     return value.zone if isinstance(value, Pfn) else page_of(value).zone

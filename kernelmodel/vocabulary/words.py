@@ -92,6 +92,8 @@ class Vocabulary:
     silent: Mapping[str, str] = field(default_factory=dict)
     #: those of them that a user takes to be so
     assumed: frozenset[str] = frozenset()
+    #: what a user says of calls that are in none of these: "open", or FILE.py:ROUTINE
+    hooks: Mapping[str, str] = field(default_factory=dict)
     #: what is decided from outside, by function and first argument: the name of the choice and why
     environment: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     fields: Mapping[tuple[str, str], Field] = field(default_factory=dict)
