@@ -109,7 +109,7 @@ def test_revisions_are_read_from_git_without_checking_out(tmp_path):
     ("statements", "said"),
     [
         (["frobnicate(zone);"], r"mm/page_alloc.c:9: drain_pages_zone\(\): frobnicate\(\) is neither read, nor summed up"),
-        (["trace_android_vh_drain(&zone, cpu);"], "trace_android_vh_drain.*--assume trace_android_vh_drain=nothing"),
+        (["trace_android_vh_drain(&zone, cpu);"], "trace_android_vh_drain.*--assume what it does: trace_android_vh_drain=nothing"),
         (["zone->pageset_secret = 1;"], "struct zone has a field pageset_secret that is not in the vocabulary"),
         (["int x = secret_limit;"], "secret_limit is not in the vocabulary"),
         (["switch (cpu) { case 0: break; }"], "a switch statement has no meaning here"),
@@ -230,7 +230,7 @@ def test_a_hook_that_is_assumed_away_is_said_in_the_verdict(tmp_path, capsys):
             ["--tree", "{}", "--era", "v9"],
             "--era v9: the C of v7.3, v6.11, v6.8, v6.1, v5.14, v5.11, v5.10 can be read",
         ),
-        (["--tree", "{}", "--assume", "x=all"], "give --assume HOOK=nothing"),
+        (["--tree", "{}", "--assume", "x=all"], "give HOOK=nothing, HOOK=open"),
         (["--tree", "{}", "--patch", "/nonexistent"], "patch /nonexistent cannot be read"),
         (["--tree", "{}", "--config", "/nonexistent"], "configuration /nonexistent cannot be read"),
         (["--patch", "x"], "give --tree PATH"),
