@@ -109,7 +109,7 @@ def test_revisions_are_read_from_git_without_checking_out(tmp_path):
     ("statements", "said"),
     [
         (["frobnicate(zone);"], r"mm/page_alloc.c:9: drain_pages_zone\(\): frobnicate\(\) is neither read, nor summed up"),
-        (["trace_android_vh_drain(&zone, cpu);"], "trace_android_vh_drain.*--assume what it does: trace_android_vh_drain=nothing"),
+        (["trace_android_vh_drain(&zone, cpu);"], "trace_android_vh_drain.*say with --assume what it does"),
         (["zone->pageset_secret = 1;"], "struct zone has a field pageset_secret that is not in the vocabulary"),
         (["int x = secret_limit;"], "secret_limit is not in the vocabulary"),
         (["switch (cpu) { case 0: break; }"], "a switch statement has no meaning here"),
