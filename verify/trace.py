@@ -86,6 +86,10 @@ class _Recorder:
         """Everything was noted before."""
 
 
+#: pages that a refill may take, where a kernel asks for more than a batch (v6.8 on: up to batch << 5)
+_REFILL = 40
+
+
 class MismatchError(Exception):
     """The trace does not fit the concrete machine: a step that it names does not come or is not enabled."""
 
@@ -97,7 +101,7 @@ def boot(kernel: type[KernelText], scenario: Scenario, start: Start) -> tuple[Ma
         pages[block] += n
     for block in (*start.block_of.values(), *start.in_use):
         pages[block] += 1
-    spare = (_asking(scenario) + scenario.migrations) * max(1, start.limits[1], 8)
+    spare = (_asking(scenario) + scenario.migrations) * max(start.limits[1], _REFILL)
     order = max(2, (max(pages) + spare).bit_length())
     types = tuple(MigrateType(t) for t in start.block_types)
     config = Config(nr_cpus=scenario.cpus, block_types=types, pageblock_order=order, max_order=order + 2)
