@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kernelmodel.ctext.configured import configured
 from kernelmodel.ctext.functions import matching, span
+from kernelmodel.ctext.small_changes import SmallChange
 from kernelmodel.errors import ModelError
 from kernelmodel.vocabulary.words import PAGE_ALLOC
 
@@ -88,7 +89,7 @@ class Whole:
         return self.text
 
 
-Edit = Drop | Argument | Swap | Once | Whole
+Edit = Drop | Argument | Swap | Once | Whole | SmallChange
 
 
 def edited(text: str, function: str, edit: Edit, symbols: set[str], file: str = PAGE_ALLOC) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.variants.overrides import nearest
 from kernelmodel.versions.mutants import MUTANTS
 from verify.command import command, needs, write_text
-from verify.mutants import in_c
+from verify.mutants import in_c, in_c_systematic
 from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
 from verify.mutants.render import heading, line, markdown, summary
 from verify.mutants.systematic_options import add_options
@@ -108,35 +109,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _in_c(options: argparse.Namespace) -> int:
-    if options.systematic or options.engine or options.markdown or options.timeout:
-        raise ModelError("--tree runs mutants of the C: it knows --jobs, --json, --quiet and names of mutants")
+    if (
+        options.engine
+        or options.markdown
+        or options.timeout
+        or options.resume
+        or (options.of and not options.systematic)
+    ):
+        raise ModelError(
+            "--tree runs mutants of the C: it knows --jobs, --json, --quiet, names of mutants, and --systematic with --of"
+        )
+    if options.systematic and options.mutants:
+        raise ModelError(f"{options.mutants[0]}: --systematic makes its mutants itself; choose functions with --of")
     for name in options.mutants:
         if name not in in_c.names():
             raise nearest("mutant of C", name, in_c.names())
     if options.jobs < 1:
         raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
     writable([options.json])
-    rows: list[in_c.CRow] = []
+    spec = options.trees[0]
+    kind: Any = in_c
+    visited: Iterator[Any]
+    if options.systematic:
+        reading, changes = in_c_systematic.changes_of(spec, options.of)
+        kind, visited = in_c_systematic, in_c_systematic.judge_all(spec, reading, changes, options.jobs)
+    else:
+        visited = in_c.visit(spec, options.mutants or in_c.names(), options.jobs)
+    rows: list[Any] = []
     interrupted = False
     try:
-        for row in in_c.visit(options.trees[0], options.mutants or in_c.names(), options.jobs):
+        for row in visited:
             rows.append(row)
             if not options.quiet:
-                print(in_c.line(row), flush=True)
+                print(kind.line(row), flush=True)
     except KeyboardInterrupt:
         interrupted = True
         print(
             f"\npython -m verify.mutants: interrupted after {len(rows)} mutants; what was decided is kept",
             file=sys.stderr,
         )
-    code = in_c.exit_code(rows, interrupted)
+    code = kind.exit_code(rows, interrupted)
     if options.json:
         write_json(options.json, {
-            "schema": "straypage-c-mutants-1", "tree": str(options.trees[0]), "interrupted": interrupted, "exit": int(code),
+            "schema": "straypage-c-mutants-1", "tree": str(spec), "interrupted": interrupted, "exit": int(code),
             "rows": [row.as_json() for row in rows],
         })  # fmt: skip
     if not options.quiet:
-        print(f"{in_c.summary(rows)}\nexit {int(code)}")
+        print(f"{kind.summary(rows)}\nexit {int(code)}")
     return int(code)
 
 

@@ -6,11 +6,12 @@ import functools
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kernelmodel.ctext.edits import edited
+from kernelmodel.ctext.edits import Edit, edited
 from kernelmodel.ctext.kernel import kernel_from, reading_of
 from kernelmodel.ctext.reader import Reading, symbols_of
 from kernelmodel.ctext.spec import TreeSpec
@@ -73,28 +74,32 @@ def visit(spec: TreeSpec, chosen: Sequence[str], jobs: int) -> Iterator[CRow]:
     if reading.refused:
         raise ModelError(next(iter(reading.refused.values())))
     wanted = [m for m in C_MUTANTS if m.name in chosen]
-    return mapped(functools.partial(judged, spec, _files(reading)), wanted, jobs)
+    return mapped(functools.partial(judged, spec, files_of(reading)), wanted, jobs)
 
 
-def _files(reading: Reading) -> dict[str, str]:
+def files_of(reading: Reading) -> dict[str, str]:
     """The texts of all files that a reading has looked at."""
     paths = ["Makefile", *reading.files()]
     return {p: text for p in paths if (text := reading.tree.text(p)) is not None}
+
+
+@contextmanager
+def changed_tree(spec: TreeSpec, files: dict[str, str], file: str, function: str, edit: Edit) -> Iterator[TreeSpec]:
+    """A copy of a tree's files with one function changed, as long as the block lasts."""
+    changed = edited(files[file], function, edit, symbols_of(spec), file)
+    with tempfile.TemporaryDirectory(prefix="straypage-") as made:
+        for path, text in {**files, file: changed}.items():
+            (Path(made) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(made) / path).write_text(text, encoding="utf-8")
+        yield replace(spec, path=made, revision="", patch="")
 
 
 def judged(spec: TreeSpec, files: dict[str, str], mutant: CMutant) -> CRow:
     """One mutant: made, read, and judged."""
     began = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory(prefix="straypage-") as made:
-            root = Path(made)
-            symbols = symbols_of(spec)
-            changed = edited(files[mutant.file], mutant.function, mutant.edit, symbols, mutant.file)
-            for path, text in {**files, mutant.file: changed}.items():
-                (root / path).parent.mkdir(parents=True, exist_ok=True)
-                (root / path).write_text(text, encoding="utf-8")
-            kernel = kernel_from(str(replace(spec, path=made, revision="", patch="")))
-            return CRow(mutant, _verdicts(kernel, mutant), time.monotonic() - began)
+        with changed_tree(spec, files, mutant.file, mutant.function, mutant.edit) as copy:
+            return CRow(mutant, _verdicts(kernel_from(str(copy)), mutant), time.monotonic() - began)
     except ModelError as error:
         return CRow(mutant, (), time.monotonic() - began, str(error))
 

@@ -9,7 +9,8 @@ def add_options(p: argparse.ArgumentParser) -> None:
     """The options of a systematic run."""
     p.add_argument(
         "--systematic", action="store_true",
-        help="instead: every one-line mutant of the kernel's whole text, each killed, the same graph, or a survivor",
+        help="instead: every one-line mutant of the kernel's whole text, or with --tree of its C: each killed, the same, or"
+        " a survivor",
     )  # fmt: skip
     p.add_argument("--kernel", metavar="NAME", help="with --systematic: of this kernel (default v5.11)")
     p.add_argument(
