@@ -121,6 +121,7 @@ def _status(
     for verdict in verdicts:
         if verdict.result is Result.VIOLATED and verdict.replayed is not False:
             return KILLED, verdict.property
+    for verdict in verdicts:
         if verdict.result is Result.VACUOUS and unchanged.get(verdict.property) is not Result.VACUOUS:
             return KILLED, f"{verdict.property} is vacuous: nothing comes to where it says something"
     unsure = [v for v in verdicts if v.result in (Result.UNDECIDED, Result.VIOLATED)]
