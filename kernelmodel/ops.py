@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelmodel.cells import CELLS, MUTEXES, cpu_taken, mutex_owner, value
@@ -22,6 +23,8 @@ from kernelmodel.told import PLAIN, Told
 if TYPE_CHECKING:
     from kernelmodel.memory.state import State
 
+#: where our own text is
+_OURS = str(Path(__file__).parent)
 #: what a routine is: it yields operations, receives what they return, and returns a value to its caller
 Routine = Generator["Op | CpuOp", Any, Any]
 
@@ -97,7 +100,12 @@ def advance(routine: Routine, value: Any = None) -> Op | CpuOp:
     """
     try:
         yielded = routine.send(value)
-    except (ModelError, StopIteration, KeyboardInterrupt):
+    except (StopIteration, KeyboardInterrupt):
+        raise
+    except ModelError as error:
+        # what a value of C says of itself does not know where it stands
+        if type(error) is ModelError and (places := _theirs(error)) and places[-1][0] not in str(error):
+            raise ModelError(f"{_line_of(error)}: {error}") from error
         raise
     except BaseException as error:
         # SystemExit too: a text does not end the command that runs it
@@ -135,10 +143,21 @@ def bound_to(yielded: Op | CpuOp, cpu: int) -> Op:
 
 
 def _line_of(error: BaseException) -> str:
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
+    """Where in a text it happened: the innermost place that is not ours, or the innermost of all."""
+    file, line = (_theirs(error) or _places(error) or [("?", 0)])[-1]
+    return f"{file}, line {line}"
+
+
+def _theirs(error: BaseException) -> list[tuple[str, int]]:
+    return [place for place in _places(error) if not place[0].startswith(_OURS)]
+
+
+def _places(error: BaseException) -> list[tuple[str, int]]:
+    found, traceback = [], error.__traceback__
+    while traceback is not None:
+        found.append((traceback.tb_frame.f_code.co_filename, traceback.tb_lineno))
         traceback = traceback.tb_next
-    return "?" if traceback is None else f"{traceback.tb_frame.f_code.co_filename}, line {traceback.tb_lineno}"
+    return found
 
 
 def _innermost(routine: Any) -> str:

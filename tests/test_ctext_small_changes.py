@@ -8,6 +8,7 @@ import pytest
 
 from kernelmodel.ctext.small_changes import small_changes
 from tests.ctree import make
+from verify.explore.__main__ import main as explore
 from verify.mutants.__main__ import main
 from verify.verdict import Exit
 
@@ -61,6 +62,19 @@ def test_each_change_of_a_tree_is_judged_and_told(tmp_path, capsys):
     assert rows["not: if (lists->count)"]["status"] == "killed" and rows["not: if (lists->count)"]["line"] == 12
     assert "killed    mm/page_alloc.c:13: drain_pages_zone(): no free_pcppages_bulk" in out
     assert f"{len(rows)} small changes of the C: " in out
+
+
+def test_what_cannot_be_run_is_told_with_the_line_of_the_c(tmp_path, capsys):
+    unset = DRAIN.replace("\tcond_resched();\n", "\tlists->batch = missing;\n").replace(
+        "\n\n\tpcp", "\n\tint missing;\n\n\tpcp", 1
+    )
+    tree = make(tmp_path, unset)
+    for command in (["--systematic"], []):
+        with pytest.raises(SystemExit) as end:
+            (main if command else explore)(["--tree", str(tree), *command])
+        err = capsys.readouterr().err
+        assert end.value.code == Exit.USAGE and err.count("\n") == 1
+        assert f"{tree}/mm/page_alloc.c, line 15: TypeError: None is no number" in err
 
 
 def test_one_function_can_be_chosen(tmp_path, capsys):
