@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kernelmodel.ctext.kernel import kernel_from
+from kernelmodel.ctext.spec import TreeSpec
+from properties.catalogue import PROPERTIES
+from verify.explore.finite import Finite
+from verify.explore.solve import Explorer
+from verify.scenario import Scenario
+from verify.verdict import Verdict
+
 #: by these names an era is recognised
 ERA = "/* has pcp_spin_trylock and __drain_all_pages */\n"
 
@@ -55,3 +63,11 @@ def make(folder: Path, *functions: str, era: str = ERA) -> Path:
     (folder / "mm" / "page_alloc.c").write_text(era + LEAF + "".join(functions))
     (folder / "Makefile").write_text("VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 0\n")
     return folder
+
+
+def explored(tree: Path, prop: str, assume: str = "", allocs: int = 1) -> Verdict:
+    """What exhaustive search says of a tree, on two CPUs, with one free."""
+    kernel = kernel_from(str(TreeSpec(str(tree), assume=(assume,) if assume else ())))
+    finite = Finite(Scenario(cpus=2, frees=1, allocs=allocs, updates=0), 1 + allocs)
+    (verdict,) = Explorer(kernel, finite).decide([PROPERTIES[prop]], deadlock=False)
+    return verdict

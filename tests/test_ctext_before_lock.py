@@ -8,10 +8,10 @@ from kernelmodel.ctext.files import Tree
 from kernelmodel.ctext.kernel import era_of, kernel_from, reading_of
 from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
-from tests.ctree import make
+from tests.ctree import explored, make
 from verify.bmc.__main__ import main as bmc
 from verify.explore.__main__ import main as explore
-from verify.verdict import Exit
+from verify.verdict import Exit, Result
 
 V5_10 = "/* has free_unref_page_commit and drain_local_pages_wq */\n"
 V5_11 = "/* has zone_pcp_disable and drain_local_pages_wq */\n"
@@ -135,29 +135,27 @@ def test_a_drain_by_work_items_holds(command, tmp_path, capsys):
         ("drain_pages_zone(here, zone);", "drain_pages_zone(0, zone);"),
     ],
 )
-def test_what_breaks_it_is_found_in_the_c(old, new, tmp_path, capsys):
+def test_what_breaks_it_is_found_in_the_c(old, new, tmp_path):
     tree = make(tmp_path, LISTS, broken(DRAIN, old, new), era=V5_11)
-    assert explore(["--tree", str(tree), *STRAY, *SMALL, "--allocs", "1"]) == Exit.VIOLATED
-    out = capsys.readouterr().out
-    assert "=> 1 page left" in out and "lines: mm/page_alloc.c" in out
+    verdict = explored(tree, "no_stray_page")
+    assert verdict.result is Result.VIOLATED and verdict.replayed
+    assert "1 page left" in verdict.found and "lines: mm/page_alloc.c" in verdict.trace
 
 
-def test_lists_with_interrupts_on_are_found(tmp_path, capsys):
+def test_lists_with_interrupts_on_are_found(tmp_path):
     bare = broken(broken(LISTS, "local_irq_save(flags);", ";"), "local_irq_restore(flags);", ";")
     tree = make(tmp_path, bare, DRAIN, era=V5_11)
-    assert explore(["--tree", str(tree), "--property", "guarded_writes", *SMALL]) == Exit.VIOLATED
-    assert "guarded_writes" in capsys.readouterr().out
+    assert explored(tree, "guarded_writes", allocs=0).result is Result.VIOLATED
 
 
-def test_a_local_lock_is_interrupts_off(tmp_path, capsys):
-    assert explore(["--tree", str(make(tmp_path / "a", LOCAL_LOCK, era=V5_14)), *STRAY, *SMALL]) == Exit.OK
-    assert "as v5.14's" in " ".join(capsys.readouterr().out.split())
+def test_a_local_lock_is_interrupts_off(tmp_path):
+    assert explored(make(tmp_path / "a", LOCAL_LOCK, era=V5_14), "no_stray_page", allocs=0).result is Result.HOLDS
     bare = broken(
         broken(LOCAL_LOCK, "local_lock_irqsave(&pagesets.lock, flags);", ";"),
         "local_unlock_irqrestore(&pagesets.lock, flags);", ";",
     )  # fmt: skip
     tree = make(tmp_path / "b", bare, era=V5_14)
-    assert explore(["--tree", str(tree), "--property", "guarded_writes", *SMALL]) == Exit.VIOLATED
+    assert explored(tree, "guarded_writes", allocs=0).result is Result.VIOLATED
 
 
 @pytest.mark.parametrize(

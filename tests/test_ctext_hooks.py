@@ -7,9 +7,9 @@ import pytest
 from kernelmodel.ctext.kernel import kernel_from
 from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
-from tests.ctree import make
+from tests.ctree import explored, make
 from verify.explore.__main__ import main as explore
-from verify.verdict import Exit
+from verify.verdict import Exit, Result
 
 STRAY = ["--property", "no_stray_page"]
 SMALL = ["--cpus", "2", "--frees", "1", "--allocs", "1", "--updates", "0"]
@@ -78,12 +78,14 @@ def test_an_open_hook_may_set_what_it_is_given(tmp_path, capsys):
     assert "given that trace_vendor_drain() changes nothing but the local variables whose address it is given" in out
 
 
-@pytest.mark.parametrize(("routine", "code"), [("keeps", Exit.OK), ("passes_cpu_1", Exit.VIOLATED)])
-def test_a_routine_of_the_user_stands_for_the_hook(routine, code, tmp_path, capsys):
+@pytest.mark.parametrize(("routine", "result"), [("keeps", Result.HOLDS), ("passes_cpu_1", Result.VIOLATED)])
+def test_a_routine_of_the_user_stands_for_the_hook(routine, result, tmp_path):
     own = tmp_path / "vendor.py"
     own.write_text(OWN)
-    found, out = judged(make(tmp_path / "tree", DRAIN), f"{own}:{routine}", capsys)
-    assert found == code and f"trace_vendor_drain() does what {routine}() in" in out
+    tree, assume = make(tmp_path / "tree", DRAIN), f"trace_vendor_drain={own}:{routine}"
+    assert explored(tree, "no_stray_page", assume).result is result
+    given = kernel_from(str(TreeSpec(str(tree), assume=(assume,)))).given
+    assert any(f"trace_vendor_drain() does what {routine}() in" in line for line in given)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +138,8 @@ void free_unref_page(struct page *page, unsigned int order)
 """
 
 
-@pytest.mark.parametrize(("how", "code"), [("nothing", Exit.OK), ("open", Exit.VIOLATED)])
-def test_an_open_hook_may_take_a_page_away(how, code, tmp_path):
-    command = ["--tree", str(make(tmp_path, TAKES)), "--assume", f"trace_vendor_free={how}", *SMALL]
-    assert explore([*command, *STRAY]) == Exit.OK
-    assert explore([*command, "--property", "pages_accounted"]) == code
+@pytest.mark.parametrize(("how", "result"), [("nothing", Result.HOLDS), ("open", Result.VIOLATED)])
+def test_an_open_hook_may_take_a_page_away(how, result, tmp_path):
+    tree = make(tmp_path, TAKES)
+    assert explored(tree, "no_stray_page", f"trace_vendor_free={how}").result is Result.HOLDS
+    assert explored(tree, "pages_accounted", f"trace_vendor_free={how}").result is result

@@ -9,7 +9,9 @@ import pytest
 from kernelmodel.ctext.small_changes import small_changes
 from tests.ctree import make
 from verify.explore.__main__ import main as explore
+from verify.mutants import in_c_systematic
 from verify.mutants.__main__ import main
+from verify.scenario import Scenario
 from verify.verdict import Exit
 
 #: a drain with one call too many to be needed
@@ -51,7 +53,8 @@ def test_what_is_changed(body, found):
     assert words(body) == found
 
 
-def test_each_change_of_a_tree_is_judged_and_told(tmp_path, capsys):
+def test_each_change_of_a_tree_is_judged_and_told(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(in_c_systematic, "BOUND", Scenario(cpus=2, frees=1, allocs=0, updates=0))
     tree, record = make(tmp_path / "tree", DRAIN), tmp_path / "rows.json"
     assert main(["--tree", str(tree), "--systematic", "--jobs", "2", "--json", str(record)]) == Exit.OK
     out = capsys.readouterr().out
