@@ -96,7 +96,7 @@ def test_a_routine_of_the_user_stands_for_the_hook(routine, result, tmp_path):
         ("{}:no_steps", "has no routine no_steps()"),
         ("{}:two", "it has to return the new value of skip"),
         ("{}:forgets", "returns no value for skip"),
-        ("{}.py:keeps", "does not exist"),
+        ("{}.py:keeps", "does not exist or is no file: give --assume HOOK=FILE.py:ROUTINE"),
     ],
 )
 def test_bad_input_is_one_line(how, said, tmp_path, capsys):

@@ -63,23 +63,23 @@ class CallExpressions(Expressions):
                     harmless = called in self.words.silent or called == "READ_ONCE" or looks
                     if not harmless:
                         raise self.no(n, f"{called}() in the arguments of a call that is taken to be without effect")
-            if argument.type == "pointer_expression" and argument.children[0].type == "&":
-                target = argument.child_by_field_name("argument")
-                if target.type == "identifier" and target.text.decode() in self.types:
-                    written.append(target.text.decode())
+            written += self._pointed_to(argument)
         return written
+
+    def _pointed_to(self, argument: Any) -> list[str]:
+        """The local variable whose address an argument is; none for any other argument."""
+        if argument.type == "pointer_expression" and argument.children[0].type == "&":
+            target = argument.child_by_field_name("argument")
+            if target.type == "identifier" and target.text.decode() in self.types:
+                return [target.text.decode()]
+        return []
 
     def _hook(self, node: Any, name: str, arguments: list[Any]) -> Code:
         """A call of which the user says what it does: it may give new values to local variables whose address it is given."""
-        codes, targets = [], []
-        for argument in arguments:
-            local = argument.type == "pointer_expression" and argument.child_by_field_name("argument").text.decode()
-            if local and local in self.types and argument.children[0].type == "&":
-                targets.append(local)
-            code = self.expression(argument)
-            if code.does == ACTS:
-                raise self.no(node, f"something is changed in the arguments of {name}()")
-            codes.append(code)
+        codes = [self.expression(a) for a in arguments]
+        if any(c.does == ACTS for c in codes):
+            raise self.no(node, f"something is changed in the arguments of {name}()")
+        targets = [local for a in arguments for local in self._pointed_to(a)]
         if self.words.hooks[name] != "open":
             given = ", ".join(c.text for c in codes)
             marks = tuple("*" * self.types[t].endswith("*") + t for t in targets)

@@ -66,12 +66,17 @@ def reading_of(spec: TreeSpec) -> tuple[type[KernelText], Reading]:
 def kernel_from(spec_text: str) -> type[KernelText]:
     """The kernel class of a tree; ModelError for the first place in it that has no meaning."""
     spec = TreeSpec.parse(spec_text)
+    return class_of(spec, *read_whole(spec))
+
+
+def read_whole(spec: TreeSpec) -> tuple[type[KernelText], Reading]:
+    """As :func:`reading_of`; ModelError for the first place that has no meaning."""
     era, reading = reading_of(spec)
     if reading.refused:
         first, *others = reading.refused.values()
         more = f" (and {len(others)} more: python -m verify.tree {spec.path} lists them)" if others else ""
         raise ModelError(first + more)
-    return class_of(spec, era, reading)
+    return era, reading
 
 
 def class_of(spec: TreeSpec, era: type[KernelText], reading: Reading) -> type[KernelText]:
@@ -141,7 +146,7 @@ def _assumed(name: str, what: str) -> str:
 def _own(name: str, what: str) -> Any:
     """A user's own routine for a call."""
     path, _, routine = what.rpartition(":")
-    found = getattr(load(Path(path)), routine, None)
+    found = getattr(load(Path(path), "--assume", "give --assume HOOK=FILE.py:ROUTINE"), routine, None)
     if not inspect.isgeneratorfunction(found):
         raise ModelError(
             f"--assume {name}={what}: {path} has no routine {routine}(): write def {routine}(kernel, ...), with yields"

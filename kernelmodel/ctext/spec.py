@@ -22,29 +22,22 @@ class TreeSpec:
     config: str = ""
     assume: tuple[str, ...] = ()
 
+    @property
+    def _said(self) -> list[tuple[str, str]]:
+        """What is said of the tree: the name of each option, and its value."""
+        one = [("patch", self.patch), ("era", self.era), ("config", self.config)]
+        return [(k, v) for k, v in (*one, *(("assume", a) for a in self.assume)) if v]
+
     def __str__(self) -> str:
-        more = [
-            ("patch", self.patch),
-            ("era", self.era),
-            ("config", self.config),
-            *(("assume", a) for a in self.assume),
-        ]
-        told = "".join(f"?{key}={value}" for key, value in more if value)
+        told = "".join(f"?{key}={value}" for key, value in self._said)
         return f"{_PREFIX}{self.path}{'@' + self.revision if self.revision else ''}{told}"
 
     @property
     def options(self) -> str:
         """The options that name it on a command line."""
         at = f"@{self.revision}" if self.revision else ""
-        more = [
-            ("patch", self.patch),
-            ("era", self.era),
-            ("config", self.config),
-            *(("assume", a) for a in self.assume),
-        ]
-        return " ".join(
-            shlex.quote(w) for w in ("--tree", self.path + at, *(x for k, v in more if v for x in (f"--{k}", v)))
-        )
+        more = (word for key, value in self._said for word in (f"--{key}", value))
+        return " ".join(shlex.quote(w) for w in ("--tree", self.path + at, *more))
 
     @property
     def title(self) -> str:

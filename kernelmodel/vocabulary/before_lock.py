@@ -9,11 +9,17 @@ _IRQS_OFF = "(None, (yield _ops.local_irq_save(self.config.nr_blocks{})))"
 _ZONE_LOCK = "more than one step under zone->lock, which are one in the model"
 _DIVIDES = "its numbers come from divisions by a setting; the model takes any"
 
-#: what all of them have: each CPU drains its own lists, asked by a work item
-BEFORE_LOCK = V6_0_WORDS.without(
+
+def _as_later(*names: str) -> tuple[Routine, ...]:
+    """Routines as v6.0 has them."""
+    return tuple(r for r in V6_0_WORDS.routines if r.c in names)
+
+
+#: what all of them have, and all of v5.10's: each CPU drains its own lists, asked by a work item
+V5_10_WORDS = V6_0_WORDS.without(
     "rmqueue", "pageset_update", "nr_pcp_high", "nr_pcp_free", "page_alloc_cpu_online", "__drain_all_pages",
     "__zone_set_pageset_high_and_batch", "zone_set_pageset_high_and_batch", "zone_pcp_update", "zone_pcp_disable",
-    "zone_pcp_enable", "__page_handle_poison", "offline_pages",
+    "zone_pcp_enable", "__page_handle_poison",
 ).extended(
     era="v5.10",
     shows=("free_unref_page_commit", "drain_local_pages_wq"),
@@ -32,11 +38,6 @@ BEFORE_LOCK = V6_0_WORDS.without(
             "drain_local_pages_wq", model="drain_local_pages_wq", parameters="work_cpu", given={"work": "_c.Drain(work_cpu)"}
         ),
         Routine("zone_pcp_update", model="zone_pcp_update", parameters="zone", given={"zone": "zone"}),
-        Routine(
-            "offline_pages", HOTPLUG, "offline_pages", "page_range",
-            {"start_pfn": "_c.Pfn(page_range)", "nr_pages": "_c.Pages(page_range)"},
-            around=("mem_hotplug_begin", "mem_hotplug_done"), loop_told=True,
-        ),
     ),
     calls={
         # --- the critical section: flags are the CPU whose interrupts are off ---
@@ -87,25 +88,16 @@ BEFORE_LOCK = V6_0_WORDS.without(
     },
 )  # fmt: skip
 
-V5_10_WORDS = BEFORE_LOCK
-
-_FORCED = Routine(
-    "__drain_all_pages", model="_drain_all_pages", parameters="zone, force_all_cpus",
-    given={"zone": "zone", "force_all_cpus": "force_all_cpus"},
-)  # fmt: skip
-
 #: "mm, page_alloc: disable pcplists during memory offline"
-V5_11_WORDS = BEFORE_LOCK.extended(
+V5_11_WORDS = V5_10_WORDS.extended(
     era="v5.11",
     shows=("zone_pcp_disable", "drain_local_pages_wq"),
     routines=(
-        _FORCED,
+        *_as_later("__drain_all_pages", "zone_pcp_disable", "zone_pcp_enable"),
         Routine(
             "__zone_set_pageset_high_and_batch", model="set_pageset_high_and_batch", parameters="zone, high, batch",
             given={"zone": "zone", "high": "high", "batch": "batch"},
         ),
-        Routine("zone_pcp_disable", model="zone_pcp_disable", parameters="zone", given={"zone": "zone"}),
-        Routine("zone_pcp_enable", model="zone_pcp_enable", parameters="zone", given={"zone": "zone"}),
     ),
     calls={
         "zone_set_pageset_high_and_batch": Means(
@@ -115,27 +107,13 @@ V5_11_WORDS = BEFORE_LOCK.extended(
     stands_for={"zone_set_pageset_high_and_batch": (PAGE_ALLOC, _DIVIDES)},
 )  # fmt: skip
 
-_BY_NAME = {r.c: r for r in V6_0_WORDS.routines}
-
 #: local_lock, limits that follow CPU hotplug
-V5_14_WORDS = BEFORE_LOCK.extended(
+V5_14_WORDS = V5_10_WORDS.extended(
     era="v5.14",
     shows=("zone_pcp_disable", "drain_local_pages_wq", "nr_pcp_free"),
-    routines=(
-        _FORCED,
-        *(
-            _BY_NAME[name]
-            for name in (
-                "nr_pcp_high", "nr_pcp_free", "page_alloc_cpu_online", "__zone_set_pageset_high_and_batch",
-                "zone_set_pageset_high_and_batch", "zone_pcp_update", "zone_pcp_disable", "zone_pcp_enable",
-                "__page_handle_poison",
-            )
-        ),
-        Routine(
-            "offline_pages", HOTPLUG, "offline_pages", "page_range",
-            {"start_pfn": "_c.Pfn(page_range)", "nr_pages": "_c.Pages(page_range)", "group": "_c.Unknown('group')"},
-            around=("mem_hotplug_begin", "mem_hotplug_done"), loop_told=True,
-        ),
+    routines=_as_later(
+        "__drain_all_pages", "nr_pcp_high", "nr_pcp_free", "page_alloc_cpu_online", "__zone_set_pageset_high_and_batch",
+        "zone_set_pageset_high_and_batch", "zone_pcp_update", "zone_pcp_disable", "zone_pcp_enable", "__page_handle_poison",
     ),
     calls={
         # without PREEMPT_RT a local lock is interrupts off

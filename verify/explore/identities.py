@@ -19,6 +19,8 @@ class Identities:
     def __init__(self, model: Model) -> None:
         """For the pages of one model."""
         self.model = model
+        #: the number of the last task: a kernel without workers has no tasks of their numbers
+        self._last = max(model.kind_of)
         self.places: dict[int, tuple[int, int, int | None]] = {}
         for address, cell in model.virtual.items():
             kind = CELLS[cell.name]
@@ -31,13 +33,11 @@ class Identities:
     def fill(self, v: list[int]) -> None:
         """Put the counts behind the columns of ``v``."""
         pages = [(v[b], v[w]) for b, w in zip(self.model.block, self.model.where, strict=True)]
-        # a kernel without workers has no tasks of their numbers
-        tasks = max(self.model.kind_of)
         for address, (block, place, held) in self.places.items():
             if held is None:
                 v[address] = sum(p == (block, place) for p in pages)
             else:
-                v[address] = sum(b == block and 0 < w <= tasks for b, w in pages)
+                v[address] = sum(b == block and 0 < w <= self._last for b, w in pages)
 
     def moves(self, v: list[int], w: list[int], task: int) -> Iterator[list[int]]:
         """Each way in which pages may move so that the counts of ``v`` become those of ``w``."""

@@ -131,8 +131,7 @@ def _in_c(options: argparse.Namespace) -> int:
     kind: Any = in_c
     visited: Iterator[Any]
     if options.systematic:
-        reading, changes = in_c_systematic.changes_of(spec, options.of)
-        kind, visited = in_c_systematic, in_c_systematic.judge_all(spec, reading, changes, options.jobs)
+        kind, visited = in_c_systematic, in_c_systematic.visit(spec, options.of, options.jobs)
     else:
         visited = in_c.visit(spec, options.mutants or in_c.names(), options.jobs)
     rows: list[Any] = []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelmodel.ctext.edits import Edit, edited
-from kernelmodel.ctext.kernel import kernel_from, reading_of
+from kernelmodel.ctext.kernel import kernel_from, read_whole
 from kernelmodel.ctext.reader import Reading, symbols_of
 from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
@@ -70,9 +70,7 @@ def names() -> list[str]:
 
 def visit(spec: TreeSpec, chosen: Sequence[str], jobs: int) -> Iterator[CRow]:
     """The rows of some mutants of a tree, in their order; ModelError where the tree itself cannot be read."""
-    _, reading = reading_of(spec)
-    if reading.refused:
-        raise ModelError(next(iter(reading.refused.values())))
+    _, reading = read_whole(spec)
     wanted = [m for m in C_MUTANTS if m.name in chosen]
     return mapped(functools.partial(judged, spec, files_of(reading)), wanted, jobs)
 

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kernelmodel.ctext.configured import configured
-from kernelmodel.ctext.functions import span
-from kernelmodel.ctext.kernel import class_of, reading_of
-from kernelmodel.ctext.reader import Reading, symbols_of
+from kernelmodel.ctext.kernel import class_of, read_whole
+from kernelmodel.ctext.reader import Reading
 from kernelmodel.ctext.small_changes import SmallChange, small_changes
 from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
+from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import nearest
 from properties.catalogue import PROPERTIES
 from verify import page
@@ -59,43 +58,34 @@ class Judged:
         }  # fmt: skip
 
 
-def changes_of(spec: TreeSpec, of: Sequence[str]) -> tuple[Reading, list[Changed]]:
-    """The changes of all functions of a tree that are read, or of some; ModelError where it cannot be read."""
-    _, reading = reading_of(spec)
-    if reading.refused:
-        raise ModelError(next(iter(reading.refused.values())))
+def changes_of(reading: Reading, of: Sequence[str]) -> list[Changed]:
+    """The changes of all functions of a tree that are read, or of some; ModelError where one of them is not read."""
     functions = {made.function.name: made.function for made in reading.translated.values()}
     for name in of:
         if name not in functions:
             raise nearest("function of the tree that is read", name, functions)
     found = []
     for name, function in functions.items():
-        if of and name not in of:
-            continue
-        plain = configured(reading.tree.text(function.file) or "", symbols_of(spec)).text
-        start, end = span(plain, name) or (0, 0)
-        found += [
-            Changed(name, function.file, plain.count("\n", 0, start) + 1 + change.line, change)
-            for change in small_changes(plain[start:end])
-        ]
-    return reading, found
+        if not of or name in of:
+            found += [Changed(name, function.file, function.line + c.line, c) for c in small_changes(function.text)]
+    return found
 
 
-def judge_all(spec: TreeSpec, reading: Reading, changes: Sequence[Changed], jobs: int) -> Iterator[Judged]:
-    """The rows, in their order."""
-    texts = {m: made.python for m, made in reading.translated.items()}
-    unchanged = {v.property: v.result for v in _verdicts(spec)}
-    return mapped(functools.partial(_judged, spec, files_of(reading), texts, unchanged), changes, jobs)
+def visit(spec: TreeSpec, of: Sequence[str], jobs: int) -> Iterator[Judged]:
+    """The rows of a tree, in their order; ModelError where it cannot be read."""
+    era, reading = read_whole(spec)
+    changes = changes_of(reading, of)
+    unchanged = {v.property: v.result for v in _verdicts(class_of(spec, era, reading))}
+    return mapped(functools.partial(_judged, spec, files_of(reading), _texts(reading), unchanged), changes, jobs)
 
 
-def _verdicts(spec: TreeSpec) -> list[Verdict]:
-    era, reading = reading_of(spec)
-    if reading.refused:
-        raise ModelError(next(iter(reading.refused.values())))
-    kernel = class_of(spec, era, reading)
-    bound = BOUND
-    kernel.sized(bound.config)
-    explorer = Explorer(kernel, Finite(bound, default_pages(bound)))
+def _texts(reading: Reading) -> dict[str, str]:
+    return {method: made.python for method, made in reading.translated.items()}
+
+
+def _verdicts(kernel: type[KernelText]) -> list[Verdict]:
+    kernel.sized(BOUND.config)
+    explorer = Explorer(kernel, Finite(BOUND, default_pages(BOUND)))
     return explorer.decide([p for p in PROPERTIES.values() if not explorer.why_not(p)])
 
 
@@ -114,10 +104,10 @@ def _status(
     spec: TreeSpec, files: dict[str, str], texts: dict[str, str], unchanged: dict[str, Result], changed: Changed
 ) -> tuple[str, str]:
     with changed_tree(spec, files, changed.file, changed.function, changed.change) as copy:
-        _, reading = reading_of(copy)
-        if {m: made.python for m, made in reading.translated.items()} == texts:
+        era, reading = read_whole(copy)
+        if _texts(reading) == texts:
             return SAME, "what is read is the same"
-        verdicts = _verdicts(copy)
+        verdicts = _verdicts(class_of(copy, era, reading))
     for verdict in verdicts:
         if verdict.result is Result.VIOLATED and verdict.replayed is not False:
             return KILLED, verdict.property
