@@ -15,6 +15,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+import kernelmodel.ctext.switches as switches_module
 from kernelmodel.config import Config
 from kernelmodel.ctext.files import Tree
 from kernelmodel.ctext.kernel import NAMES
@@ -54,7 +55,11 @@ static int max(int a, int b) { return a > b ? a : b; }
 static int clamp(int v, int lo, int hi) { return min(max(v, lo), hi); }
 #define likely(x) (x)
 #define unlikely(x) (x)
+#define fallthrough __attribute__((fallthrough))
 """
+
+
+_LOOP = ("break", "continue")
 
 
 @st.composite
@@ -84,11 +89,11 @@ def conditions(draw: st.DrawFn, depth: int = 2) -> str:
 
 
 @st.composite
-def statements(draw: st.DrawFn, depth: int, loops: int, plain: bool) -> str:
-    """Some statements; ``plain`` ones are those of a function that computes a value."""
+def statements(draw: st.DrawFn, depth: int, loops: int, plain: bool, jumps: tuple[str, ...] = ()) -> str:
+    """Some statements, with these ways out of what is around; ``plain`` ones are those of a function that computes a value."""
     lines = []
     for _ in range(draw(st.integers(1, 3))):
-        kind = draw(st.integers(0, 7 if plain else 11))
+        kind = draw(st.integers(0, 8 if plain else 12))
         e, v = draw(expressions()), draw(st.sampled_from("abcd"))
         if kind <= 1:
             lines.append(f"{v} = {e};")
@@ -100,23 +105,41 @@ def statements(draw: st.DrawFn, depth: int, loops: int, plain: bool) -> str:
                 draw(st.sampled_from([f"pcp->high = {e};", f"WRITE_ONCE(pcp->batch, {e});", f"pcp->count += {e};"]))
             )
         elif kind <= 6 and depth:
-            then = draw(statements(depth - 1, loops, plain))
-            other = f" else {{ {draw(statements(depth - 1, loops, plain))} }}" if draw(st.booleans()) else ""
+            then = draw(statements(depth - 1, loops, plain, jumps))
+            other = f" else {{ {draw(statements(depth - 1, loops, plain, jumps))} }}" if draw(st.booleans()) else ""
             lines.append(f"if ({draw(conditions())}) {{ {then} }}{other}")
         elif kind == 7:
             lines.append(f"if ({draw(conditions())}) return {e};")
-        elif kind == 8 and depth and loops < 2:
+        elif kind == 8 and depth:
+            lines.append(draw(switches(depth - 1, loops, plain, jumps)))
+        elif kind == 12 and depth and loops < 2:
             i = "ij"[loops]
-            lines.append(f"for ({i} = 0; {i} < 2; {i}++) {{ {draw(statements(depth - 1, loops + 1, plain))} }}")
+            lines.append(f"for ({i} = 0; {i} < 2; {i}++) {{ {draw(statements(depth - 1, loops + 1, plain, _LOOP))} }}")
         elif kind == 9 and depth and loops < 2:
             i = "ij"[loops]
-            body = draw(statements(depth - 1, loops + 1, plain))
+            body = draw(statements(depth - 1, loops + 1, plain, _LOOP))
             lines.append(f"{i} = 0; do {{ {body} }} while (++{i} < 2);")
-        elif kind == 10 and loops:
-            lines.append(f"if ({draw(conditions())}) {draw(st.sampled_from(['break', 'continue']))};")
+        elif kind == 10 and jumps:
+            lines.append(f"if ({draw(conditions())}) {draw(st.sampled_from(jumps))};")
         elif kind == 11:
             lines.append(f"if ({draw(conditions())}) goto {draw(st.sampled_from(['last', 'out']))};")
     return " ".join(lines) or ";"
+
+
+@st.composite
+def switches(draw: st.DrawFn, depth: int, loops: int, plain: bool, jumps: tuple[str, ...]) -> str:
+    """A switch: some cases fall through, are left in the middle, or have several labels."""
+    subject = draw(st.one_of(st.sampled_from("abcd"), expressions()))
+    labels = draw(st.permutations(["case 0:", "case 1: ", "case 2:\n", "case (1 + 2):", "default:"]))
+    # with a break in the middle and a continue it is refused
+    own = ("break",) if not plain and draw(st.booleans()) else tuple(j for j in jumps if j == "continue")
+    made = []
+    for label in labels[: draw(st.integers(1, 5))]:
+        body = draw(
+            st.sampled_from(["", "{}", "{{ {} }}", "{} break;", "{} break;", "{{ {} break; }}", "{} fallthrough;"])
+        )
+        made.append(f"{label} {body.format(draw(statements(depth, loops, plain, own)))}")
+    return f"switch ({subject}) {{ {' '.join(made)}; }}"
 
 
 @st.composite
@@ -228,6 +251,8 @@ KNOWN = [
     "static int f2(struct per_cpu_pages *pcp, int a, int b)\n{ if (a) goto out; b = 7; pcp->high = b;\nout:\n return b;\n}\n",
     "static int f3(struct per_cpu_pages *pcp, int a, int b)\n{ int n = 0;\nagain:\n n++; if (n < b) goto again; return n;\n}\n",
     "static int f4(struct per_cpu_pages *pcp, int a, int b)\n{ if (pcp->count > a) return pcp->count - a; return min(b, 2);\n}\n",
+    "static int f5(struct per_cpu_pages *pcp, int a, int b)\n{ int c = 7; switch (a) { case 0: case 3: c = 1; fallthrough;\n"
+    "case 2: b++; break; default: c = 4; if (b) break; c = 5; } return c + b;\n}\n",
 ]  # fmt: skip
 
 
@@ -239,5 +264,33 @@ def test_the_known_functions(tmp_path: Path) -> None:
 def test_a_planted_mistranslation_is_found(planted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"choose": lambda *given: given[1], "less": lambda *given: given[1] <= given[2], "greater": min}[planted]
     monkeypatch.setattr(values, planted, wrong)
-    texts = [*KNOWN, "static int f5(struct per_cpu_pages *pcp, int a, int b)\n{ return max(a, b);\n}\n"]
+    texts = [*KNOWN, "static int f6(struct per_cpu_pages *pcp, int a, int b)\n{ return max(a, b);\n}\n"]
     assert without_idle(as_read(tmp_path, texts)) != without_idle(as_compiled(tmp_path, texts))
+
+
+def test_a_fall_through_that_is_lost_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switches_module, "_ends", lambda _group: True)
+    assert without_idle(as_read(tmp_path, KNOWN)) != without_idle(as_compiled(tmp_path, KNOWN))
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("switch (a) { case 0 ... 3: b = 2; }", "does not parse as C: '... 3'"),
+        ("switch (a) { case 0: b = 2; case 1: switch (b) { a = 2; } }", "f0(): a switch that has a statement before"),
+        (
+            "while (b--) { switch (a) { case 0: if (b) break; continue; default: b = 0; } }",
+            "both a break in the middle",
+        ),
+        ("switch (a) { b = 3; case 0: b = 2; }", "a statement before its first case"),
+        ("switch (a) { case 0: b = 2; { case 1: b = 3; } }", "a case within a block"),
+    ],
+)
+def test_a_switch_that_cannot_be_read_is_refused_by_name(body: str, why: str, tmp_path: Path) -> None:
+    text = f"static int f0(struct per_cpu_pages *pcp, int a, int b)\n{{\n\t{body}\n\treturn b;\n}}\n"
+    reading = Reading(Tree(TreeSpec(str(make(tmp_path, text)))), V6_0_WORDS)
+    function = reading.function("f0", PAGE_ALLOC)
+    assert function is not None
+    reading.read("f0", function)
+    (refused,) = reading.refused.values()
+    assert why in refused

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
+from kernelmodel.ctext.switches import without_switches
 from kernelmodel.errors import ModelError
 
 #: attributes and the like that stand in the way of a parser of plain C; blanked in place
@@ -91,6 +92,9 @@ def find(text: str, name: str, file: str, loops: frozenset[str]) -> Function | N
             broken = f"{file}:{line + at}: {name}(): does not parse as C: {what!r}"
         if node is None:
             raise ModelError(broken)
+        if not broken and "switch" in raw:
+            _, root = without_switches(readable, root, parse)
+            node = next(n for n in root.children if n.type == "function_definition")
         declarator = node.child_by_field_name("declarator")
         pointer = ""
         while declarator.type != "function_declarator":

@@ -9,6 +9,7 @@ from typing import Any
 from kernelmodel.ctext.expressions import ACTS, PURE, READS, Code
 from kernelmodel.ctext.nodes import conjuncts, identifiers, inside, walk
 from kernelmodel.ctext.stores import ARITHMETIC
+from kernelmodel.ctext.switches import why_not
 from kernelmodel.ctext.values_only import ValuesOnly
 
 
@@ -183,6 +184,9 @@ class Statements(ValuesOnly):
             return False
         code = self.expression(right)
         return code.does <= may and ":=" not in code.text and not code.unknown
+
+    def _on_switch_statement(self, node: Any, _depth: int) -> None:
+        raise self.no(node, f"a switch that {why_not(node)} has no meaning here")
 
     # --- loops ---
 
