@@ -112,7 +112,7 @@ def test_revisions_are_read_from_git_without_checking_out(tmp_path):
         (["trace_android_vh_drain(&zone, cpu);"], "trace_android_vh_drain.*say with --assume what it does"),
         (["zone->pageset_secret = 1;"], "struct zone has a field pageset_secret that is not in the vocabulary"),
         (["int x = secret_limit;"], "secret_limit is not in the vocabulary"),
-        (["switch (cpu) { case 0: break; }"], "a switch statement has no meaning here"),
+        (["switch (cpu) { cpu = 1; case 0: break; }"], "a switch that has a statement before its first case has no meaning here"),
         (["int cpu = 1;"], "cpu hides another variable of that name"),
         (["int x[2];"], "a local array has no meaning here"),
         (["*zone = 0;"], "a store to a place that is not in the vocabulary"),
