@@ -64,6 +64,8 @@ class TaskKind:
     proved: bool = True
     #: a routine without which a kernel has no such task
     needs: str = ""
+    #: the limits that its environment may ask for, by the names of the operation's choices
+    wants: tuple[str, ...] = ()
 
     @property
     def holds_page(self) -> bool:
@@ -95,6 +97,7 @@ TASKS: dict[str, TaskKind] = {
         TaskKind(
             name="update", make=lambda k, given: k.zone_pcp_update(given.zone), option="updates", default=1,
             words="zone_pcp_update()", help="callers of zone_pcp_update()", few=True, always_told=True, zones=True,
+            wants=("new_high", "new_batch"),
         ),
         TaskKind(
             name="hotplug", make=lambda k, given: k.cpu_down_and_up(given.cpu), option="hotplugs", takes_down=True,
@@ -147,6 +150,13 @@ SHARED = frozenset(TASKS)
 def shared_options() -> dict[str, TaskKind]:
     """The same, without the kinds that some kernel has of its own."""
     return {option: kind for option, kind in options().items() if kind.name in SHARED}
+
+
+def kinds_of(kernel: Any) -> dict[str, TaskKind]:
+    """The kinds of which a bounded run of a kernel may have some, by name: those that every kernel has, and its own."""
+    known = (*(TASKS[name] for name in SHARED), *kernel.tasks)
+    those = [k for k in known if k.option and (not k.needs or callable(getattr(kernel, k.needs, None)))]
+    return {k.name: k for k in sorted(those, key=lambda k: k.name)}
 
 
 def declare_tasks(kinds: Iterable[TaskKind]) -> None:

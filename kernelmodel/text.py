@@ -52,6 +52,8 @@ class KernelText:
     given: ClassVar[tuple[str, ...]] = ()
     #: routines with a loop that a bounded engine goes round as often as that of offline_pages(), and no more
     loops: ClassVar[tuple[str, ...]] = ()
+    #: properties that the kernel is known not to have
+    breaks: ClassVar[tuple[str, ...]] = ()
     #: the cells with the limits that a zone has for its pcplists, which those of its CPUs are set to
     limits: ClassVar[tuple[str, ...]] = Config().limits
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from kernelmodel.cells import CELLS
 from kernelmodel.config import Config
 from kernelmodel.errors import BugError
 from kernelmodel.machine import Machine, Step, Task
@@ -46,8 +47,13 @@ class _Plan:
     of_cell: dict[Cell, list[int]]
 
 
-@lru_cache(maxsize=32)
 def _plan(properties: tuple[Property, ...], config: Config) -> _Plan:
+    # some properties speak of every cell that there is, and kernels declare more
+    return _plan_of(properties, config, frozenset(CELLS))
+
+
+@lru_cache(maxsize=32)
+def _plan_of(properties: tuple[Property, ...], config: Config, _cells: frozenset[str]) -> _Plan:
     states = [(p, c) for p in properties for c in p.state_checks(config)]
     of_cell: dict[Cell, list[int]] = {}
     for i, (_, check) in enumerate(states):

@@ -15,9 +15,6 @@ from verify.scenario import Scenario
 from verify.verdict import Result
 
 LATER = ("v5.14", "v5.15", "v6.0", "v6.1", "v6.2", "v6.8", "v6.10", "v6.11")
-#: what each kernel violates of the catalogue, with one free, one alloc and one offline_pages()
-RACE = {"no_stray_page", "no_isolated_page_left", "offline_progress"}
-VIOLATES = {"v5.14": {"exits_give_back"}, "v6.0": RACE, "v6.2": RACE, "v6.8": RACE, "v6.10": RACE}
 SMALL = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=0), 2)
 STRAY = PROPERTIES["no_stray_page"]
 
@@ -33,7 +30,7 @@ def test_exhaustive_search_finds_what_each_kernel_violates_and_nothing_else(name
     explorer = Explorer(kernel(name), SMALL)
     asked = [p for p in PROPERTIES.values() if not explorer.why_not(p)]
     verdicts = explorer.decide(asked, deadlock=True)
-    assert {v.property for v in verdicts if v.result is Result.VIOLATED} == VIOLATES.get(name, set())
+    assert {v.property for v in verdicts if v.result is Result.VIOLATED} == set(kernel(name).breaks)
     assert {v.result for v in verdicts} <= {Result.VIOLATED, Result.HOLDS}
     assert all(v.replayed for v in verdicts if v.result is Result.VIOLATED)
 
@@ -43,7 +40,7 @@ def test_exhaustive_search_finds_what_each_kernel_violates_and_nothing_else(name
 )
 def test_bounded_proofs_agree_on_stray_pages(name):
     verdict = Engine(kernel(name), Scenario(cpus=2, frees=1, allocs=1, updates=1)).decide(STRAY)
-    stray = "no_stray_page" in VIOLATES.get(name, ())
+    stray = "no_stray_page" in kernel(name).breaks
     assert verdict.result is (Result.VIOLATED if stray else Result.HOLDS)
     assert verdict.replayed is (True if stray else None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from kernelmodel.mm.cpu import CpuHotplug
 from kernelmodel.mm.memory_failure import MemoryFailure
 
@@ -11,3 +13,4 @@ class Base(CpuHotplug, MemoryFailure):
 
     name = "base"
     summary = "what the patch applies to: offline_pages() drains after isolation and again in its loop"
+    breaks: ClassVar[tuple[str, ...]] = ("no_isolated_page_left", "isolated_page_not_allocated", "offline_progress")

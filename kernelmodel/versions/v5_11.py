@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from kernelmodel.mmzone import EBUSY, MEMORY_OFFLINE, MigrateType, PageRange, Zone
 from kernelmodel.ops import Routine, read, write
 from kernelmodel.terms import IntTerm
@@ -13,6 +15,7 @@ class V5_11(Base):
 
     name = "v5.11"
     summary = "base plus the patch: zone_pcp_disable() before isolation, zone_pcp_enable() on every exit"
+    breaks: ClassVar[tuple[str, ...]] = ()
 
     def _drain_all_pages(self, zone: Zone | None, force_all_cpus: bool) -> Routine:
         """mm/page_alloc.c: __drain_all_pages(): with ``force_all_cpus`` every online CPU, whatever its count reads."""

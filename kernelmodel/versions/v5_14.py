@@ -29,6 +29,7 @@ class V5_14(V5_11):
 
     name = "v5.14"
     summary = "local_lock; CPU hotplug sets limits; nr_pcp_high(), nr_pcp_free(); lru_cache_disable() beside zone_pcp_disable()"
+    breaks: ClassVar[tuple[str, ...]] = ("exits_give_back",)
 
     cells: ClassVar[tuple[tuple[str, CellKind], ...]] = (
         (
@@ -89,22 +90,26 @@ class V5_14(V5_11):
 
     def free_unref_page_list(self, pages: Sequence[Page]) -> Routine:
         """mm/page_alloc.c: free_unref_page_list(): pages of isolated pageblocks leave the list before it is committed."""
-        types: tuple[IntTerm, ...] = ()
-        kept: tuple[Page, ...] = ()
+        kept = yield from self.free_unref_pages_prepare(pages)
+        cpu = yield ops.local_irq_save(self.config.nr_blocks, _LOCKED)
+        for done, (page, migratetype) in enumerate(kept):
+            if done and done % SWAP_CLUSTER_MAX == 0:
+                yield ops.local_irq_restore(cpu, _UNLOCKED)
+                cpu = yield ops.local_irq_save(self.config.nr_blocks, _LOCKED)
+            pcpmigratetype = select(migratetype >= PCPTYPES, int(MigrateType.MOVABLE), migratetype)
+            yield from self.free_unref_page_commit(page, pcpmigratetype, cpu)
+        yield ops.local_irq_restore(cpu, _UNLOCKED)
+
+    def free_unref_pages_prepare(self, pages: Sequence[Page]) -> Routine:
+        """mm/page_alloc.c: free_unref_page_list(), its first loop; returns the pages that are left, each with its type."""
+        kept: tuple[tuple[Page, IntTerm], ...] = ()
         for page in pages:
             migratetype = yield from self.free_unref_page_prepare(page)
             if migratetype == MigrateType.ISOLATE:
                 yield from self.free_one_page(page.zone, page, migratetype)
                 continue
-            migratetype = select(migratetype >= PCPTYPES, int(MigrateType.MOVABLE), migratetype)
-            kept, types = (*kept, page), (*types, migratetype)
-        cpu = yield ops.local_irq_save(self.config.nr_blocks, _LOCKED)
-        for done, page in enumerate(kept):
-            if done and done % SWAP_CLUSTER_MAX == 0:
-                yield ops.local_irq_restore(cpu, _UNLOCKED)
-                cpu = yield ops.local_irq_save(self.config.nr_blocks, _LOCKED)
-            yield from self.free_unref_page_commit(page, types[done], cpu)
-        yield ops.local_irq_restore(cpu, _UNLOCKED)
+            kept = (*kept, (page, migratetype))
+        return kept
 
     def free_pcppages_bulk(self, zone: Zone, count: IntTerm, cpu: int) -> Routine:
         """mm/page_alloc.c: free_pcppages_bulk(): pcp->count is lowered once, when the pages are off the lists."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 from kernelmodel import ops, page_ops
+from kernelmodel.mm.page_alloc import SWAP_CLUSTER_MAX
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import Routine, read, read_once
 from kernelmodel.page_ops import has_isolate_pageblock
@@ -16,6 +20,7 @@ class V6_0(V5_15):
 
     name = "v6.0"
     summary = "pcp->lock, trylock, remote drain without a work item, whose look at pcp->count is outside the lock"
+    breaks: ClassVar[tuple[str, ...]] = ("no_stray_page", "no_isolated_page_left", "offline_progress")
 
     cells = (
         *V5_15.cells,
@@ -45,6 +50,12 @@ class V6_0(V5_15):
             return cpu
         yield ops.local_irq_restore(cpu)
         return -1
+
+    def pcp_spin_lock(self, zone: Zone) -> Routine:
+        """mm/page_alloc.c: pcp_spin_lock_irqsave(): of the CPU's own pcplist; returns the CPU."""
+        cpu = yield ops.local_irq_save(0)
+        yield ops.spin_lock("pcp.lock", zone.index, cpu)
+        return cpu
 
     def pcp_spin_unlock(self, zone: Zone, cpu: int) -> Routine:
         """mm/page_alloc.c: pcp_spin_unlock_irqrestore(), on the CPU whose pcplist it is."""
@@ -77,6 +88,23 @@ class V6_0(V5_15):
             yield from self.pcp_spin_unlock(page.zone, cpu)
         else:
             yield from self.free_one_page(page.zone, page, migratetype)
+
+    def free_unref_page_list(self, pages: Sequence[Page]) -> Routine:
+        """mm/page_alloc.c: free_unref_page_list(): waits for pcp->lock, and drops it after SWAP_CLUSTER_MAX pages."""
+        kept = yield from self.free_unref_pages_prepare(pages)
+        cpu, zone, batch_count = -1, Zone(), 0
+        for page, migratetype in kept:
+            if cpu >= 0 and (page.zone != zone or batch_count == SWAP_CLUSTER_MAX):
+                yield from self.pcp_spin_unlock(zone, cpu)
+                cpu = -1
+            if cpu < 0:
+                zone, batch_count = page.zone, 0
+                cpu = yield from self.pcp_spin_lock(zone)
+            pcpmigratetype = select(migratetype >= PCPTYPES, int(MigrateType.MOVABLE), migratetype)
+            yield from self.free_unref_page_commit(page, pcpmigratetype, cpu)
+            batch_count += 1
+        if cpu >= 0:
+            yield from self.pcp_spin_unlock(zone, cpu)
 
     def free_pcppages_bulk(self, zone: Zone, count: IntTerm, cpu: int) -> Routine:
         """mm/page_alloc.c: free_pcppages_bulk(): under pcp->lock; each page lowers pcp->count."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from kernelmodel.mmzone import Zone
 from kernelmodel.ops import Routine, read
 from kernelmodel.terms import minimum
@@ -21,6 +23,7 @@ class V6_1(V6_2):
     summary = (
         "v6.1.y: v6.2 with the drain's look at pcp->count under pcp->lock, in rounds (66eca1021a42), and 1983184c22dd"
     )
+    breaks: ClassVar[tuple[str, ...]] = ()
 
     loops = ("drain_pages_zone",)
 

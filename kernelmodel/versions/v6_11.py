@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from kernelmodel.versions.v6_1 import V6_1
 from kernelmodel.versions.v6_8 import V6_8
 from kernelmodel.versions.v6_10 import V6_10
@@ -12,6 +14,7 @@ class V6_11(V6_1, V6_10):  # type: ignore[misc]  # drain_pages_zone() has other 
 
     name = "v6.11"
     summary = "v6.10 with the drain's look at pcp->count under pcp->lock, in rounds (66eca1021a42)"
+    breaks: ClassVar[tuple[str, ...]] = ()
 
     # v6.10 hands its drain a local variable, which this one does not have
     drain_pages = V6_8.drain_pages  # type: ignore[assignment]
