@@ -15,7 +15,8 @@ from kernelmodel.variants.labels import check_labels
 from kernelmodel.variants.loading import load
 from kernelmodel.variants.overrides import check_overrides, nearest, record
 from kernelmodel.versions.base import Base
-from kernelmodel.versions.mutants import MUTANTS, build
+from kernelmodel.versions.later_mutants import EVERY
+from kernelmodel.versions.mutants import build
 from kernelmodel.versions.v5_10 import V5_10
 from kernelmodel.versions.v5_11 import V5_11
 from kernelmodel.versions.v5_14 import V5_14
@@ -52,9 +53,11 @@ def is_kernel(name: str) -> bool:
 
 def mutant(name: str) -> type[KernelText]:
     """The kernel class of the mutant of that name."""
-    if name not in MUTANTS:
-        raise nearest("mutant", name, MUTANTS)
-    return build(MUTANTS[name])
+    if name not in EVERY:
+        raise nearest("mutant", name, EVERY)
+    found = build(EVERY[name])
+    declare_tasks(found.tasks)
+    return found
 
 
 def variant(spec: str) -> type[KernelText]:

@@ -153,10 +153,9 @@ def shared_options() -> dict[str, TaskKind]:
 
 
 def kinds_of(kernel: Any) -> dict[str, TaskKind]:
-    """The kinds of which a bounded run of a kernel may have some, by name: those that every kernel has, and its own."""
-    known = (*(TASKS[name] for name in SHARED), *kernel.tasks)
-    those = [k for k in known if k.option and (not k.needs or callable(getattr(kernel, k.needs, None)))]
-    return {k.name: k for k in sorted(those, key=lambda k: k.name)}
+    """The kinds that a kernel has, by name: those of every kernel that has the routine, and its own."""
+    known = (*(kind for kind in TASKS.values() if kind.name in SHARED), *kernel.tasks)
+    return {k.name: k for k in known if not k.needs or callable(getattr(kernel, k.needs, None))}
 
 
 def declare_tasks(kinds: Iterable[TaskKind]) -> None:

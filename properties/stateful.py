@@ -21,7 +21,8 @@ from kernelmodel.mmzone import PCPTYPES, MigrateType, PageRange
 from kernelmodel.tasks import TaskKind, kinds_of
 from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText, has_routine
-from kernelmodel.versions.mutants import MUTANTS, Mutant
+from kernelmodel.versions.later_mutants import named
+from kernelmodel.versions.mutants import Mutant
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from properties.history import BLOCK_TYPES, FAULTS, LONGEST_BURST, History
@@ -261,7 +262,7 @@ def machine_for(
     watched = tuple(expected_to_hold(kernel) if properties is None else properties)
     name = f"{machine.__name__}_{kernel.__name__}"
     imports, expression = _found_by(kernel)
-    kinds = kinds_of(kernel)
+    kinds = {name: kind for name, kind in kinds_of(kernel).items() if kind.option}
     go: Callable[..., None] = History.go
     members: dict[str, Any] = {
         "kernel": kernel,
@@ -286,8 +287,8 @@ def _found_by(kernel: type[KernelText]) -> tuple[str, str]:
     """How a program gets at a kernel: the import that it needs, and an expression."""
     if KERNELS.get(kernel.name) is kernel:
         return "from kernelmodel.kernels import kernel", f"kernel({kernel.name!r})"
-    changed = kernel.name.removeprefix(f"{V5_11.name} with ")
-    if changed in MUTANTS:
+    changed = named(kernel.name)
+    if changed:
         return "from kernelmodel.kernels import mutant", f"mutant({changed!r})"
     return f"from {kernel.__module__} import {kernel.__name__}", kernel.__name__
 

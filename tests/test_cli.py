@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kernelmodel.kernels import KERNELS
+from kernelmodel.versions.later_mutants import EVERY
 from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import PROPERTIES
 
@@ -149,6 +150,6 @@ def test_a_wrong_record_of_a_mutant_is_a_contradiction(monkeypatch, capsys):
 
     from verify.bmc.__main__ import main
 
-    monkeypatch.setitem(MUTANTS, "no-drain", replace(MUTANTS["no-drain"], breaks="equivalent"))
+    monkeypatch.setitem(EVERY, "no-drain", replace(MUTANTS["no-drain"], breaks="equivalent"))
     assert main(["--mutant", "no-drain", *SMALL]) == 70
     assert "CONTRADICTS" in capsys.readouterr().out

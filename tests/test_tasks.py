@@ -19,7 +19,8 @@ from verify.bmc.solve import Engine
 from verify.explore.__main__ import main as explore
 from verify.explore.finite import Finite, default_pages
 from verify.explore.solve import Explorer
-from verify.prove.population import texts
+from verify.prove.population import Size, texts
+from verify.prove.population import kinds as population
 from verify.scenario import Scenario
 from verify.verdict import Result
 
@@ -92,3 +93,11 @@ def test_an_unknown_kind_is_one_line(main: object, capsys: pytest.CaptureFixture
 def test_a_kind_that_is_something_else_is_refused() -> None:
     with pytest.raises(ModelError, match="is known, and something else"):
         declare_tasks([TaskKind(name="free", make=lambda k, given: k.free_unref_page(given.page))])
+
+
+def test_a_kernels_own_task_is_no_other_kernels() -> None:
+    """Once a file is read its kinds are known by name; a proof about another kernel has nothing to do with them."""
+    own = variant(f"{FILE}:Pauses")
+    assert "pause" in {k.name for k in population(own, Size())}
+    assert "pause" not in {k.name for k in population(V5_11, Size())}
+    assert {k.name for k in population(V5_11, Size())} >= {"offline", "free", "alloc", "worker"}

@@ -15,7 +15,7 @@ from kernelmodel.kernels import KERNELS, is_kernel, mutant, variant
 from kernelmodel.kernels import kernel as named
 from kernelmodel.text import KernelText, from_a_file
 from kernelmodel.variants.overrides import check_reached, nearest
-from kernelmodel.versions.mutants import MUTANTS
+from kernelmodel.versions.later_mutants import EVERY
 from properties.catalogue import NO_DEADLOCK, PROPERTIES, find
 from properties.property import Property
 from verify.runs import Net, Values
@@ -74,9 +74,9 @@ def _kernel(kernel: str | Path | type[KernelText]) -> type[KernelText]:
         return variant(name)
     if is_kernel(name):
         return named(name)
-    if name in MUTANTS:
+    if name in EVERY:
         return mutant(name)
-    raise nearest("kernel, mutant or file", name, [*KERNELS, *MUTANTS])
+    raise nearest("kernel, mutant or file", name, [*KERNELS, *EVERY])
 
 
 def _numbers(tasks: Mapping[str, int], cpus: int | None) -> dict[str, int]:

@@ -16,7 +16,8 @@ from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from kernelmodel.tasks import shared_options as task_options
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import nearest
-from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.later_mutants import EVERY
+from kernelmodel.versions.mutants import EQUIVALENT
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.property import Property
@@ -241,8 +242,8 @@ def properties_of(options: argparse.Namespace) -> tuple[list[Property], bool]:
     if options.property and "all" not in options.property:
         return [find(name) for name in dict.fromkeys(options.property)], False
     first = RACE.get(options.kernel or "", "")
-    if options.mutant and MUTANTS[options.mutant].breaks != EQUIVALENT:
-        first = MUTANTS[options.mutant].breaks
+    if options.mutant and EVERY[options.mutant].breaks != EQUIVALENT:
+        first = EVERY[options.mutant].breaks
     ordered = sorted(PROPERTIES.values(), key=lambda p: p.name != first)
     return ordered, not options.property
 
@@ -276,7 +277,7 @@ def expected_of(
     if options.variant:
         return None
     if options.mutant:
-        m = MUTANTS[options.mutant]
+        m = EVERY[options.mutant]
         if m.breaks == EQUIVALENT:
             return Result.HOLDS
         large_enough = all(getattr(scenario, task) >= n for task, n in m.needs.items())
@@ -329,8 +330,11 @@ def listing() -> str:
     """Kernels, mutants and properties, one line each."""
     lines = ["kernels:"]
     lines += [f"  {f'{name}{_descent(k)}':36} {k.summary}" for name, k in KERNELS.items()]
-    lines += ["", "mutants (v5.11 with one function changed), with the property that each breaks:"]
-    for m in MUTANTS.values():
+    lines += [
+        "",
+        "mutants (v5.11, or the kernel named, with one function changed), with the property that each breaks:",
+    ]
+    for m in EVERY.values():
         lines.append(f"  {m.name:36} {m.summary}; {m.function}() -> {m.breaks}")
     lines += ["", "properties:"]
     lines += [f"  {p.name:36} {p.statement}" for p in PROPERTIES.values()]

@@ -1,4 +1,6 @@
-"""Mutants of v5.11: each overrides one function, by a change of its text, and says what is expected of it.
+"""Mutants: each overrides one function of a kernel, by a change of its text, and says what is expected of it.
+
+Those here are of v5.11; :mod:`kernelmodel.versions.later_mutants` has those of later kernels.
 
 A mutant is the smallest diff that takes one thought of the patch away.  Controls look wrong and are expected to change
 nothing.  ``needs`` are the least numbers of tasks at which the expectation can show.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import re
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -24,7 +27,7 @@ EQUIVALENT = "equivalent"
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """A change of one function of v5.11, and the property that it breaks (or ``equivalent``)."""
+    """A change of one function of a kernel, and the property that it breaks (or ``equivalent``)."""
 
     name: str
     summary: str
@@ -32,6 +35,7 @@ class Mutant:
     edits: tuple[tuple[str, str], ...]
     breaks: str
     needs: Mapping[str, int] = field(default_factory=dict)
+    of: type[KernelText] = V5_11
 
     @property
     def diff(self) -> str:
@@ -234,8 +238,8 @@ MUTANTS: dict[str, Mutant] = {m.name: m for m in _ALL}
 
 
 def build(mutant: Mutant) -> type[KernelText]:
-    """The kernel class of a mutant: v5.11 with one function overridden; an error if an edit does not fit the text."""
-    original = getattr(V5_11, mutant.function)
+    """The kernel class of a mutant: a kernel with one function overridden; an error if an edit does not fit the text."""
+    original = getattr(mutant.of, mutant.function)
     source = textwrap.dedent(inspect.getsource(original))
     for old, new in mutant.edits:
         if source.count(old) != 1:
@@ -248,8 +252,8 @@ def build(mutant: Mutant) -> type[KernelText]:
     namespace: dict[str, Any] = dict(vars(sys.modules[original.__module__]))
     exec(compile(source, filename, "exec"), namespace)
     members = {
-        "name": f"v5.11 with {mutant.name}",
+        "name": f"{mutant.of.name} with {mutant.name.rpartition(':')[2]}",
         "summary": mutant.summary,
         mutant.function: namespace[mutant.function],
     }
-    return type("Mutant_" + mutant.name.replace("-", "_"), (V5_11,), members)
+    return type("Mutant_" + re.sub(r"\W", "_", mutant.name), (mutant.of,), members)

@@ -17,7 +17,7 @@ from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, is_kernel
 from kernelmodel.text import KernelText, c_location, c_name
 from kernelmodel.variants.overrides import nearest
-from kernelmodel.versions.mutants import MUTANTS
+from kernelmodel.versions.later_mutants import EVERY
 from verify.compare.in_c import in_c
 from verify.tracefile import KernelSpec
 
@@ -51,12 +51,12 @@ def side(letter: str, text: str) -> Side:
     """The kernel that a word names: a version, a mutant, or a file with a variant."""
     if is_kernel(text):
         kind = "kernel"
-    elif text in MUTANTS:
+    elif text in EVERY:
         kind = "mutant"
     elif TreeSpec.is_one(text) or text.endswith(".py") or ".py:" in text:
         kind = "variant"
     else:
-        error = nearest("kernel, mutant or FILE.py", text, (*KERNELS, *MUTANTS))
+        error = nearest("kernel, mutant or FILE.py", text, (*KERNELS, *EVERY))
         raise (
             ModelError(f"{letter}: {error}")
             if "there are" not in str(error)

@@ -10,7 +10,7 @@ from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.variants.overrides import nearest
-from kernelmodel.versions.mutants import MUTANTS
+from kernelmodel.versions.later_mutants import EVERY
 from verify.command import command, needs, write_text
 from verify.mutants import in_c, in_c_systematic
 from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
@@ -25,13 +25,13 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(
         prog="python -m verify.mutants",
-        description="Runs each mutant of v5.11 against random histories, exhaustive search and bounded proofs, and shows which "
-        "property it breaks, which engine found it and with how short a trace; and for each property which mutants it alone "
-        "kills.  Exit 1 if a mutant that should die survives, or a control is killed.",
+        description="Runs each mutant of v5.11, or of --kernel, against random histories, exhaustive search and bounded proofs, "
+        "and shows which property it breaks, which engine found it and with how short a trace; and for each property which "
+        "mutants it alone kills.  Exit 1 if a mutant that should die survives, or a control is killed.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("mutants", nargs="*", metavar="MUTANT", help="only these (default: all)")
+    p.add_argument("mutants", nargs="*", metavar="MUTANT", help="only these (default: all of the kernel)")
     p.add_argument(
         "--engine", action="append", choices=(*ENGINES, "prove"),
         help="only this engine (repeatable); random has no part in --systematic, and prove only there",
@@ -50,6 +50,10 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+#: the kernels that have mutants
+MUTATED = list(dict.fromkeys(m.of.name for m in EVERY.values()))
+
+
 @command("python -m verify.mutants")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
@@ -65,8 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.engine == ["prove"]:
             raise ModelError("--engine prove has a part in --systematic only: add it")
         for name in options.mutants:
-            if name not in MUTANTS:
-                raise nearest("mutant", name, MUTANTS)
+            if name not in EVERY:
+                raise nearest("mutant", name, EVERY)
+        if options.mutants and options.kernel:
+            raise ModelError("--kernel chooses all mutants of a kernel: leave it out, or the names")
+        for name in options.kernel or ():
+            if name not in MUTATED:
+                raise nearest("kernel with mutants", name, MUTATED)
         if options.jobs < 1:
             raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
         writable([options.json, options.markdown])
@@ -75,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModelError as error:
         fail(f"python -m verify.mutants: {error}")
     gc.disable()
-    names = list(dict.fromkeys(options.mutants)) or list(MUTANTS)
+    kernels = options.kernel or ["v5.11"]
+    names = list(dict.fromkeys(options.mutants)) or [n for n, m in EVERY.items() if m.of.name in kernels]
     engines = [e for e in ENGINES if not options.engine or e in options.engine]
     matrix = Matrix()
     interrupted = False
@@ -102,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }  # fmt: skip
             write_json(options.json, record)
         if options.markdown and not interrupted:
-            write_text(options.markdown, markdown(matrix))
+            write_text(options.markdown, markdown(matrix, kernels, engines))
     except OSError as error:
         fail(f"python -m verify.mutants: cannot write {error.filename}: {error.strerror}")
     return int(code)

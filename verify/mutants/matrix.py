@@ -11,6 +11,7 @@ from typing import Any
 
 from kernelmodel.kernels import mutant
 from kernelmodel.tasks import options as task_options
+from kernelmodel.versions.later_mutants import EVERY
 from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from properties.catalogue import PROPERTIES
 from verify.bmc.solve import Engine
@@ -24,8 +25,12 @@ from verify.verdict import Result, Verdict
 ENGINES = ("random", "explore", "bmc")
 #: the configuration of explore
 FINITE = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=1), 3)
+#: the same of a later kernel, at most
+SMALL = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=0), 2)
 #: the bound of bmc
 BOUND = Scenario()
+#: the same of a later kernel
+SMALL_BOUND = Scenario(cpus=2, frees=1, allocs=1, updates=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def collect(names: Sequence[str], engines: Sequence[str], jobs: int, timeout: fl
 
 def row_of(name: str, engines: Sequence[str]) -> Row:
     """One mutant against the engines."""
-    m = MUTANTS[name]
+    m = EVERY[name]
     explorer = _explorer(name)
     breaks, deadlock, undecided = _broken(explorer)
     kills = []
@@ -119,9 +124,24 @@ def row_of(name: str, engines: Sequence[str]) -> Row:
     return Row(name, m.summary, m.function, m.breaks, breaks, deadlock, tuple(kills), evidence, undecided)
 
 
+def configuration(name: str) -> Finite:
+    """What explore searches: of a later kernel, which has more to read and more locks, the tasks that the mutant takes."""
+    m = EVERY[name]
+    if name in MUTANTS:
+        return FINITE
+    if m.breaks == EQUIVALENT:
+        return SMALL
+    more: dict[str, Any] = {task: n for task, n in m.needs.items() if task in ("allocs", "updates")}
+    # somebody has to put pages on lists
+    frees = m.needs.get("frees", 0 if more.get("updates") else 1)
+    return dataclasses.replace(SMALL, scenario=SMALL.scenario.having(**{"allocs": 0, **more, "frees": frees}))
+
+
 def _explorer(name: str) -> Explorer:
-    kernel = mutant(name)
-    return Explorer(kernel, FINITE, beside=beside(kernel, FINITE, altered=True))
+    kernel, finite = mutant(name), configuration(name)
+    if name not in MUTANTS and (finite.scenario.allocs or finite.scenario.updates):
+        return Explorer(kernel, finite)
+    return Explorer(kernel, finite, beside=beside(kernel, finite, altered=True))
 
 
 def _broken(explorer: Explorer) -> tuple[tuple[str, ...], bool, str]:
@@ -144,7 +164,7 @@ def _random(name: str, breaks: str, _: Sequence[str]) -> Kill:
     from properties.stateful import history_of, machine_for
 
     watched = None if breaks == EQUIVALENT else [breaks]
-    machine = machine_for(mutant(name), history_of(MUTANTS[name]), watched)
+    machine = machine_for(mutant(name), history_of(EVERY[name]), watched)
     chosen = settings(
         max_examples=HUNTS["ci"] if watched else HUNTS["ci"] // 10, stateful_step_count=RACE_RULES, phases=FINDING,
         derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck),
@@ -166,10 +186,11 @@ def _explore(name: str, breaks: str, broken: Sequence[str]) -> Kill:
 
 
 def _bmc(name: str, breaks: str, _: Sequence[str]) -> Kill:
-    needs = MUTANTS[name].needs
+    needs = EVERY[name].needs
     wanted: dict[str, Any] = {o: needs.get(o, 0) for o, kind in task_options().items() if not kind.always_told}
     # CPUs that come and go cost a solver much: few tasks beside them
-    bound = BOUND.having(cpus=2, frees=1, allocs=0, updates=0) if wanted["hotplugs"] else BOUND
+    bound = BOUND if name in MUTANTS else SMALL_BOUND
+    bound = bound.having(cpus=2, frees=1, allocs=0, updates=0) if wanted["hotplugs"] else bound
     engine = Engine(mutant(name), dataclasses.replace(bound, **wanted))
     if breaks == EQUIVALENT:
         verdicts = [engine.decide(p) for p in PROPERTIES.values()]
@@ -191,7 +212,7 @@ def _kill(engine: str, verdict: Verdict) -> Kill:
 
 def _evidence(name: str, breaks: Sequence[str], undecided: str) -> tuple[str, ...]:
     """What else is known of it: that a control changes nothing, or what it takes for a mutant to show."""
-    m = MUTANTS[name]
+    m = EVERY[name]
     if m.breaks == EQUIVALENT:
         if breaks or undecided:
             return ()
@@ -200,8 +221,8 @@ def _evidence(name: str, breaks: Sequence[str], undecided: str) -> tuple[str, ..
     for task, options in (("allocs", "--allocs 0 --migrations 0"), ("updates", "--updates 0")):
         if m.needs.get(task):
             counts: dict[str, Any] = {task: 0}
-            without = dataclasses.replace(FINITE.scenario, **counts)
-            finite = dataclasses.replace(FINITE, scenario=without)
+            finite = configuration(name)
+            finite = dataclasses.replace(finite, scenario=finite.scenario.having(**counts))
             prop = PROPERTIES[m.breaks]
             explorer = Explorer(mutant(name), finite)
             if explorer.why_not(prop):

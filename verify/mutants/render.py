@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
-from verify.mutants.matrix import BOUND, FINITE, Kill, Matrix, Row
+from kernelmodel.versions.later_mutants import EVERY
+from kernelmodel.versions.mutants import EQUIVALENT
+from verify.mutants.matrix import BOUND, FINITE, SMALL_BOUND, Kill, Matrix, Row
 
 _HEAD = f"{'mutant':36} {'breaks':30} {'random':>12} {'explore':>18} {'bmc':>14}"
 
@@ -58,19 +59,10 @@ def summary(matrix: Matrix) -> str:
     return "\n".join(lines)
 
 
-def markdown(matrix: Matrix) -> str:
-    """docs/mutants.md."""
-    lines = [
-        "# The kill matrix",
-        "",
-        "Made by `python -m verify.mutants --markdown docs/mutants.md`; `make deep` checks that it is current. Each mutant is",
-        "v5.11 with one function changed. A ✓ says that the engine breaks the property that the mutant is expected to break,",
-        "explore with the number of steps and context switches of the shortest trace. These are chosen;",
-        "[systematic-mutants.md](systematic-mutants.md) has every one-line change of the whole text.",
-        "",
-        f"explore: {FINITE.bound()}; beside it the small configurations in which a changed text is searched (engines.md).",
-        f"bmc: {BOUND.bound()}; for a mutant that needs a task which this lacks, that as well.",
-        "random: 1500 random histories of `properties.stateful.DrainRace`, always the same.",
+def markdown(matrix: Matrix, kernels: Sequence[str], engines: Sequence[str]) -> str:
+    """docs/mutants.md, and docs/later-mutants.md of later kernels."""
+    lines = ["# The kill matrix", "", *(_head() if kernels == ["v5.11"] else _later_head(kernels, engines))]
+    lines += [
         "",
         "| mutant | changes | breaks | random | explore | bmc | breaks also (explore) |",
         "|---|---|---|---|---|---|---|",
@@ -90,8 +82,37 @@ def markdown(matrix: Matrix) -> str:
         lines.append(f"| {prop} | {_names(names)} | {_names(alone[prop])} |")
     lines += ["", "## The changes", ""]
     for row in matrix.rows:
-        lines += [f"`{row.mutant}`", "```diff", MUTANTS[row.mutant].diff, "```", ""]
+        lines += [f"`{row.mutant}`", "```diff", EVERY[row.mutant].diff, "```", ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _head() -> list[str]:
+    return [
+        "Made by `python -m verify.mutants --markdown docs/mutants.md`; `make deep` checks that it is current. Each mutant is",
+        "v5.11 with one function changed. A ✓ says that the engine breaks the property that the mutant is expected to break,",
+        "explore with the number of steps and context switches of the shortest trace. These are chosen;",
+        "[systematic-mutants.md](systematic-mutants.md) has every one-line change of the whole text, and",
+        "[later-mutants.md](later-mutants.md) those of later kernels.",
+        "",
+        f"explore: {FINITE.bound()}; beside it the small configurations in which a changed text is searched (engines.md).",
+        f"bmc: {BOUND.bound()}; for a mutant that needs a task which this lacks, that as well.",
+        "random: 1500 random histories of `properties.stateful.DrainRace`, always the same.",
+    ]
+
+
+def _later_head(kernels: Sequence[str], engines: Sequence[str]) -> list[str]:
+    command = " ".join([*(f"--kernel {k}" for k in kernels), *(f"--engine {e}" for e in engines)])
+    return [
+        f"Made by `python -m verify.mutants {command} --markdown docs/later-mutants.md`.",
+        "Each mutant is the kernel before the colon with one function changed: those of v5.11 whose function it still has",
+        "([mutants.md](mutants.md)), and changes of what is new in it. A ✓ says that the engine breaks the property that the",
+        "mutant is expected to break, explore with the number of steps and context switches of the shortest trace.",
+        "`python -m verify.bmc --mutant v6.11:no-drain` shows one.",
+        "",
+        "explore: 2 CPUs, 2 pages, one offline_pages(), one free, and an alloc or an update where the mutant takes one;",
+        "without an alloc the small configurations beside it as well.",
+        f"bmc: {SMALL_BOUND.bound()}; for a mutant that needs a task which this lacks, that as well.",
+    ]
 
 
 def _names(names: Sequence[str]) -> str:

@@ -30,7 +30,9 @@ PATIENCE = 120.0
 
 def run(options: argparse.Namespace) -> int:
     """A systematic run; returns the exit code.  ModelError for options that do not fit."""
-    kernel = kernels.kernel(options.kernel or "v5.11")
+    if options.kernel and len(options.kernel) > 1:
+        raise ModelError("--systematic is about one kernel: give --kernel once")
+    kernel = kernels.kernel(options.kernel[0] if options.kernel else "v5.11")
     engines = tuple(e for e in ENGINES if not options.engine or e in options.engine)
     if not engines:
         raise ModelError(f"--engine {options.engine[0]} has no part in --systematic: choose of {', '.join(ENGINES)}")

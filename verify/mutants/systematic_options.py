@@ -12,7 +12,9 @@ def add_options(p: argparse.ArgumentParser) -> None:
         help="instead: every one-line mutant of the kernel's whole text, or with --tree of its C: each killed, the same, or"
         " a survivor",
     )  # fmt: skip
-    p.add_argument("--kernel", metavar="NAME", help="with --systematic: of this kernel (default v5.11)")
+    p.add_argument(
+        "--kernel", action="append", metavar="NAME", help="mutants of this kernel (default v5.11; repeatable)"
+    )  # fmt: skip
     p.add_argument(
         "--of",
         action="append",

@@ -14,7 +14,8 @@ from kernelmodel.errors import ModelError
 from kernelmodel.kernels import NEWEST
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import check_reached
-from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
+from kernelmodel.versions.later_mutants import EVERY
+from kernelmodel.versions.mutants import EQUIVALENT
 from kernelmodel.versions.v5_11 import V5_11
 from properties.arguments import BY_WORK_ITEM, argument_of
 from properties.catalogue import PROPERTIES, find
@@ -96,8 +97,8 @@ class Run:
         if self.options.property and "all" not in self.options.property:
             return [find(name) for name in dict.fromkeys(self.options.property)], False
         first = RACE.get(self.kernel.name, "")
-        if self.options.mutant and MUTANTS[self.options.mutant].breaks != EQUIVALENT:
-            first = MUTANTS[self.options.mutant].breaks
+        if self.options.mutant and EVERY[self.options.mutant].breaks != EQUIVALENT:
+            first = EVERY[self.options.mutant].breaks
         missing = [n for n in PROVABLE if not find(n).applies_to(self.kernel)]
         names = dict.fromkeys(
             [*missing, *([first] if first else []), *PROVABLE, *(PROPERTIES if self.options.property else ())]

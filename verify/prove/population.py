@@ -18,9 +18,9 @@ from kernelmodel.graphs.folded_graph import FoldedGraph, copied
 from kernelmodel.graphs.remembered import remembered
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Routine
-from kernelmodel.tasks import TASKS, Given, TaskKind
+from kernelmodel.tasks import Given, TaskKind, kinds_of
 from kernelmodel.terms import Cell, reg
-from kernelmodel.text import KernelText, has_routine
+from kernelmodel.text import KernelText
 
 #: numbers of CPUs and zones, and the tracked ones among them
 CPUS, CPU, ZONES, ZONE = 3, 1, 2, 0
@@ -61,8 +61,8 @@ class Text:
 def kinds(kernel: type[KernelText], size: Size) -> Iterator[Kind]:
     """All kinds of tasks; those that work on the lists of the CPU on which they are appear on the tracked one and on another."""
     here = size.cpu
-    for task in TASKS.values():
-        if not task.proved or (task.needs and not has_routine(kernel, task.needs)):
+    for task in kinds_of(kernel).values():
+        if not task.proved:
             continue
         for cpu in [here, *([0] if here and task.on_lists else [])]:
             at = "" if cpu == here else " elsewhere"

@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import Any
 
 from kernelmodel.kernels import KERNELS
-from kernelmodel.versions.mutants import MUTANTS
+from kernelmodel.versions.later_mutants import EVERY
 from properties.catalogue import PROPERTIES
 from verify.suite.overview import VERBS
 
 #: destination of an option or argument -> the names that it takes
 _NAMES: dict[str, tuple[str, ...]] = {
     "kernel": tuple(KERNELS),
-    "mutant": tuple(MUTANTS),
-    "mutants": tuple(MUTANTS),
+    "mutant": tuple(EVERY),
+    "mutants": tuple(EVERY),
     "property": (*PROPERTIES, "all"),
-    "a": (*KERNELS, *MUTANTS),
-    "b": (*KERNELS, *MUTANTS),
+    "a": (*KERNELS, *EVERY),
+    "b": (*KERNELS, *EVERY),
 }
 
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import is_kernel
 from kernelmodel.tasks import options as task_options
-from kernelmodel.versions.mutants import MUTANTS
+from kernelmodel.versions.later_mutants import named
 from properties.catalogue import find
 from verify.options import add_kernel, add_scenario, fold_tree
 from verify.report import write_json
@@ -205,10 +205,10 @@ def _scenario_of(options: argparse.Namespace) -> Scenario:
 
 def _spec(display: str, options: argparse.Namespace) -> KernelSpec:
     """The kernel that a verdict means by its display name."""
-    mutant = display.removeprefix("v5.11 with ")
+    mutant = named(display)
     if is_kernel(display):
         return KernelSpec("kernel", display)
-    if mutant != display and mutant in MUTANTS:
+    if mutant:
         return KernelSpec("mutant", mutant)
     if options.variant:
         return KernelSpec("variant", options.variant)
