@@ -29,6 +29,8 @@ FINITE = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=1), 3)
 SMALL = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=0), 2)
 #: the bound of bmc
 BOUND = Scenario()
+#: after which bmc leaves a mutant undecided
+BMC_SECONDS = 60.0
 #: the same of a later kernel
 SMALL_BOUND = Scenario(cpus=2, frees=1, allocs=1, updates=1)
 
@@ -191,7 +193,7 @@ def _bmc(name: str, breaks: str, _: Sequence[str]) -> Kill:
     # CPUs that come and go cost a solver much: few tasks beside them
     bound = BOUND if name in MUTANTS else SMALL_BOUND
     bound = bound.having(cpus=2, frees=1, allocs=0, updates=0) if wanted["hotplugs"] else bound
-    engine = Engine(mutant(name), dataclasses.replace(bound, **wanted))
+    engine = Engine(mutant(name), dataclasses.replace(bound, **wanted), time.monotonic() + BMC_SECONDS)
     if breaks == EQUIVALENT:
         verdicts = [engine.decide(p) for p in PROPERTIES.values()]
         wrong = [v for v in verdicts if v.result is not Result.HOLDS]
