@@ -387,6 +387,9 @@ def test_a_kernel_and_a_variant_are_one_on_the_command_line(capsys: pytest.Captu
     small = ["--property", "no_stray_page", "--frees", "0", "--allocs", "1", "--updates", "0", "--beside", "none"]
     assert explore(["--kernel", "v6.11", "--variant", MIXIN, *small]) == 1
     assert "skip_empty.py:SkipEmpty on v6.11" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        explore(["--kernel", "v6.11", "--mutant", "no-drain"])
-    assert "mutants are of v5.11" in capsys.readouterr().err
+    assert explore(["--kernel", "v6.11", "--mutant", "no-undo", "--property", "isolation_undone", *small[2:]]) == 1
+    assert "v6.11 with no-undo" in capsys.readouterr().out
+    for name, changed, why in (("v6.11", "no-flush", "unknown mutant of v6.11 'no-flush'"), ("v6.8", "x", "has none")):
+        with pytest.raises(SystemExit):
+            explore(["--kernel", name, "--mutant", changed])
+        assert why in capsys.readouterr().err

@@ -52,12 +52,21 @@ class Parser(argparse.ArgumentParser):
         )  # fmt: skip
 
     def parse_known_args(self, *args: Any, **named: Any) -> Any:
-        """As argparse has it; a variant of a kernel that is named as well is one of that."""
+        """As argparse has it; a variant, or a mutant, of a kernel that is named as well is one of that."""
         options, rest = super().parse_known_args(*args, **named)
         fold_tree(options, self.error)
         if getattr(options, "kernel", None):
             if getattr(options, "mutant", None):
-                self.error("argument --mutant: not allowed with argument --kernel: mutants are of v5.11")
+                given = options.mutant if options.kernel == "v5.11" else f"{options.kernel}:{options.mutant}"
+                if given not in EVERY:
+                    known = _mutants(options.kernel)
+                    why = (
+                        nearest(f"mutant of {options.kernel}", options.mutant, known)
+                        if known
+                        else "that kernel has none"
+                    )
+                    self.error(f"argument --mutant: {why}")
+                options.mutant, options.kernel = given, None
             if getattr(options, "variant", None):
                 options.variant, options.kernel = f"{options.variant}@{options.kernel}", None
         return options, rest
@@ -110,7 +119,11 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
     """--kernel, --mutant, --variant."""
     parser.add_argument("--kernel", metavar="NAME", help=f"a kernel: {', '.join(KERNELS)}")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--mutant", metavar="NAME", help="v5.11 with one function changed (--list names them)")
+    which.add_argument(
+        "--mutant",
+        metavar="NAME",
+        help="a kernel with one function changed, of v5.11 or the one named (--list names them)",
+    )
     which.add_argument(
         "--variant", metavar="FILE.py[:NAME]",
         help="your own change: a class that overrides routines; of --kernel, where it is derived from none",
@@ -235,6 +248,11 @@ def kernel_of(options: argparse.Namespace) -> type[KernelText] | None:
     if options.variant:
         return variant(options.variant)
     return None
+
+
+def _mutants(kernel: str) -> list[str]:
+    """The mutants of a kernel, without its name."""
+    return [name.rpartition(":")[2] for name, m in EVERY.items() if m.of.name == kernel]
 
 
 def properties_of(options: argparse.Namespace) -> tuple[list[Property], bool]:

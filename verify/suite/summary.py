@@ -181,7 +181,7 @@ def _mutants(results: Results, gallery: Gallery) -> str:
     if not rows:
         return ""
     return f"""<h2>What goes wrong without it</h2>
-<p>Each mutant is v5.11 with one function changed. The engines have to find what it breaks; a control has to stay equivalent.</p>
+<p>A mutant is a kernel with one function changed. The engines have to find what it breaks; a control has to stay equivalent.</p>
 {_head("wide", ("kernel", "breaks", "found by", "shortest race"))}<tbody>{"".join(rows)}</tbody></table>
 """
 

@@ -50,7 +50,8 @@ class KernelSpec:
         """The kernel's name for people."""
         if TreeSpec.is_one(self.name):
             return TreeSpec.parse(self.name).title
-        return f"v5.11 with {self.name}" if self.kind == "mutant" else self.name
+        kernel, _, changed = self.name.rpartition(":")
+        return f"{kernel or 'v5.11'} with {changed}" if self.kind == "mutant" else self.name
 
 
 @dataclass(frozen=True, slots=True)
