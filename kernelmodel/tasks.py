@@ -67,6 +67,10 @@ class TaskKind:
     #: the limits that its environment may ask for, by the names of the operation's choices
     wants: tuple[str, ...] = ()
 
+    def is_in(self, kernel: Any) -> bool:
+        """Whether a kernel has such tasks; a routine that it no longer has is None."""
+        return not self.needs or callable(getattr(kernel, self.needs, None))
+
     @property
     def holds_page(self) -> bool:
         """Whether a page is in use by it at the start."""
@@ -155,7 +159,7 @@ def shared_options() -> dict[str, TaskKind]:
 def kinds_of(kernel: Any) -> dict[str, TaskKind]:
     """The kinds that a kernel has, by name: those of every kernel that has the routine, and its own."""
     known = (*(kind for kind in TASKS.values() if kind.name in SHARED), *kernel.tasks)
-    return {k.name: k for k in known if not k.needs or callable(getattr(kernel, k.needs, None))}
+    return {k.name: k for k in known if k.is_in(kernel)}
 
 
 def declare_tasks(kinds: Iterable[TaskKind]) -> None:

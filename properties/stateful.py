@@ -9,7 +9,7 @@ What fails is printed as a program that can be pasted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hypothesis import strategies as st
@@ -263,7 +263,7 @@ def machine_for(
     name = f"{machine.__name__}_{kernel.__name__}"
     imports, expression = _found_by(kernel)
     kinds = {name: kind for name, kind in kinds_of(kernel).items() if kind.option}
-    go: Callable[..., None] = History.go
+    places = PLACES if kernel.section == V5_11.section else LOCK_PLACES
     members: dict[str, Any] = {
         "kernel": kernel,
         "kinds": kinds,
@@ -273,9 +273,7 @@ def machine_for(
         f"{name} = machine_for({expression}, {machine.__name__}, {watched})",
         "__doc__": f"Random histories of {kernel.name}.",
         "__module__": __name__,
-        "go": rule(who=_picks, stop=_stops(PLACES if kernel.section == V5_11.section else LOCK_PLACES), alone=_alone)(
-            go
-        ),
+        "go": rule(who=_picks, stop=_stops(places), alone=_alone)(History.go),
     }
     # a rule that is written out draws more than what is known of its kind
     written = {n for n, f in vars(machine).items() if hasattr(f, RULE_MARKER)}

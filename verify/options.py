@@ -16,7 +16,7 @@ from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from kernelmodel.tasks import shared_options as task_options
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import nearest
-from kernelmodel.versions.later_mutants import EVERY
+from kernelmodel.versions.later_mutants import EVERY, MUTATED
 from kernelmodel.versions.mutants import EQUIVALENT
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
@@ -60,11 +60,8 @@ class Parser(argparse.ArgumentParser):
                 given = options.mutant if options.kernel == "v5.11" else f"{options.kernel}:{options.mutant}"
                 if given not in EVERY:
                     known = _mutants(options.kernel)
-                    why = (
-                        nearest(f"mutant of {options.kernel}", options.mutant, known)
-                        if known
-                        else "that kernel has none"
-                    )
+                    none = f"that kernel has none; {', '.join(MUTATED)} have some"
+                    why = nearest(f"mutant of {options.kernel}", options.mutant, known) if known else none
                     self.error(f"argument --mutant: {why}")
                 options.mutant, options.kernel = given, None
             if getattr(options, "variant", None):

@@ -63,7 +63,7 @@ class TaskSpec:
 
     def is_in(self, kernel: type) -> bool:
         """Whether a kernel has such tasks."""
-        return not self.kind.needs or has_routine(kernel, self.kind.needs)
+        return self.kind.is_in(kernel)
 
     def register(self, what: str) -> str:
         """The name of the register that has an open input."""

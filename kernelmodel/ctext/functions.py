@@ -93,7 +93,7 @@ def find(text: str, name: str, file: str, loops: frozenset[str]) -> Function | N
         if node is None:
             raise ModelError(broken)
         if not broken and "switch" in raw:
-            _, root = without_switches(readable, root, parse)
+            root = without_switches(readable, root, parse)
             node = next(n for n in root.children if n.type == "function_definition")
         declarator = node.child_by_field_name("declarator")
         pointer = ""

@@ -22,13 +22,13 @@ class _Group:
     statements: list[Any] = field(default_factory=list)
 
 
-def without_switches(text: str, root: Any, parse: Callable[[str], Any]) -> tuple[str, Any]:
-    """The text of a function, and its tree, with every switch of which :func:`why_not` says nothing as a chain of ifs."""
+def without_switches(text: str, root: Any, parse: Callable[[str], Any]) -> Any:
+    """The tree of a function's text with every switch of which :func:`why_not` says nothing as a chain of ifs."""
     number = 0
     while True:
         found = [n for n in walk(root) if n.type == "switch_statement" and not why_not(n)]
         if not found:
-            return text, root
+            return root
         number += 1
         # the innermost first: what it becomes is part of the one around it
         text = _chain(text.encode(), min(found, key=lambda n: n.end_byte - n.start_byte), number).decode()

@@ -142,9 +142,10 @@ LATER: dict[str, Mutant] = {
 }  # fmt: skip
 
 EVERY: dict[str, Mutant] = {**MUTANTS, **LATER}
+#: the names of the kernels that have mutants
+MUTATED = list(dict.fromkeys(m.of.name for m in EVERY.values()))
 
 
 def named(display: str) -> str:
     """The name of the mutant whose kernel is called so, ``v6.11 with no-drain``; empty where none is."""
-    kernel, _, changed = display.partition(" with ")
-    return next((n for n in (f"{kernel}:{changed}", changed) if n in EVERY and EVERY[n].of.name == kernel), "")
+    return next((name for name, m in EVERY.items() if m.title == display), "")

@@ -38,6 +38,11 @@ class Mutant:
     of: type[KernelText] = V5_11
 
     @property
+    def title(self) -> str:
+        """What its kernel is called, ``v6.11 with no-drain``."""
+        return f"{self.of.name} with {self.name.rpartition(':')[2]}"
+
+    @property
     def diff(self) -> str:
         """The change as the lines that go (``-``) and come (``+``)."""
         lines = [f"{self.function}():"]
@@ -252,7 +257,7 @@ def build(mutant: Mutant) -> type[KernelText]:
     namespace: dict[str, Any] = dict(vars(sys.modules[original.__module__]))
     exec(compile(source, filename, "exec"), namespace)
     members = {
-        "name": f"{mutant.of.name} with {mutant.name.rpartition(':')[2]}",
+        "name": mutant.title,
         "summary": mutant.summary,
         mutant.function: namespace[mutant.function],
     }

@@ -92,7 +92,7 @@ class V6_0(V5_15):
             yield from self.free_one_page(page.zone, page, migratetype)
 
     def free_unref_page_list(self, pages: Sequence[Page]) -> Routine:
-        """mm/page_alloc.c: free_unref_page_list(): waits for pcp->lock, and drops it after SWAP_CLUSTER_MAX pages."""
+        """mm/page_alloc.c: free_unref_page_list(): under pcp->lock, which is dropped after SWAP_CLUSTER_MAX pages."""
         kept = yield from self.free_unref_pages_prepare(pages)
         cpu, zone, batch_count = -1, Zone(), 0
         for page, migratetype in kept:
@@ -101,12 +101,19 @@ class V6_0(V5_15):
                 cpu = -1
             if cpu < 0:
                 zone, batch_count = page.zone, 0
-                cpu = yield from self.pcp_spin_lock(zone)
+                cpu = yield from self.pcp_lock_for_list(zone)
+            if cpu < 0:
+                yield from self.free_one_page(page.zone, page, migratetype)
+                continue
             pcpmigratetype = select(migratetype >= PCPTYPES, int(MigrateType.MOVABLE), migratetype)
             yield from self.free_unref_page_commit(page, pcpmigratetype, cpu)
             batch_count += 1
         if cpu >= 0:
             yield from self.pcp_spin_unlock(zone, cpu)
+
+    def pcp_lock_for_list(self, zone: Zone) -> Routine:
+        """mm/page_alloc.c: free_unref_page_list(), how it gets pcp->lock: it waits; the CPU, -1 never."""
+        return (yield from self.pcp_spin_lock(zone))
 
     def free_pcppages_bulk(self, zone: Zone, count: IntTerm, cpu: int) -> Routine:
         """mm/page_alloc.c: free_pcppages_bulk(): under pcp->lock; each page lowers pcp->count."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kernelmodel import ops
-from kernelmodel.mm.page_alloc import SWAP_CLUSTER_MAX
-from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
+from kernelmodel.mmzone import Zone
 from kernelmodel.ops import Routine
-from kernelmodel.terms import select
 from kernelmodel.versions.v6_0 import V6_0
 
 
@@ -34,25 +30,9 @@ class V6_2(V6_0):
         yield ops.spin_unlock("pcp.lock", zone.index, cpu)
         yield ops.preempt_enable()
 
-    def free_unref_page_list(self, pages: Sequence[Page]) -> Routine:
-        """mm/page_alloc.c: free_unref_page_list(): by trylock, for it may be called from an interrupt; else to the buddy."""
-        kept = yield from self.free_unref_pages_prepare(pages)
-        cpu, zone, batch_count = -1, Zone(), 0
-        for page, migratetype in kept:
-            if cpu >= 0 and (page.zone != zone or batch_count == SWAP_CLUSTER_MAX):
-                yield from self.pcp_spin_unlock(zone, cpu)
-                cpu = -1
-            if cpu < 0:
-                zone, batch_count = page.zone, 0
-                cpu = yield from self.pcp_spin_trylock(zone)
-            if cpu < 0:
-                yield from self.free_one_page(page.zone, page, migratetype)
-                continue
-            pcpmigratetype = select(migratetype >= PCPTYPES, int(MigrateType.MOVABLE), migratetype)
-            yield from self.free_unref_page_commit(page, pcpmigratetype, cpu)
-            batch_count += 1
-        if cpu >= 0:
-            yield from self.pcp_spin_unlock(zone, cpu)
+    def pcp_lock_for_list(self, zone: Zone) -> Routine:
+        """mm/page_alloc.c: free_unref_page_list(), how it gets pcp->lock: by trylock, for it may run in an interrupt."""
+        return (yield from self.pcp_spin_trylock(zone))
 
     def pcp_lock_of(self, zone: Zone, cpu: int) -> Routine:
         """include/linux/spinlock.h: spin_lock(&pcp->lock) of any CPU's pcplist."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.variants.overrides import nearest
-from kernelmodel.versions.later_mutants import EVERY
+from kernelmodel.versions.later_mutants import EVERY, MUTATED
 from verify.command import command, needs, write_text
 from verify.mutants import in_c, in_c_systematic
 from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
@@ -48,10 +48,6 @@ def parser() -> argparse.ArgumentParser:
     add_options(p)
     add_tree(p)
     return p
-
-
-#: the kernels that have mutants
-MUTATED = list(dict.fromkeys(m.of.name for m in EVERY.values()))
 
 
 @command("python -m verify.mutants")
@@ -112,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }  # fmt: skip
             write_json(options.json, record)
         if options.markdown and not interrupted:
-            write_text(options.markdown, markdown(matrix, kernels, engines))
+            write_text(options.markdown, markdown(matrix))
     except OSError as error:
         fail(f"python -m verify.mutants: cannot write {error.filename}: {error.strerror}")
     return int(code)

@@ -59,9 +59,10 @@ def summary(matrix: Matrix) -> str:
     return "\n".join(lines)
 
 
-def markdown(matrix: Matrix, kernels: Sequence[str], engines: Sequence[str]) -> str:
+def markdown(matrix: Matrix) -> str:
     """docs/mutants.md, and docs/later-mutants.md of later kernels."""
-    lines = ["# The kill matrix", "", *(_head() if kernels == ["v5.11"] else _later_head(kernels, engines))]
+    kernels = list(dict.fromkeys(EVERY[r.mutant].of.name for r in matrix.rows)) or ["v5.11"]
+    lines = ["# The kill matrix", "", *(_head() if kernels == ["v5.11"] else _later_head(kernels, matrix))]
     lines += [
         "",
         "| mutant | changes | breaks | random | explore | bmc | breaks also (explore) |",
@@ -100,7 +101,8 @@ def _head() -> list[str]:
     ]
 
 
-def _later_head(kernels: Sequence[str], engines: Sequence[str]) -> list[str]:
+def _later_head(kernels: Sequence[str], matrix: Matrix) -> list[str]:
+    engines = dict.fromkeys(k.engine for r in matrix.rows for k in r.kills)
     command = " ".join([*(f"--kernel {k}" for k in kernels), *(f"--engine {e}" for e in engines)])
     return [
         f"Made by `python -m verify.mutants {command} --markdown docs/later-mutants.md`.",

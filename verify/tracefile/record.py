@@ -12,6 +12,7 @@ from kernelmodel.kernels import kernel, mutant, variant
 from kernelmodel.tasks import TASKS
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import nearest
+from kernelmodel.versions.later_mutants import EVERY
 from verify.scenario import Scenario
 from verify.trace import Start, TraceStep
 
@@ -50,8 +51,7 @@ class KernelSpec:
         """The kernel's name for people."""
         if TreeSpec.is_one(self.name):
             return TreeSpec.parse(self.name).title
-        kernel, _, changed = self.name.rpartition(":")
-        return f"{kernel or 'v5.11'} with {changed}" if self.kind == "mutant" else self.name
+        return EVERY[self.name].title if self.kind == "mutant" else self.name
 
 
 @dataclass(frozen=True, slots=True)
