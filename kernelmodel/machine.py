@@ -10,6 +10,8 @@ from kernelmodel.cells import CELLS, is_derived, stops_others
 from kernelmodel.config import Config
 from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.memory.state import Place, State
+from kernelmodel.memory.store_buffers import StoreBuffers
+from kernelmodel.memory_model import Memory
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine, advance, bound_to
 from kernelmodel.page_ops import start_freeing
@@ -76,12 +78,14 @@ class Machine:
     """A booted machine: a kernel's text, its state, and tasks that are stepped one atomic operation at a time.
 
     ``limits`` are (high, batch), maybe with a greatest high, of every zone instead of what zone size and sysctl give.
-    With ``check`` each concrete step is compared with what the abstract operation allows; a difference is a RefinementError.
+    ``memory``: the memory model.  With ``check`` each concrete step is compared with what the abstract operation allows; a
+    difference is a RefinementError.
     """
 
     def __init__(
-        self, kernel: type[KernelText], config: Config, limits: tuple[int, ...] | None = None, check: bool = True
-    ) -> None:
+        self, kernel: type[KernelText], config: Config, limits: tuple[int, ...] | None = None, check: bool = True,
+        memory: Memory = "sc",
+    ) -> None:  # fmt: skip
         """Boot: memory free, per-CPU pagesets set up, one drain worker on each CPU."""
         # Any, for which routines there are is the kernel's business
         text: Any = kernel
@@ -94,11 +98,13 @@ class Machine:
         self.tasks: list[Task] = []
         self.history: list[Step] = []
         self.watchers: list[Watcher] = []
+        self.buffers: StoreBuffers | None = None
         environment = dict(zip(("new_high", "new_batch", "new_high_max"), limits or (), strict=False))
         for zone in config.zones:
             self.run(self.spawn("boot", self.kernel.setup_zone_pageset(zone), environment=environment))
         self.tasks.clear()
         self.history.clear()
+        self.buffers = StoreBuffers() if memory == "tso" else None
         worker = self.kernel.drain_worker if has_routine(kernel, "drain_worker") else _no_work
         self.workers = [self.spawn(f"kworker/{cpu}", worker(cpu), cpu) for cpu in config.cpus]
 
@@ -160,6 +166,8 @@ class Machine:
             raise ModelError(f"{task.name} has {what} off on CPU {task.cpu} and cannot migrate to CPU {cpu}")
         if task in self.workers and cpu != self.workers.index(task) and self._online(self.workers.index(task)):
             raise ModelError(f"{task.name} is bound to its CPU: the machine moves it when that goes down")
+        if self.buffers is not None:
+            self.buffers.empty(task)
         task.cpu = cpu
 
     def _check_cpu(self, cpu: int) -> None:
@@ -215,6 +223,9 @@ class Machine:
         if reason:
             raise ModelError(f"step not enabled: {reason}")
         op = self.operation(task)
+        buffers, seen_late = self.buffers, dict[str, int]()
+        if buffers is not None:
+            buffers.begin(task, op, self.tasks)
         watched = [w.terms(task, op) for w in self.watchers]
         load: Callable[[Cell], int] = self.state.load
         if op.effect is not None:
@@ -236,25 +247,42 @@ class Machine:
             bug.step = Step(n, task.name, task.cpu, stack, text, op.kind, op.tag, (), (), (), op=op)
             raise
 
+        find = load if buffers is None else buffers.view(task, load, wanted, seen_late)
+
         def now(term: Term) -> int:
-            return evaluate(term, load, registers, effect.choices)
+            return evaluate(term, find, registers, effect.choices)
 
         if not now(op.where):
             raise RefinementError(f"{op.text}: the choices {dict(effect.choices)} are not allowed")
+        lock = op.does.acquires
+        late = buffers is not None and lock is not None and buffers.late(lock, task)
+        if buffers is not None:
+            # stores to one cell are in memory one after the other; who tries to take a lock may come too early
+            for cell, _ in op.updates:
+                if not (op.does.tries and cell == lock):
+                    buffers.arrived(cell, task)
         written = tuple((cell, now(term)) for cell, term in op.updates)
+        if late and op.does.tries and not all(seen_late.values()):
+            # it was not to be had yet, and stays as it is
+            written = tuple((cell, self.state.load(cell)) for cell, _ in written)
         returned = tuple(now(t) for t in op.returns)
         if self.check and op.counted_returns and Place.LOST not in self.state.place:
             counted = tuple(now(t) for t in op.counted_returns)
             if counted != returned:
                 raise RefinementError(f"{op.text}: returns {returned}, and by the free pages {counted}")
         shown = [now(t) for t in op.shown]
-        seen = [{name: now(term) for name, term in terms.items()} for terms in watched]
+        seen = [
+            {name: evaluate(term, load, registers, effect.choices) for name, term in terms.items()} for terms in watched
+        ]
+        if buffers is not None:
+            buffers.has_left(task, seen_late)
+            buffers.made(task, op, dict(written), self.state.load)
         for cell, new in written:
             if not is_derived(cell):
                 self.state.stored[cell] = new
         if self.check:
             self._check_refinement(op, dict(written), whole)
-        made = tuple(sorted(effect.choices.items()))
+        made = tuple(sorted({**effect.choices, **seen_late}.items()))
         step = Step(
             len(self.history) + 1, task.name, task.cpu, stack, op.text.format(*shown) if shown else op.text, op.kind,
             op.tag, returned, written, made, c_place(task.routine), op,
@@ -274,6 +302,10 @@ class Machine:
         for watcher, values in zip(self.watchers, seen, strict=True):
             watcher.stepped(self, task, op, values)
         return step
+
+    def may_miss(self, task: Task) -> list[str]:
+        """The choices of whether stores of others that still wait in their buffers have left them."""
+        return self.buffers.choices(task) if self.buffers is not None else []
 
     def insist(self, task: Task) -> None:
         """BugError if the next operation of ``task`` cannot be done, such as the unlock of what it does not hold."""

@@ -39,6 +39,7 @@ class Kind(Enum):
     LOCK = "lock"
     UNLOCK = "unlock"
     BARRIER = "barrier"
+    FULL_BARRIER = "full barrier"
     CRITICAL = "critical section of zone->lock"
     LOCAL = "local"
 
@@ -236,8 +237,13 @@ def subtract(amount: IntTerm, name: str, *index: int | str) -> Op:
 
 
 def barrier(text: str) -> Op:
-    """A memory barrier: it orders, and does nothing else."""
+    """A memory barrier between stores, or between loads: it orders, and does nothing else."""
     return Op(text, Kind.BARRIER)
+
+
+def full_barrier(text: str = "smp_mb()") -> Op:
+    """A full memory barrier: what was stored before it is seen by all before anything after it is read."""
+    return Op(text, Kind.FULL_BARRIER)
 
 
 def happens(text: str, tag: str = "", why: str = "", does: Does = NOTHING, **info: Any) -> Op:

@@ -49,7 +49,7 @@ static void spin_unlock(Lock *) { event(); held = false; told += "unlock "; }
 #define clamp(v, lo, hi) ({ int v_ = (v); int l_ = (lo); int h_ = (hi); v_ < l_ ? l_ : v_ > h_ ? h_ : v_; })
 #define likely(x) (x)
 #define unlikely(x) (x)
-#define fallthrough __attribute__((fallthrough))
+#define fallthrough do {} while (0)
 """
 
 _LOOP = ("break", "continue")

@@ -13,6 +13,7 @@ from typing import Any
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, is_kernel, mutant, variant
 from kernelmodel.kernels import kernel as named
+from kernelmodel.memory_model import MODELS, Memory
 from kernelmodel.text import KernelText, from_a_file
 from kernelmodel.variants.overrides import check_reached, nearest
 from kernelmodel.versions.later_mutants import EVERY
@@ -33,6 +34,7 @@ def check(
     tasks: Mapping[str, int] | None = None,
     cpus: int | None = None,
     timeout: float | None = None,
+    memory: Memory = "sc",
 ) -> tuple[Verdict, ...]:
     """Decide properties of a kernel: the verdicts that the commands print, in the order of ``properties``.
 
@@ -41,22 +43,24 @@ def check(
     are none.  ``engine`` is "bmc" (bounded, all values), "explore" (every interleaving of a finite configuration) or
     "prove" (any size).  ``tasks`` says how many tasks of a kind there are, such as ``{"free": 2, "offline": 1}``, and
     ``cpus`` how many CPUs; what is not given is the engine's default, and "prove" takes neither.  ``timeout`` is in
-    seconds; what is not decided then is undecided.
+    seconds; what is not decided then is undecided.  ``memory`` is the memory model: "sc" or "tso".
 
     A counterexample is in ``trace`` (columns) and ``schedule``, and has been replayed.  ModelError, whose text is one
     line, where an argument does not fit or a text cannot be read.
     """
     if engine not in ENGINES:
         raise nearest("engine", engine, ENGINES)
+    if memory not in MODELS:
+        raise nearest("memory model", memory, list(MODELS))
     text = _kernel(kernel)
     chosen = [find(name) for name in properties] or list(PROPERTIES.values())
     deadline = None if timeout is None else time.monotonic() + timeout
     if engine == "prove":
         if tasks or cpus is not None:
             raise ModelError("prove is about any number of CPUs and tasks: leave tasks and cpus out")
-        return _prove(text, chosen, deadline)
+        return _prove(text, chosen, deadline, memory)
     decide = _explore if engine == "explore" else _bmc
-    return decide(text, chosen, _numbers(tasks or {}, cpus), deadline)
+    return decide(text, chosen, _numbers(tasks or {}, cpus), deadline, memory)
 
 
 def _kernel(kernel: str | Path | type[KernelText]) -> type[KernelText]:
@@ -95,21 +99,29 @@ def _net(
 
 
 def _bmc(
-    kernel: type[KernelText], properties: Sequence[Property], numbers: Mapping[str, int], deadline: float | None
+    kernel: type[KernelText],
+    properties: Sequence[Property],
+    numbers: Mapping[str, int],
+    deadline: float | None,
+    memory: Memory,
 ) -> tuple[Verdict, ...]:
     # each engine is imported by whoever asks for it
     from verify.bmc.solve import Engine
 
     scenario = _scenario(Scenario(), numbers)
-    engine = Engine(kernel, scenario, deadline)
+    engine = Engine(kernel, scenario, deadline, memory=memory)
     engine.model(misplaced=False)
     check_reached(kernel, scenario.tasks_in_words())
     found = [engine.decide(p) for p in properties]
-    return _net(kernel, scenario, [p for p in properties if not p.rest], Values(rounds=True), found)
+    return _net(kernel, scenario, [p for p in properties if not p.rest], Values(rounds=True, memory=memory), found)
 
 
 def _explore(
-    kernel: type[KernelText], properties: Sequence[Property], numbers: Mapping[str, int], deadline: float | None
+    kernel: type[KernelText],
+    properties: Sequence[Property],
+    numbers: Mapping[str, int],
+    deadline: float | None,
+    memory: Memory,
 ) -> tuple[Verdict, ...]:
     from verify.explore.beside import beside
     from verify.explore.finite import DEFAULT, default_pages
@@ -124,7 +136,7 @@ def _explore(
         Model(kernel, one, [])
     check_reached(kernel, scenario.tasks_in_words())
     limits = Limits(deadline, room_mb())
-    explorer = Explorer(kernel, finite, limits=limits, jobs=os.cpu_count() or 1, beside=others)
+    explorer = Explorer(kernel, finite, limits=limits, jobs=os.cpu_count() or 1, beside=others, memory=memory)
     rest = [p for p in properties if p is not NO_DEADLOCK]
     verdicts: dict[str, Verdict] = {}
     if kernel not in KERNELS.values():
@@ -136,10 +148,12 @@ def _explore(
     if left or deadlock:
         verdicts |= {v.property: v for v in explorer.decide(left, deadlock)}
     found = [verdicts[p.name] for p in properties]
-    return _net(kernel, scenario, properties, Values(finite.new_limits, finite.pages), found)
+    return _net(kernel, scenario, properties, Values(finite.new_limits, finite.pages, memory=memory), found)
 
 
-def _prove(kernel: type[KernelText], properties: Sequence[Property], deadline: float | None) -> tuple[Verdict, ...]:
+def _prove(
+    kernel: type[KernelText], properties: Sequence[Property], deadline: float | None, memory: Memory
+) -> tuple[Verdict, ...]:
     from verify.prove.engine import PROVABLE, inapplicable, prove, searched, settled, weakened
     from verify.prove.obligations import EACH, Prover
     from verify.prove.population import texts
@@ -147,7 +161,7 @@ def _prove(kernel: type[KernelText], properties: Sequence[Property], deadline: f
 
     found, proof, left, why = [], None, None, ""
     try:
-        prover = Prover(kernel, [find(name) for name in PROVABLE], deadline)
+        prover = Prover(kernel, [find(name) for name in PROVABLE], deadline, memory)
         check_reached(kernel, ", ".join(t.kind.name for t in texts(kernel)))
         proof = prove(prover)
         if proof.all_failed and not prover.late:
@@ -160,13 +174,13 @@ def _prove(kernel: type[KernelText], properties: Sequence[Property], deadline: f
         if verdict is None and proof is not None and provable:
             verdict = settled(kernel, prop, proof)
         if verdict is None:
-            verdict = searched(kernel, prop, proof, deadline, why)
+            verdict = searched(kernel, prop, proof, deadline, why, memory)
             if verdict.result is Result.UNDECIDED and proof is not None and provable and not proof.differs:
                 # without the lemmas that fail, and worked out once
                 left = left or (proof if prover.late else weakened(prover, proof))
                 verdict = settled(kernel, prop, left) or verdict
-        found.append(verdict)
-    return _net(kernel, Scenario(), properties, Values(any_size=True), found)
+        found.append(replace(verdict, memory_model=MODELS[memory]))
+    return _net(kernel, Scenario(), properties, Values(any_size=True, memory=memory), found)
 
 
 def _scenario(default: Scenario, numbers: Mapping[str, int]) -> Scenario:

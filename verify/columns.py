@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from kernelmodel.cells import CELLS, DULL_MUTEXES, owner, stops_others
 from kernelmodel.machine import Step
+from kernelmodel.memory_model import missed
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell
 from verify import page
@@ -40,6 +41,7 @@ def columns(
         # broken at the start
         return "\n".join([*_start_lines(start, set(), width), "", *page.fill(found, "=> ", "   ", width)])
     acting = {s.task for s in steps}
+    buffered = _buffered(steps, accesses)
     # a column begins with the line of the C that each statement is on, where that is known
     gutter = len(str(max((s.at[1] for s in steps if s.at), default=0))) + 2 if any(s.at for s in steps) else 0
     shown: list[Step] = []
@@ -76,6 +78,8 @@ def columns(
         shown_stack[step.task] = stack
         numbered = len(cell)
         for depth, statement, comment in statements(step):
+            if number in buffered:
+                comment = "; ".join(filter(None, (comment, buffered[number])))
             cell += _wrapped(tab * (len(stack) + depth), statement, comment, room, tab)
         if gutter:
             number_of = f"{step.at[1]}: " if step.at else ""
@@ -121,6 +125,21 @@ def _left_out(steps: Sequence[Step], accesses: Sequence[Access], cpu: int | None
     if cpu is None:
         folded |= _idle_drains(steps, accesses)
     return folded - {len(steps) - 1}
+
+
+def _buffered(steps: Sequence[Step], accesses: Sequence[Access]) -> dict[int, str]:
+    """What is to be said of stores that a load of another CPU has missed, and of that load; by step."""
+    said: dict[int, str] = {}
+    for n, step in enumerate(steps):
+        for name in missed(step.choices):
+            stores = [
+                i for i in range(n) if any(CELLS[c.name].in_c(c.name, c.index) == name for c in accesses[i].writes)
+            ]
+            said[n] = "an old value"
+            for i in stores[-1:]:
+                cpu = f"CPU{steps[i].cpu}'s"
+                said[i], said[n] = f"stays in {cpu} store buffer", f"old: the new one is in {cpu} store buffer"
+    return said
 
 
 def _interfering(steps: Sequence[Step], accesses: Sequence[Access], cpu: int | None) -> set[int]:

@@ -19,6 +19,7 @@ from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.graphs.continuation import frame_parts
 from kernelmodel.machine import Machine, Task
 from kernelmodel.memory.state import Place
+from kernelmodel.memory_model import Memory
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Kind, Op
 from kernelmodel.text import KernelText, from_a_file
@@ -57,6 +58,7 @@ class Values:
     pages: int | None = None
     rounds: bool = False
     any_size: bool = False
+    memory: Memory = "sc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ class _Run:
                 if "migratetype" in t.kind.inputs
             },
             in_use=tuple(r.randrange(blocks) for _ in range(s.migrations)),
+            memory=self.values.memory,
         )
 
     def _limits(self) -> tuple[int, int]:
@@ -214,7 +217,7 @@ class _Run:
                     self.monitor.violations += [v for p in properties if p.stuck for v in deadlocks(machine, p)]
                     break
                 op = machine.operation(task)
-                machine.step(task, self._choices(op))
+                machine.step(task, self._choices(machine, task, op))
                 patience = patience + 1 if task is running else 0
                 running = task
                 behind = patience > _PATIENCE
@@ -237,9 +240,10 @@ class _Run:
             return False
         return self.values.any_size or self.scenario.visits(machine.operation(task)) > 0
 
-    def _choices(self, op: Op) -> dict[str, int]:
+    def _choices(self, machine: Machine, task: Task, op: Op) -> dict[str, int]:
         r = self.random
-        return {c.args[0]: r.random() < self.chance for c in op.choices if c.sort == "bool"}
+        late: dict[str, int] = {name: r.random() < 0.5 for name in machine.may_miss(task)}
+        return late | {c.args[0]: r.random() < self.chance for c in op.choices if c.sort == "bool"}
 
     def _elsewhere(self, machine: Machine, task: Task) -> None:
         """Now and then a preempted task goes on elsewhere."""

@@ -10,6 +10,7 @@ from kernelmodel.cells import cpu_taken, stops_others
 from kernelmodel.config import Config
 from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.machine import Machine, Step, Task
+from kernelmodel.memory_model import Memory
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms
@@ -23,7 +24,8 @@ from verify.scenario import Scenario
 class Start:
     """The state in which a trace begins: limits, pages on pcplists, and where and on what the tasks work.
 
-    ``lists`` are (cpu, migratetype, block, how many); ``in_use`` are the blocks of the pages that nobody frees.
+    ``lists`` are (cpu, migratetype, block, how many); ``in_use`` are the blocks of the pages that nobody frees; ``memory``
+    is the memory model under which it is run.
     """
 
     limits: tuple[int, ...]
@@ -33,6 +35,7 @@ class Start:
     block_of: Mapping[str, int] = field(default_factory=dict)
     type_of: Mapping[str, int] = field(default_factory=dict)
     in_use: tuple[int, ...] = ()
+    memory: Memory = "sc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def boot(kernel: type[KernelText], scenario: Scenario, start: Start) -> tuple[Ma
     order = max(2, (max(pages) + spare).bit_length())
     types = tuple(MigrateType(t) for t in start.block_types)
     config = Config(nr_cpus=scenario.cpus, block_types=types, pageblock_order=order, max_order=order + 2)
-    machine = Machine(kernel, config, start.limits)
+    machine = Machine(kernel, config, start.limits, memory=start.memory)
     for cpu, migratetype, block, n in start.lists:
         for _ in range(n):
             machine.put_on_pcplist(cpu, block, migratetype)

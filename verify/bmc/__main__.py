@@ -28,6 +28,7 @@ from verify.options import (
     RACE,
     Parser,
     add_kernel,
+    add_memory,
     add_output,
     add_property,
     add_scenario,
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add_kernel(p)
     add_scenario(p)
     add_property(p)
+    add_memory(p)
     p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
     p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON (-: to standard output)")
     add_output(p)
@@ -83,7 +85,8 @@ class Run:
 
     def engine(self, kernel: type[KernelText], scenario: Scenario | None = None) -> Engine:
         """An engine for a kernel within this run's bound, or another."""
-        return Engine(kernel, scenario or self.scenario, self.deadline, bool(self.options.smt2), self._progress)
+        keep = bool(self.options.smt2)
+        return Engine(kernel, scenario or self.scenario, self.deadline, keep, self._progress, self.options.memory)
 
     def one_by_one(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
         """Decide properties of one kernel until one is violated: the first alone, and if that holds the others together."""
@@ -113,7 +116,12 @@ class Run:
             self._take(asked, prop, verdict, self.verdicts if asked is engine else self.demonstration)
 
     def _spread_net(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
-        self.net = Net(kernel, self.scenario, [p for p in properties if not p.rest], Values(rounds=True))
+        self.net = Net(
+            kernel,
+            self.scenario,
+            [p for p in properties if not p.rest],
+            Values(rounds=True, memory=self.options.memory),
+        )
 
     def _take(self, engine: Engine, prop: Property, verdict: Verdict, into: list[Verdict]) -> Verdict:
         expected = expected_of(self.options, engine.kernel, prop, self.scenario)

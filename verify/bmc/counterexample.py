@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import z3
 
 from kernelmodel.cells import CELLS, cached_limit, initial, layout
 from kernelmodel.config import Config
+from kernelmodel.memory_model import Memory
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText
@@ -37,11 +38,17 @@ class Found:
 
 
 def counterexample(
-    kernel: type[KernelText], scenario: Scenario, encoding: Encoding, solver: z3.Solver, prop: Property, check: Check
+    kernel: type[KernelText],
+    scenario: Scenario,
+    encoding: Encoding,
+    solver: z3.Solver,
+    prop: Property,
+    check: Check,
+    memory: Memory = "sc",
 ) -> Found:
     """The counterexample in a satisfiable ``solver``; ``replayed`` is false if the concrete machine disagrees."""
     model = _simple_model(encoding, solver, check)
-    start, steps = _start(scenario, encoding, model), _steps(encoding, model)
+    start, steps = replace(_start(scenario, encoding, model), memory=memory), _steps(encoding, model)
     try:
         found = replay(kernel, scenario, start, steps, prop)
     except MismatchError as error:
@@ -56,11 +63,17 @@ def counterexample(
 
 
 def witnessed(
-    kernel: type[KernelText], scenario: Scenario, encoding: Encoding, solver: z3.Solver, prop: Property, check: Check
+    kernel: type[KernelText],
+    scenario: Scenario,
+    encoding: Encoding,
+    solver: z3.Solver,
+    prop: Property,
+    check: Check,
+    memory: Memory = "sc",
 ) -> bool:
     """Whether a run in a satisfiable ``solver`` is one of the whole scenario that reaches the premise, when replayed."""
     model = _simple_model(encoding, solver, check)
-    start, steps = _start(scenario, encoding, model), _steps(encoding, model)
+    start, steps = replace(_start(scenario, encoding, model), memory=memory), _steps(encoding, model)
     return reaches(kernel, scenario, start, steps, prop)
 
 

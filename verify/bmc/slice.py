@@ -35,6 +35,8 @@ from kernelmodel.text import KernelText
 from properties.property import Check, Property
 from verify.bmc.contract import STOPS, TaskGraph, contract, followed, stop_of, without_stops
 from verify.bmc.sections import UnclearError, apart, check_closed, in_stretches, lists_of, stretches
+from verify.ordering.buffers import declare_buffers, with_buffers
+from verify.ordering.relaxed import Relaxed
 from verify.scenario import Scenario, TaskSpec, tasks_of, workers_elsewhere
 
 
@@ -73,14 +75,19 @@ class Model:
     """A kernel and a scenario: control graphs are extracted once and shared by all slices."""
 
     def __init__(
-        self, kernel: type[KernelText], scenario: Scenario, zeros: Sequence[str] = (), exact: bool = True
-    ) -> None:
-        """``zeros`` names cells that are known to be 0 in every reachable state (a lemma proved before).
+        self, kernel: type[KernelText], scenario: Scenario, zeros: Sequence[str] = (), exact: bool = True,
+        relaxed: Relaxed | None = None,
+    ) -> None:  # fmt: skip
+        """``relaxed``: what the memory model changes, which goes into the graphs as store buffers.
+
+        ``zeros`` names cells that are known to be 0 in every reachable state (a lemma proved before).
 
         Unless ``exact``, whoever has interrupts off keeps nobody away, where that is not what guards the pcplists: more
         runs, and fewer sections to put in order.
         """
-        self.kernel, self.scenario = kernel, scenario
+        self.kernel, self.scenario, self.relaxed = kernel, scenario, relaxed
+        if relaxed is not None:
+            declare_buffers(relaxed.cells)
         self.instance = kernel(scenario.config)
         self.config = self.instance.config
         self.instance.migrates = scenario.migrations > 0
@@ -128,6 +135,8 @@ class Model:
             functools.partial(extract, self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops),
             duplicate,
         )
+        if self.relaxed is not None:
+            with_buffers(spec.name, found.nodes, _following(found), self.relaxed)
         found = apart(found, STOPS) if self.exact else without_stops(found)
         if self.config.section not in STOPS and not self.unclear:
             try:
@@ -298,6 +307,15 @@ class Model:
                 others = [c for c in self.config.cpus if c != piece.cpu][:1] if spec.cpu is None else [spec.cpu]
                 written |= {c for cpu in others for n in self.graph(spec, cpu).nodes for c, _ in n.op.updates}
         return read & written
+
+
+def _following(graph: Graph) -> list[tuple[int, list[int | None]]]:
+    """For each node, by its place, those that may follow it; None where the routine returns."""
+    position = {node.number: i for i, node in enumerate(graph.nodes)}
+    return [
+        (i, [None if e.target == DONE else position[e.target] for e in node.edges if e.target in position or e.target == DONE])
+        for i, node in enumerate(graph.nodes)
+    ]  # fmt: skip
 
 
 def _constant(n: int, _: Op) -> int:

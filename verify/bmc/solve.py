@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 import z3
 
 from kernelmodel.cells import names
+from kernelmodel.errors import ModelError
+from kernelmodel.memory_model import MODELS, Memory
 from kernelmodel.text import KernelText
 from properties.catalogue import PROPERTIES
 from properties.property import Check, Property
@@ -16,6 +18,8 @@ from verify.bmc.contract import AGGREGATES
 from verify.bmc.counterexample import Found, counterexample, witnessed
 from verify.bmc.encode import Encoding
 from verify.bmc.slice import Model, Slice
+from verify.ordering.relaxed import Relaxed
+from verify.ordering.scenario import relaxed_in
 from verify.runs import Values, whole_runs
 from verify.scenario import Scenario
 from verify.verdict import Result, Verdict
@@ -70,10 +74,12 @@ class Engine:
         deadline: float | None = None,
         keep_queries: bool = False,
         progress: Callable[[str], None] = lambda _: None,
+        memory: Memory = "sc",
     ) -> None:
         """``deadline`` is a time.monotonic() after which nothing more is decided."""
         self.kernel, self.scenario, self.deadline = kernel, scenario, deadline
-        self.keep_queries, self.progress = keep_queries, progress
+        self.keep_queries, self.progress, self.memory = keep_queries, progress, memory
+        self._relaxed: Relaxed | None = None
         self._models: dict[tuple[bool, bool], Model] = {}
         self._no_witness = ""
         self._outcomes: dict[tuple[str, bool, bool], Outcome] = {}
@@ -97,7 +103,22 @@ class Engine:
         absent = [t for t in prop.needs_tasks if not getattr(self.scenario, t)]
         if absent:
             return Outcome(Result.NOT_APPLICABLE, f"it speaks of {absent[0]}, of which this bound has none")
+        if reason := self._cannot_follow():
+            return Outcome(Result.UNDECIDED, reason)
         return self._decide(prop, counts=True, misplaced=prop.name != LEMMA_MISPLACED)
+
+    def _cannot_follow(self) -> str:
+        """Why the memory model cannot be followed here; empty if it can."""
+        changed = self.relaxed()
+        if changed is None:
+            return ""
+        try:
+            if changed.refused:
+                raise ModelError(changed.refused)
+            self.model(misplaced=False)
+        except ModelError as error:
+            return f"under {MODELS[self.memory]}: {error}"
+        return ""
 
     def conclude(self, prop: Property, quick: Outcome) -> Verdict:
         """The verdict: an outcome that rests on a lemma counts only if the lemma holds, else it is decided without."""
@@ -114,6 +135,7 @@ class Engine:
             ENGINE,
             self.scenario.bound(self.kernel),
             outcome.result,
+            MODELS[self.memory],
             reason=outcome.reason,
             reachable={Result.HOLDS: True, Result.VIOLATED: True, Result.VACUOUS: False}.get(outcome.result),
             found=found.words if found else "",
@@ -145,8 +167,16 @@ class Engine:
         """The tasks' graphs; with ``misplaced``, under the lemma that no page is ever misplaced."""
         key = (misplaced, exact)
         if key not in self._models:
-            self._models[key] = Model(self.kernel, self.scenario, USUALLY_ZERO if misplaced else [], exact)
+            self._models[key] = Model(
+                self.kernel, self.scenario, USUALLY_ZERO if misplaced else [], exact, self.relaxed()
+            )
         return self._models[key]
+
+    def relaxed(self) -> Relaxed | None:
+        """What the memory model changes in the scenario, for any property; None under sequential consistency."""
+        if self.memory != "sc" and self._relaxed is None:
+            self._relaxed = relaxed_in(self.kernel, self.scenario)
+        return self._relaxed
 
     # --- one property ---
 
@@ -221,15 +251,15 @@ class Engine:
 
     def _witnessed(self, prop: Property, model: Model, reached: list[Slice], counts: bool) -> bool:
         """Whether there is a run of the whole scenario that reaches the premise: a slice follows one CPU only."""
-        whole = whole_runs(self.kernel, self.scenario, prop, Values(rounds=True), _RUNS)
+        whole = whole_runs(self.kernel, self.scenario, prop, Values(rounds=True, memory=self.memory), _RUNS)
         if whole.reached:
             return True
         for piece in reached:
             encoding, solver = self._encode(prop, model, piece, counts)
             solver.add(encoding.reached, encoding.finished)
-            if witnessed(self.kernel, self.scenario, encoding, solver, prop, self._check):
+            if witnessed(self.kernel, self.scenario, encoding, solver, prop, self._check, self.memory):
                 return True
-        whole = whole_runs(self.kernel, self.scenario, prop, Values(rounds=True), _MORE_RUNS)
+        whole = whole_runs(self.kernel, self.scenario, prop, Values(rounds=True, memory=self.memory), _MORE_RUNS)
         if whole.reached:
             return True
         where = f", in which {whole.waiting}" if whole.waiting else ""
@@ -243,7 +273,7 @@ class Engine:
         """A counterexample that replays; or what is wrong with the first, where other models do no better."""
         first: Found | None = None
         for n in range(_MODELS):
-            found = counterexample(self.kernel, self.scenario, encoding, solver, prop, self._check)
+            found = counterexample(self.kernel, self.scenario, encoding, solver, prop, self._check, self.memory)
             first = first or found
             if found.replayed:
                 return found

@@ -28,6 +28,7 @@ from verify.options import (
     EXIT_CODES,
     Parser,
     add_kernel,
+    add_memory,
     add_output,
     add_property,
     add_scenario,
@@ -77,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
         "(all: for any) with a second drain, and with a task of each kind that takes locks; none with --hotplugs",
     )  # fmt: skip
     add_property(p)
+    add_memory(p)
     p.add_argument(
         "--reduce", choices=REDUCTIONS, default="full",
         help="none: each step of each page; movers: steps that need no interleaving are performed at once; full: and "
@@ -125,7 +127,7 @@ class Run:
         What a small configuration violates is shown there, so that a large one is searched for the rest only.
         """
         finite = self.explorer.finite
-        values = Values(finite.new_limits, finite.pages)
+        values = Values(finite.new_limits, finite.pages, memory=self.explorer.memory)
         judged = [*properties, DEADLOCK] if self.deadlock else properties
         self.net = Net(self.explorer.kernel, finite.scenario, judged, values)
         rest = list(properties)
@@ -230,7 +232,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     limits = Limits(deadline, options.memory_limit or room_mb())
     altered = bool(options.variant or options.mutant) or options.beside == "all"
     others = beside(kernel, finite, altered) if options.hotplugs is None and options.beside != "none" else ()
-    explorer = Explorer(kernel, finite, options.reduce, limits, options.jobs, compiler=options.compiler, beside=others)
+    explorer = Explorer(
+        kernel,
+        finite,
+        options.reduce,
+        limits,
+        options.jobs,
+        compiler=options.compiler,
+        beside=others,
+        memory=options.memory,
+    )
     run = Run(options, explorer, deadlock)
     explorer.progress = run._progress if sys.stderr.isatty() else None
     interrupted = False

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kernelmodel.cells import CELLS, cpu_there, layout, stops_others
+from kernelmodel.memory_model import Memory
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.columns import columns
@@ -30,9 +31,9 @@ class Shown:
     replayed: bool
 
 
-def shown(kernel: type[KernelText], model: Model, path: Path, prop: Property) -> Shown:
+def shown(kernel: type[KernelText], model: Model, path: Path, prop: Property, memory: Memory = "sc") -> Shown:
     """Replay a path on the concrete model, and print it as columns."""
-    start, steps = trace_of(model, path)
+    start, steps = trace_of(model, path, memory)
     why = "the concrete model does not violate the property on this trace"
     for ordered in itertools.islice(_in_every_order(steps), _MOST_ORDERS):
         try:
@@ -65,7 +66,7 @@ def _in_every_order(steps: list[TraceStep]) -> Iterator[list[TraceStep]]:
         yield made
 
 
-def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
+def trace_of(model: Model, path: Path, memory: Memory = "sc") -> tuple[Start, list[TraceStep]]:
     """The start and the steps of a path, each with the CPU on which it is made."""
     homes = _homes(model, path)
     start = Start(
@@ -79,6 +80,7 @@ def trace_of(model: Model, path: Path) -> tuple[Start, list[TraceStep]]:
         },
         type_of={t.spec.name: ALLOC_TYPE for t in model.tasks if "migratetype" in t.spec.kind.inputs},
         in_use=_in_use(model, path),
+        memory=memory,
     )
     owner: dict[int, int] = {}
     down: set[int] = set()

@@ -23,7 +23,10 @@ from kernelmodel.terms import TRUE, Cell, Term, atoms, const, land, lnot, load, 
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
 from verify.explore.finite import ALLOC_TYPE, Finite, limit
+from verify.explore.folded_buffers import buffer
 from verify.explore.values import ValueAnalysis, Values, possible
+from verify.ordering.buffers import declare_buffers
+from verify.ordering.relaxed import Relaxed
 from verify.scenario import TaskSpec, tasks_of
 
 #: cells that count pages; with identities they are computed from where each page is
@@ -79,8 +82,11 @@ class Model:
         identities: bool = False,
         any_order: bool = False,
         rest_as_state: bool = False,
+        relaxed: Relaxed | None = None,
     ) -> None:
-        """``any_order``: loops over CPUs take them in every order, which makes CPUs interchangeable.
+        """``relaxed``: what TSO changes, which goes into the graphs as store buffers.
+
+        ``any_order``: loops over CPUs take them in every order, which makes CPUs interchangeable.
 
         ``rest_as_state``: properties at rest are state properties that say, in terms of locations, that a run has ended.
         """
@@ -104,6 +110,10 @@ class Model:
             )
             for s in specs
         ]  # fmt: skip
+        if relaxed is not None:
+            declare_buffers(relaxed.cells)
+            for spec, graph in zip(specs, graphs, strict=True):
+                buffer(spec, graph, relaxed)
         for node in (n for g in graphs for n in g.kept):
             if any(c in fixed and c.name == ONLINE for c, _ in node.op.updates):
                 raise ModelError(

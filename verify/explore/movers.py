@@ -108,6 +108,8 @@ class Movers:
         self._stable: dict[tuple[int, Cell, int], bool] = {}
         self._unchanged: dict[Any, bool] = {}
         self._right: dict[tuple[int, int, int], bool] = {}
+        #: task and location of which the facts say that nobody comes there
+        self.unreached: set[tuple[int, int]] = set()
         self.facts = {t.number: self._facts(t) for t in model.tasks}
         violations = [
             [self._closed(p, None) for p in conjuncts(c.check.violation)]
@@ -247,6 +249,7 @@ class Movers:
                     if joined != old:
                         found[target] = joined
                         todo.append(target)
+        self.unreached |= {(task.number, location) for location, f in enumerate(found) if f is None}
         return [f or {} for f in found]
 
     def _keep(self, task: TaskModel, facts: Mapping[Cell, int]) -> Facts:
@@ -433,6 +436,12 @@ class Movers:
                 and self.model.initial_values[c] == frozenset((int(not v),))
             ):
                 yield c, int(not v)
+
+    def changed_by(self, f: Footprint, g: Footprint, given: Facts) -> set[Cell]:
+        """The cells that ``g`` writes of which ``f`` looks at something that this changes, where ``given`` holds."""
+        there = {**given, **g.needs}
+        terms = [t for t in (*f.seen, *f.violations) if not self._same(t, g, there, False)]
+        return set(g.writes & cells_in(terms))
 
     def _depends(self, f: Footprint, g: Footprint, given: Facts, right: bool = False) -> bool:
         """Whether ``f`` after ``g`` may differ from ``f`` before ``g``; ``right``: the other way round."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kernelmodel.errors import ModelError
+from kernelmodel.memory_model import MODELS, Memory
 from kernelmodel.text import KernelText
 from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.catalogue import PROPERTIES, find
@@ -21,6 +23,8 @@ from verify.explore.search import Found, Limits, initial_rows, peak_mb
 from verify.explore.symmetry import AsymmetryError, Symmetric
 from verify.explore.table import Transitions
 from verify.forked import can_fork, children
+from verify.ordering.relaxed import Relaxed
+from verify.ordering.robust import relaxed
 from verify.scenario import count
 from verify.verdict import Result, Verdict
 
@@ -85,6 +89,34 @@ class Explorer:
     compiler: str = "auto"
     #: small configurations that are searched too (see beside.py)
     beside: tuple[Finite, ...] = ()
+    memory: Memory = "sc"
+
+    def model(self, finite: Finite, properties: list[Property], **how: bool) -> Model:
+        """The transition system of a configuration, with the store buffers that the memory model asks for.
+
+        ModelError where they are not of the kind that there is.
+        """
+        relaxed = self.relaxed(finite, properties)
+        if relaxed is not None and relaxed.refused:
+            raise ModelError(relaxed.refused)
+        return Model(self.kernel, finite, properties, relaxed=relaxed, **how)
+
+    def relaxed(self, finite: Finite, properties: list[Property]) -> Relaxed | None:
+        """What the memory model changes in a configuration; None under sequential consistency."""
+        if self.memory == "sc":
+            return None
+        return relaxed(Movers(Model(self.kernel, finite, properties), (), only_facts=True))
+
+    def cannot_follow(self, properties: Sequence[Property]) -> str:
+        """Why the memory model cannot be followed here; empty if it can."""
+        if self.memory == "sc":
+            return ""
+        for finite in (self.finite, *self.beside):
+            try:
+                self.model(finite, [p for p in properties if not self.within(finite).why_not(p)])
+            except ModelError as error:
+                return str(error)
+        return ""
 
     def bound(self) -> str:
         """What is searched, in words."""
@@ -141,19 +173,19 @@ class Explorer:
         self, finite: Finite, properties: list[Property], assumed: Sequence[str]
     ) -> tuple[Transitions, str]:
         if self.reduce == "none":
-            return Transitions(Model(self.kernel, finite, properties, identities=True)), "no reduction"
+            return Transitions(self.model(finite, properties, identities=True)), "no reduction"
         if self.reduce == "movers":
-            model = Model(self.kernel, finite, properties, identities=True)
+            model = self.model(finite, properties, identities=True)
             return Transitions(model, Movers(model, assumed), False), "movers"
         apart = "--spread" if finite.scenario.spread else "--hotplugs" if finite.scenario.comes_and_goes else ""
         if apart:
-            model = Model(self.kernel, finite, properties)
+            model = self.model(finite, properties)
             return Transitions(model, Movers(model, assumed), False), f"movers, equal pages ({apart} tells CPUs apart)"
         try:
-            model = Model(self.kernel, finite, properties, any_order=True)
+            model = self.model(finite, properties, any_order=True)
             return Symmetric(model, Movers(model, assumed)), "movers, equal pages, tasks and CPUs"
         except AsymmetryError as error:
-            model = Model(self.kernel, finite, properties)
+            model = self.model(finite, properties)
             return Transitions(model, Movers(model, assumed), False), f"movers, equal pages ({error})"
 
     def search_all(self, properties: Sequence[Property], deadlock: bool = True) -> list[Group]:
@@ -183,6 +215,10 @@ class Explorer:
         began = time.monotonic()
         everywhere = [self.within(finite) for finite in (self.finite, *self.beside)]
         wanted = [p for p in properties if any(not e.why_not(p) for e in everywhere)]
+        reason = self.cannot_follow(wanted)
+        if reason:
+            names = [p.name for p in properties] + ([NO_DEADLOCK] if deadlock else [])
+            return [self._verdict(n, Result.UNDECIDED, reason=f"under {MODELS[self.memory]}: {reason}") for n in names]
         groups = self.search_all(wanted, deadlock)
         found = []
         for prop in properties:
@@ -262,7 +298,7 @@ class Explorer:
         from verify.explore.counterexample import shown
         from verify.explore.shortest import GaveUpError, Shortest
 
-        model = Model(self.kernel, finite, [prop], rest_as_state=True)
+        model = self.model(finite, [prop], rest_as_state=True)
         try:
             path = Shortest(model, 0, self.limits, self.progress).find()
         except GaveUpError as error:
@@ -276,7 +312,7 @@ class Explorer:
             # a reduced search lets tasks run while every CPU has interrupts off, and loops over CPUs in any order
             why = "single steps in the kernel's own order do not violate it"
             return self._verdict(prop.name, Result.HOLDS, group, reachable=True, reason=why)
-        trace = shown(self.kernel, model, path, prop)
+        trace = shown(self.kernel, model, path, prop, self.memory)
         s = finite.scenario
         words = "" if finite == self.finite else f" ({count(s.cpus, 'CPU')}, {s.tasks_in_words(absent=False)} suffice)"
         statistics = {"steps": len(path.moves), "context_switches": path.switches, "pages_of_trace": finite.pages}
@@ -317,7 +353,7 @@ class Explorer:
                 "inner_loop": f.loop, "collision_probability": f"{f.states * f.states / 2**65:.1e}",
             }  # fmt: skip
         return Verdict(
-            name, self.kernel.name, ENGINE, self.bound(), result, reachable=reachable, reason=reason,
+            name, self.kernel.name, ENGINE, self.bound(), result, MODELS[self.memory], reachable=reachable, reason=reason,
             seconds=group.found.seconds if group else 0.0, statistics=statistics,
         )  # fmt: skip
 

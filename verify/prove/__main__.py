@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import NEWEST
+from kernelmodel.memory_model import MODELS
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import check_reached
 from kernelmodel.versions.later_mutants import EVERY
@@ -28,6 +29,7 @@ from verify.options import (
     RACE,
     Parser,
     add_kernel,
+    add_memory,
     add_output,
     add_property,
     expected_of,
@@ -65,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_kernel(p)
     add_property(p)
+    add_memory(p)
     p.add_argument("--explain", action="store_true", help="print the proof as an argument, and what it assumes")
     p.add_argument("--terminates", action="store_true", help="does offline_pages() end?  ranks and waits, for any size")
     p.add_argument("--infer", action="store_true", help="find lemmas by Houdini, and prove from these alone")
@@ -108,7 +111,7 @@ class Run:
     def proved(self) -> tuple[Prover, Proof]:
         """All obligations, checked once; one by one where some fail, to tell which property rests on what."""
         if self.prover is None or self.proof is None:
-            self.prover = Prover(self.kernel, [find(name) for name in PROVABLE], self.deadline)
+            self.prover = Prover(self.kernel, [find(name) for name in PROVABLE], self.deadline, self.options.memory)
             one_by_one = EACH if self.options.smt2 or self.options.second_opinion else TOGETHER
             depth = WITHOUT if self.options.explain else one_by_one
             self.proof = prove(self.prover, depth)
@@ -173,9 +176,9 @@ class Run:
         """Verdicts on the properties, and real traces where the proof fails."""
         properties, stop = self.properties()
         if not self.options.quiet:
-            print(f"{self.kernel.name}, {ENGINE}, sequential consistency")
+            print(f"{self.kernel.name}, {ENGINE}, {MODELS[self.options.memory]}")
             print("\n".join([page.paragraph(f"bound: {BOUND}", "  ", "    "), *given(self.kernel.given)]))
-        net = Net(self.kernel, Scenario(), properties, Values(any_size=True))
+        net = Net(self.kernel, Scenario(), properties, Values(any_size=True, memory=self.options.memory))
         for n, prop in enumerate(properties):
             verdict = net.held_against(self._verdict(prop))
             self.verdicts.append(verdict)
@@ -216,8 +219,9 @@ class Run:
             except ProjectionError as error:
                 why = str(error)
         return replace(
-            verdict or searched(self.kernel, prop, self.proof, self.deadline, why),
+            verdict or searched(self.kernel, prop, self.proof, self.deadline, why, self.options.memory),
             expected=expected,
+            memory_model=MODELS[self.options.memory],
             given=self.kernel.given,
         )
 
@@ -296,6 +300,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\nlemmas of the proof, {words}:")
             print("\n".join(f"  {lemma.name:36} {lemma.says}" for lemma in argument.lemmas.values()))
         return int(Exit.OK)
+    if options.memory != "sc" and (options.terminates or options.infer):
+        what = "--terminates" if options.terminates else "--infer"
+        fail(f"python -m verify.prove: {what} is about sequential consistency: leave --memory {options.memory} out")
     try:
         kernel = kernel_of(options) or V5_11
         deadline = None if options.timeout is None else time.monotonic() + options.timeout

@@ -11,6 +11,7 @@ import z3
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS
+from kernelmodel.memory_model import Memory
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.forked import can_fork, children
@@ -99,7 +100,9 @@ def _differs() -> str:
     return differing(_prover[0].kernel, _prover[0].system)
 
 
-def find_trace(kernel: type[KernelText], prop: Property, deadline: float | None = None) -> Verdict:
+def find_trace(
+    kernel: type[KernelText], prop: Property, deadline: float | None = None, memory: Memory = "sc"
+) -> Verdict:
     """A real trace that breaks the property: a shortest one of verify.explore, or else what verify.bmc has.
 
     Without a trace the verdict's bound tells where both have looked.
@@ -113,7 +116,7 @@ def find_trace(kernel: type[KernelText], prop: Property, deadline: float | None 
 
     explorer = Explorer(
         kernel, DEFAULT, limits=Limits(deadline, room_mb()), jobs=os.cpu_count() or 1,
-        beside=beside(kernel, DEFAULT, altered=kernel not in KERNELS.values()),
+        beside=beside(kernel, DEFAULT, altered=kernel not in KERNELS.values()), memory=memory,
     )  # fmt: skip
     try:
         explored = explorer.demonstrate(prop) or explorer.decide([prop], deadlock=False)[0]
@@ -122,7 +125,7 @@ def find_trace(kernel: type[KernelText], prop: Property, deadline: float | None 
         explored = None
     if explored is not None and explored.result is Result.VIOLATED:
         return explored
-    bounded = Engine(kernel, Scenario(), deadline).decide(prop)
+    bounded = Engine(kernel, Scenario(), deadline, memory=memory).decide(prop)
     if explored is None or explored.result is Result.UNDECIDED:
         return bounded
     return replace(bounded, bound=f"{explored.bound}; nor within {bounded.bound}")
@@ -149,7 +152,12 @@ def settled(kernel: type[KernelText], prop: Property, proof: Proof) -> Verdict |
 
 
 def searched(
-    kernel: type[KernelText], prop: Property, proof: Proof | None, deadline: float | None, why: str = ""
+    kernel: type[KernelText],
+    prop: Property,
+    proof: Proof | None,
+    deadline: float | None,
+    why: str = "",
+    memory: Memory = "sc",
 ) -> Verdict:
     """The verdict on a property that is not proved: violated, with a real trace; or undecided."""
     if why:
@@ -161,7 +169,7 @@ def searched(
         why = "out of time, or the solver gave up" if out_of_time else "not inductive"
     else:
         why = f"the lemmas do not decide it: {NOT_PROVED.get(prop.name, 'it is not among the properties that they prove')}"
-    found = find_trace(kernel, prop, deadline)
+    found = find_trace(kernel, prop, deadline, memory)
     if found.result is Result.VIOLATED:
         return replace(found, engine=ENGINE, bound=BOUND, reason=f"{why}; the trace is from verify.{found.engine}")
     bound = found.reason if found.result is Result.UNDECIDED else f"no trace found within {found.bound}"

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 import z3
 
 from kernelmodel.cells import CELLS, cpu_position
+from kernelmodel.memory_model import Memory
 from kernelmodel.ops import Op
 from kernelmodel.terms import FALSE, Cell, Term, atoms, load, lor, substitute_cells
 from kernelmodel.text import KernelText
 from properties.lemmas import Ghost, cell_of
 from properties.property import Property
+from verify.ordering.loosened import loose
 from verify.prove.cases import Cases
 from verify.prove.population import ZONE, Size
 from verify.prove.predicates import Predicates
@@ -116,10 +118,16 @@ def zones_of(term: Term) -> set[int]:
 class Prover:
     """Builds and checks the obligations of one kernel."""
 
-    def __init__(self, kernel: type[KernelText], properties: Sequence[Property], deadline: float | None = None) -> None:
+    def __init__(
+        self, kernel: type[KernelText], properties: Sequence[Property], deadline: float | None = None,
+        memory: Memory = "sc",
+    ) -> None:  # fmt: skip
+        """``memory``: under tso, loads that may miss a store find anything."""
         self.kernel, self.deadline = kernel, deadline
         self.properties = [p for p in properties if p.applies_to(kernel)]
-        self.system = System(kernel, Size(), judged=self._judged)
+        self.memory = memory
+        open_loads = None if memory == "sc" else loose(kernel)
+        self.system = System(kernel, Size(), judged=self._judged, loose=open_loads)
         self.predicates = Predicates(self.system)
         self.lemmas = self.predicates.lemmas()
         self.mentions = {name: constants(f) for name, f in self.lemmas.items()}

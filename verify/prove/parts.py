@@ -12,6 +12,7 @@ from kernelmodel.terms import ME, Cell, Term
 from kernelmodel.text import KernelText
 from properties.arguments import BY_WORK_ITEM, Argument, argument_of
 from properties.lemmas import DRAIN_LOCK, LOCK, cell_of
+from verify.ordering.loosened import Loose
 from verify.prove.alike import Alike
 from verify.prove.population import ZONE, Size, Text, texts
 from verify.prove.roles import ENDS, Part, Program, ProjectionError, Step, cells, entries
@@ -31,19 +32,20 @@ class Parts:
 
     def __init__(
         self, kernel: type[KernelText], size: Size | None = None, population: Sequence[Text] | None = None,
-        judged: Callable[[Op], bool] = lambda _: False,
+        judged: Callable[[Op], bool] = lambda _: False, loose: Loose | None = None,
     ) -> None:  # fmt: skip
         """``population``: the texts of the tasks there are; by default all kinds of tasks, each any number of times.
 
-        ``judged``: operations that are transitions even if they change nothing that is followed.
+        ``loose``: loads that may find anything.  ``judged``: operations that are transitions even if they change nothing
+        that is followed.
         """
-        self.kernel, self.size = kernel, size or Size()
+        self.kernel, self.size, self.loose = kernel, size or Size(), loose
         self.config: Config = kernel.sized(self.size.config)
         self.argument = argument_of(kernel)
         self.zone, self.cpu = ZONE, self.size.cpu
         #: the lock of the tracked pcplist, where it has one
         self.lock = None if self.argument.worker else section_of(self.config, self.zone, self.cpu)
-        self.program = Program(texts(kernel, self.size) if population is None else population, self.lock)
+        self.program = Program(texts(kernel, self.size, loose) if population is None else population, self.lock)
         self.followed = followed_cells(self.config, self.zone, self.cpu, self.argument)
         self.ghosts = {g.name: g for g in self.argument.ghosts}
         self._parts(judged)

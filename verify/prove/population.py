@@ -21,6 +21,7 @@ from kernelmodel.ops import Routine
 from kernelmodel.tasks import Given, TaskKind, kinds_of
 from kernelmodel.terms import Cell, reg
 from kernelmodel.text import KernelText
+from verify.ordering.loosened import Loose
 
 #: numbers of CPUs and zones, and the tracked ones among them
 CPUS, CPU, ZONES, ZONE = 3, 1, 2, 0
@@ -48,6 +49,8 @@ class Kind:
     cpu: int
     worker: bool = False
     inputs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    #: the name of the kind of task, wherever it runs
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +74,25 @@ def kinds(kernel: type[KernelText], size: Size) -> Iterator[Kind]:
                 types = {"migratetype": (0, PCPTYPES - 1)} if "migratetype" in task.inputs else {}
                 given = Given(cpu, zone, Page(-1, z, zone), reg("migratetype"), PageRange(z, z, zone))
                 of = f"{at} of another zone" if z else at
-                yield Kind(f"{task.name}{of}", _making(task, given), cpu, task.serves and cpu == here, types)
+                yield Kind(f"{task.name}{of}", _making(task, given), cpu, task.serves and cpu == here, types, task.name)
 
 
 def _making(task: TaskKind, given: Given) -> Callable[[Any], Routine]:
     return lambda kernel: task.make(kernel, given)
 
 
-def texts(kernel: type[KernelText], size: Size | None = None) -> list[Text]:
-    """The control graphs of all kinds of tasks; ModelError where a routine cannot be folded."""
+def texts(kernel: type[KernelText], size: Size | None = None, loose: Loose | None = None) -> list[Text]:
+    """The control graphs of all kinds of tasks, with ``loose`` loads in them; ModelError where a routine cannot be folded."""
     size = size or Size()
     instance = kernel(size.config)
-    return [
+    found = [
         Text(k, remembered(kernel, (size, k.name, k.cpu), functools.partial(_graph, instance, k), copied))
         for k in kinds(kernel, size)
     ]
+    if loose is not None:
+        for text in found:
+            loose.apply(text.kind.task, text.graph)
+    return found
 
 
 def _graph(instance: KernelText, kind: Kind) -> FoldedGraph:

@@ -78,7 +78,7 @@ ASSUMPTIONS = (
     ),
     Assumption(
         "sequential consistency: every operation takes effect at once, in one order for all CPUs",
-        "nothing yet: store buffers are not modelled (docs/not-modelled.md)",
+        "--memory tso, which asks without it: x86's store buffers (docs/memory-models.md); nothing for weaker models",
     ),
     Assumption(
         "one CPU and one zone, both arbitrary, stand for all: a task that is not followed may take any of its steps at any"

@@ -18,6 +18,7 @@ from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, reg
 from kernelmodel.text import KernelText
 from properties.lemmas import DRAIN_LOCK, LOCK, NOTHING_WHEN_UNLOCKED, cell_of
+from verify.ordering.loosened import Loose
 from verify.prove.facts import Facts, Item, Setting, Split, constant, holder_facts
 from verify.prove.parts import Parts
 from verify.prove.population import Size, Text
@@ -76,9 +77,9 @@ class System(Parts):
 
     def __init__(
         self, kernel: type[KernelText], size: Size | None = None, population: Sequence[Text] | None = None,
-        judged: Callable[[Op], bool] = lambda _: False,
+        judged: Callable[[Op], bool] = lambda _: False, loose: Loose | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(kernel, size, population, judged)
+        super().__init__(kernel, size, population, judged, loose)
         self.judged = judged
         self.facts: dict[int, dict[Split, Facts]] = self._facts()
         self.variables: dict[str, Expr] = {}

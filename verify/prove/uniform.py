@@ -25,7 +25,7 @@ def differing(kernel: type[KernelText], parts: Parts) -> str:
     """Which part depends on the number or place of CPUs, in words; empty if none does."""
     mine = shapes(parts)
     for size in SIZES:
-        others = shapes(Parts(kernel, size))
+        others = shapes(Parts(kernel, size, loose=parts.loose))
         for name, shape in mine.items():
             if others.get(name, shape) != shape:
                 return (

@@ -41,6 +41,7 @@ START = Start(
     block_of={_dict(start.block_of)},
     type_of={_dict(start.type_of)},
     in_use={start.in_use!r},  # the blocks of pages that nobody frees
+    memory={_quoted(start.memory)},
 )
 # each step is exactly one operation: the task, what it does, what was chosen for it, its CPU
 STEPS = [

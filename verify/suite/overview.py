@@ -38,6 +38,7 @@ VERBS = {
             "every interleaving of a finite configuration; shortest counterexamples",
         ),
         Verb("prove", "verify.prove.__main__", "inductive proofs, for any number of CPUs, pages and tasks"),
+        Verb("ordering", "verify.ordering.__main__", "store buffers: which stores may be seen late, and by whom"),
         Verb("mutants", "verify.mutants.__main__", "the kill matrix: does each engine find what each mutant breaks?"),
         Verb("museum", "verify.museum.__main__", "real bugs and proposed designs: each found, or held, as it was"),
         Verb("tree", "verify.tree.__main__", "your kernel's own C: what of it is read, and what is not"),

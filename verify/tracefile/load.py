@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import is_kernel
+from kernelmodel.memory_model import MODELS, model_named
 from kernelmodel.tasks import options as task_options
 from kernelmodel.versions.later_mutants import named
 from properties.catalogue import find
@@ -131,6 +132,7 @@ def parse(document: Any) -> TraceFile:
         raise ModelError(f"{had}: this version reads {SCHEMA} and {VERDICTS}; let the engine write the trace again")
     spec = reader.at("kernel")
     kernel = KernelSpec(spec.at("kind").text(), spec.at("name").text())
+    model = reader.at("memory_model", MODELS["sc"]).text()
     violation = None
     if reader.has("violation"):
         broken = reader.at("violation")
@@ -140,10 +142,10 @@ def parse(document: Any) -> TraceFile:
         scenario=_scenario(reader.at("scenario")),
         property=find(reader.at("property").text()).name,
         engine=reader.at("engine").text(),
-        start=_start(reader.at("start")),
+        start=replace(_start(reader.at("start")), memory=model_named(model)),
         steps=tuple(_step(s) for s in reader.at("steps").each()),
         violation=violation,
-        memory_model=reader.at("memory_model", "sequential consistency").text(),
+        memory_model=model,
     )
 
 
@@ -159,7 +161,8 @@ def from_verdicts(document: Mapping[str, Any]) -> TraceFile:
         start, *steps = verdict.at("schedule").each()
         recorded = tuple(_step(s) for s in steps)
         said = next((r for r in (verdict, reader) if r.has("scenario")), None)
-        began = _start(start.at("start"))
+        model = verdict.at("memory_model", MODELS["sc"]).text()
+        began = replace(_start(start.at("start")), memory=model_named(model))
         scenario = (
             replace(_scenario_of(options), migrations=len(began.in_use))
             if said is None
@@ -173,7 +176,7 @@ def from_verdicts(document: Mapping[str, Any]) -> TraceFile:
             start=began,
             steps=recorded,
             violation=TraceViolation(verdict.at("found").text(), len(recorded)),
-            memory_model=verdict.at("memory_model", "sequential consistency").text(),
+            memory_model=model,
         )
     results = sorted({v.at("result").text() for v in verdicts}) or ["no verdict at all"]
     raise ModelError(f"no counterexample in it: its verdicts are {', '.join(results)}; there is nothing to replay")

@@ -1,0 +1,1 @@
+"""Memory models: which stores another CPU may see late, and what that changes."""
