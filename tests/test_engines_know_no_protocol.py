@@ -22,6 +22,9 @@ MOST = 87
 def engines() -> Iterator[tuple[str, ast.Module]]:
     """Each module of verify/, by its path."""
     for file in sorted((ROOT / "verify").rglob("*.py")):
+        # a recorder of real machines runs no kernel's text: its names are those of its own events
+        if "observe" in file.parts:
+            continue
         yield str(file.relative_to(ROOT)), ast.parse(file.read_text(encoding="utf-8"))
 
 

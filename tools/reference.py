@@ -31,6 +31,8 @@ REFERENCE = ROOT / "docs/reference.md"
 COLUMNS, WIDTH = 100, 120
 #: further reading, by verb
 SEE = {
+    "ordering": "memory-models.md",
+    "observe": "real-machines.md",
     "bmc": "engines.md",
     "explore": "engines.md",
     "prove": "engines.md",
@@ -83,7 +85,18 @@ def _command(verb: str) -> str:
     if parser.epilog == EXIT_CODES:
         parser.epilog = None
         more.insert(0, "Exit codes: [as all](#exit-codes).")
-    return "\n\n".join(filter(None, [f"## {verb}", said, _block(parser.format_help()), " ".join(more)]))
+    parts = [_block(p.format_help()) for p in (parser, *_parts_of(parser))]
+    return "\n\n".join(filter(None, [f"## {verb}", said, *parts, " ".join(more)]))
+
+
+def _parts_of(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of a command's own verbs."""
+    return [
+        part
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for part in action.choices.values()
+    ]
 
 
 def _exit_codes() -> str:

@@ -45,6 +45,7 @@ VERBS = {
         Verb(
             "history", "verify.history.__main__", "its commits: which keep the promise, and which was the first not to"
         ),
+        Verb("observe", "verify.observe.__main__", "a real machine: record a memory offlining, and check its trace"),
         Verb("contracts", "verify.contracts", "CrossHair on the sequential pieces: buddy, lists, arithmetic"),
         Verb(
             "all",
@@ -81,7 +82,6 @@ def overview(program: str) -> str:
         "",
         "exit codes: 0 as expected, 1 violated, 2 bad input, 3 undecided, 4 vacuous, 70 contradiction",
         "kernels, mutants and properties by name:  " + f"{program} bmc --list",
-        'completion of names in bash or zsh:       eval "$(register-python-argcomplete straypage)"',
-        "                                          (pip install 'straypage[completion]')",
+        """completion (straypage[completion]):       eval "$(register-python-argcomplete straypage)\"""",
     ]
     return "\n".join(lines)

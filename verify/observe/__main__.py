@@ -1,0 +1,154 @@
+"""``python -m verify.observe``: record a real machine's memory offlining, and check the trace against the guarantee."""
+
+from __future__ import annotations
+
+import argparse
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from kernelmodel.errors import ModelError
+from verify import page
+from verify.command import command, write_text
+from verify.observe.events import Quality, events, lines_of
+from verify.observe.judge import Judge
+from verify.observe.script import script
+from verify.observe.show import exit_code, known_events, quality_lines, told, verdicts
+from verify.observe.zoneinfo import findings, parse
+from verify.options import EXIT_CODES, Parser, fail, writable
+from verify.report import SAID, as_json, heading, write_json
+from verify.verdict import Exit
+
+PROG = "python -m verify.observe"
+_SAID = SAID | {
+    Exit.OK: "what was put to the test was kept",
+    Exit.VACUOUS: "vacuous: no page was freed while the pcplists were disabled",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = Parser(
+        prog=PROG,
+        description="Records what memory offlining does with the pcplists of a running kernel (x86-64, v6.0 to v6.12), and "
+        "checks such traces: was a page left on a pcplist, or a page of the isolated range handed out?  One run of one machine "
+        "proves nothing; it shows that the promise was kept, or was not, where it was put to the test.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = p.add_subparsers(dest="verb", metavar="VERB", required=True, help="what to do; VERB --help has its options")
+    written = verbs.add_parser(
+        "script", help="write a shell script that records (it needs root and tracefs, no Python)"
+    )
+    written.add_argument("file", nargs="?", default="-", help="where to (default: standard output)")
+    recorded = verbs.add_parser("record", help="record here and now, while a command runs")
+    recorded.add_argument("out", help="the trace; .gz packs it")
+    recorded.add_argument("run", nargs=argparse.REMAINDER, metavar="COMMAND", help="the command that offlines memory")
+    checked = verbs.add_parser("check", help="check a trace: tracefs's text, trace-cmd's, trace.dat; gzip and zstd too")
+    checked.add_argument("trace", help="the file")
+    checked.add_argument("--json", metavar="FILE", help="write the verdicts as JSON (-: to standard output)")
+    checked.add_argument("--all", action="store_true", help="print more than one violation of a property")
+    zones = verbs.add_parser("zoneinfo", help="snapshots of /proc/zoneinfo: disabled, and who holds pages?")
+    zones.add_argument("file", nargs="+", help="snapshots, in the order in which they were taken")
+    lab = verbs.add_parser("lab", help="boot a stock kernel under QEMU, offline memory there, and check its trace")
+    from verify.observe.lab import add_options
+
+    add_options(lab)
+    return p
+
+
+def check(options: argparse.Namespace) -> int:
+    """Check a trace; the exit code."""
+    writable([options.json])
+    judge, quality = Judge(), Quality()
+
+    def progress(n: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{n:,} events", end="", file=sys.stderr, flush=True)
+
+    judge.follow(events(lines_of(options.trace), quality), quality, progress)
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+    if not quality.events:
+        raise ModelError(f"{options.trace}: no line in it is an event: give a trace of tracefs, or of trace-cmd")
+    if not judge.kinds:
+        names = ", ".join(sorted(known_events())[:4])
+        raise ModelError(f"{options.trace}: none of its events are ours ({names}, …): record with `{PROG} script`")
+    found = verdicts(judge, quality)
+    print(heading(found[0]))
+    print("\n".join(page.paragraph(text, "  ", "    ") for text in quality_lines(judge, quality)))
+    for verdict in found:
+        print(told(verdict))
+        if verdict.trace:
+            print(f"\n{page.fit(verdict.trace)}\n")
+    if options.all:
+        for violation in judge.violations:
+            print(page.paragraph(f"{violation.property}: {violation.found}, line {violation.event.line}", "  ", "    "))
+    code = exit_code(found)
+    if options.json:
+        write_json(options.json, {**as_json(found, sys.argv[1:], interrupted=False), "exit": int(code)})
+    print(f"exit {int(code)}: {_SAID[code]}")
+    return int(code)
+
+
+def record(options: argparse.Namespace) -> int:
+    """Run the script here; the command's exit code, or the script's."""
+    if not options.run:
+        raise ModelError("record what?  give the command that offlines: record OUT COMMAND...")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "record.sh"
+        file.write_text(script())
+        return subprocess.run(["sh", str(file), options.out, *options.run], check=False).returncode
+
+
+def zoneinfo(options: argparse.Namespace) -> int:
+    """Say what snapshots tell; the exit code."""
+    snapshots = []
+    for name in options.file:
+        try:
+            snapshots.append(parse(Path(name).read_text(encoding="utf-8", errors="replace")))
+        except OSError as error:
+            raise ModelError(f"cannot read {name}: {error.strerror}") from error
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from error
+    found = findings(snapshots)
+    for finding in found:
+        print(page.paragraph(finding.text, "", "  "))
+    code = Exit.VIOLATED if any(f.bad for f in found) else Exit.UNDECIDED if any(f.open for f in found) else Exit.OK
+    print(f"exit {int(code)}: {SAID[code]}")
+    return int(code)
+
+
+def write_script(options: argparse.Namespace) -> int:
+    """Write the recorder; the exit code."""
+    writable([options.file])
+    write_text(options.file, script())
+    if options.file != "-" and Path(options.file).is_file():
+        file = Path(options.file)
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
+        print(f"{options.file}: as root, sh {options.file} trace.txt sh -c 'echo offline > …/memoryN/state'")
+    return int(Exit.OK)
+
+
+@command(PROG)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    if options.verb == "lab":
+        # the laboratory needs programs that nobody else does
+        from verify.observe.lab import laboratory
+
+        verb = laboratory
+    else:
+        verb = {"script": write_script, "record": record, "check": check, "zoneinfo": zoneinfo}[options.verb]
+    try:
+        return verb(options)
+    except ModelError as error:
+        fail(f"{PROG} {options.verb}: {error}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

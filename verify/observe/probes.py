@@ -1,0 +1,86 @@
+"""What is recorded of a running kernel: probes and their arguments, by version; the script and the checker both read this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernelmodel.errors import ModelError
+
+#: the group of our probes in tracefs
+GROUP = "straypage"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A kprobe: the name of its event, the function (mm/page_alloc.c unless said), and what is fetched at its entry.
+
+    ``pcp`` is the register with the struct per_cpu_pages whose fields are fetched too.  ``returns``: the return is recorded,
+    as NAME_r, with the value fetched there.  ``needed``: nothing can be judged without it.
+    """
+
+    name: str
+    function: str
+    fetch: str = ""
+    pcp: str = ""
+    returns: bool = False
+    value: str = ""
+    needed: bool = False
+
+
+#: x86-64 passes arguments in di, si, dx, cx, r8, r9
+PROBES = (
+    # `enable` is a file of tracefs, and no name for an event
+    Probe("pcp_disable", "zone_pcp_disable", "zone=%di", returns=True, needed=True),
+    Probe("pcp_enable", "zone_pcp_enable", "zone=%di", needed=True),
+    Probe("limits", "__zone_set_pageset_high_and_batch", "zone=%di high=%si:s64"),
+    Probe("drain", "__drain_all_pages", "zone=%di force=%si:u8"),
+    Probe("drain_zone", "drain_pages_zone", "cpu=%di:u32 zone=%si"),
+    Probe("commit", "free_unref_page_commit", "zone=%di pcp=%si page=%dx type=%cx:s32 order=%r8:u32", "%si", True, "", True),
+    Probe("refill", "rmqueue_bulk", "zone=%di order=%si:u32 list=%cx type=%r8:s32", returns=True, needed=True),
+    # mm/page_isolation.c
+    Probe("isolate", "start_isolate_page_range", "start=%di end=%si", returns=True, value="ret=$retval:s32", needed=True),
+    Probe("undo", "undo_isolate_page_range", "start=%di end=%si"),
+    # mm/memory_hotplug.c
+    Probe("offline", "offline_pages", "start=%di pages=%si zone=%dx", returns=True, value="ret=$retval:s32", needed=True),
+    # where struct page of frame 0 is (arch/x86/mm/kaslr.c); tracepoints hash what they print as %p
+    Probe("pages", "offline_pages", "base=@vmemmap_base:x64"),
+    Probe("taken_off", "__offline_isolated_pages", "start=%di end=%si"),
+)  # fmt: skip
+#: sizeof(struct page) where SLUB and memcg are on, as everywhere but in tiny configurations
+PAGE_STRUCT = 64
+#: events of the kernel's own (include/trace/events/kmem.h)
+TRACEPOINTS = ("mm_page_pcpu_drain", "mm_page_alloc_zone_locked", "mm_page_alloc")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where fields of struct per_cpu_pages are, in bytes, in kernels from ``first`` to ``last`` (include/linux/mmzone.h).
+
+    ``high`` is the limit that zone_pcp_disable() sets to 0: from v6.7 on high_min.
+    """
+
+    first: tuple[int, int]
+    last: tuple[int, int]
+    count: int
+    high: int
+    batch: int
+
+    @property
+    def fetch(self) -> dict[str, int]:
+        """The fields by the names that events have."""
+        return {"count": self.count, "high": self.high, "batch": self.batch}
+
+
+LAYOUTS = (Layout((6, 0), (6, 6), 4, 8, 12), Layout((6, 7), (6, 12), 4, 12, 20))
+KNOWN = "v6.0 to v6.12"
+
+
+def layout_of(release: str) -> Layout:
+    """The layout of a kernel by what ``uname -r`` says; ModelError where it is not known."""
+    major, _, rest = release.partition(".")
+    minor = rest.split(".")[0].split("-")[0]
+    if major.isdecimal() and minor.isdecimal():
+        for layout in LAYOUTS:
+            if layout.first <= (int(major), int(minor)) <= layout.last:
+                return layout
+    raise ModelError(f"kernel {release!r}: where the fields of struct per_cpu_pages are is known of {KNOWN} only")
