@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -126,10 +126,14 @@ class _State:
     memory: tuple[tuple[str, int], ...]
 
 
-def abstract(program: Program, memory: Memory) -> set[Outcome]:
-    """What may come of a program on the abstract machine of the x86-TSO paper, or with no buffers."""
+def abstract(program: Program, memory: Memory, at_first: Mapping[str, int] | None = None) -> set[Outcome]:
+    """What may come of a program on the abstract machine of the x86-TSO paper, or with no buffers.
+
+    ``at_first``: the variables and what they hold, where they are not ours with 0.
+    """
+    variables = at_first or dict.fromkeys(VARIABLES, 0)
     first = [sum(loads(t) for t in program[:n]) for n in range(len(program))]
-    start = _State((0,) * len(program), (), ((),) * len(program), tuple((v, 0) for v in VARIABLES))
+    start = _State((0,) * len(program), (), ((),) * len(program), tuple(sorted(variables.items())))
     todo, seen, found = [start], {start}, set()
     while todo:
         state = todo.pop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -10,6 +12,8 @@ from kernelmodel.errors import ModelError
 from kernelmodel.memory_model import Memory
 from tests import litmus
 from tests.litmus import Outcome, Program, Thread, abstract, explored, one_run, values
+from verify.explore.__main__ import main as explore
+from verify.replay.__main__ import main as replay
 
 W_X, W_Y, R_X, R_Y, MB = ("W", "x", 1), ("W", "y", 1), ("R", "x"), ("R", "y"), ("mb",)
 #: by name: the threads, the outcome that is asked about, and whether it may come under sc and tso.  Sources: Sewell et al.,
@@ -126,3 +130,76 @@ def test_a_buffer_that_is_forgotten_is_noticed(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("verify.ordering.buffers.drains", lambda _: False)
     assert explored(program, "tso") != abstract(program, "tso")
     assert len(values(program)) == 4
+
+
+# --- exported tests ---
+
+_START = re.compile(r"^\t(\w+) = (\d+);$", re.M)
+_PROCESS = re.compile(r"^P\d\((.*?)\)\n\{\n(.*?)^\}$", re.M | re.S)
+_EXISTS = re.compile(r"^exists \((.*)\)$", re.M)
+
+
+def read_litmus(text: str) -> tuple[Program, dict[str, int], Outcome]:
+    """An exported test as a program for x86, where each lock that is taken is a full barrier; its start and its question."""
+    program: list[Thread] = []
+    variables: dict[str, int] = {}
+    for given, body in _PROCESS.findall(text):
+        variables |= dict.fromkeys(re.findall(r"int \*(\w+)", given), 0)
+        made: list[tuple[object, ...]] = []
+        for line in body.splitlines():
+            if found := re.fullmatch(r"\tr\d+ = READ_ONCE\(\*(\w+)\);", line):
+                made.append(("R", found[1]))
+            elif found := re.fullmatch(r"\tWRITE_ONCE\(\*(\w+), (-?\d+)\);", line):
+                made.append(("W", found[1], int(found[2])))
+            elif re.fullmatch(r"\tspin_lock\(\w+\);|\tsmp_mb\(\);", line):
+                made.append(MB)
+            else:
+                assert re.fullmatch(r"\tspin_unlock\(\w+\);|\tsmp_[rw]mb\(\);|\tint r\d+;|", line), line
+        program.append(tuple(made))
+    variables |= {name: int(n) for name, n in _START.findall(text.split("P0(")[0])}
+    asked = _EXISTS.search(text)
+    assert asked is not None
+    return tuple(program), variables, tuple(int(x.split("=")[1]) for x in asked[1].split(" /\\ "))
+
+
+def exported(name: str, folder: Path) -> str:
+    trace, file = folder / "race.json", folder / "race.litmus"
+    which = ["--kernel", name] if name.startswith("v") else ["--mutant", name]
+    scenario = [
+        "--frees",
+        "1",
+        "--allocs",
+        "0",
+        "--updates",
+        "0",
+        "--property",
+        "no_stray_page",
+        "--beside",
+        "none",
+        "--quiet",
+    ]
+    assert explore([*which, "--memory", "tso", "--trace", str(trace), *scenario]) == 1
+    assert replay([str(trace), "--litmus", str(file)]) == 1
+    return file.read_text()
+
+
+@pytest.mark.parametrize("name", ["no-force-all-cpus", "v6.2", "v6.10"])
+def test_exported_litmus_tests_have_the_outcome_that_they_say(name: str, tmp_path: Path) -> None:
+    """A second opinion on the form: read back, the abstract machine has the outcome under TSO, and not without buffers."""
+    text = exported(name, tmp_path)
+    assert text.startswith("C ")
+    assert " * Result: Sometimes" in text
+    program, start, outcome = read_litmus(text)
+    assert outcome in abstract(program, "tso", start)
+    assert outcome not in abstract(program, "sc", start)
+
+
+def test_a_trace_without_a_race_has_no_litmus_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, and nothing is written."""
+    trace, file = tmp_path / "t.json", tmp_path / "t.litmus"
+    assert explore(["--mutant", "missed-done-on-failure", "--trace", str(trace), "--quiet"]) == 1
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        replay([str(trace), "--litmus", str(file)])
+    assert "there is no race to show" in capsys.readouterr().err
+    assert not file.exists()

@@ -13,6 +13,7 @@ from properties.catalogue import find
 from verify.command import command, write_text
 from verify.html import render
 from verify.options import Parser, add_kernel, fail, writable
+from verify.replay.litmus import litmus
 from verify.replay.reproducer import reproducer
 from verify.replay.show import as_columns, as_list
 from verify.replay.stepper import interact
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--schedule", action="store_true", help="print only the schedule, on one line")
     p.add_argument("--html", metavar="FILE", help="write the trace as one page for a browser")
     p.add_argument("--pytest", metavar="FILE.py", help="write a test that reproduces the violation")
+    p.add_argument("--litmus", metavar="FILE", help="write the race as a C litmus test for herd7")
     p.add_argument("--itf", metavar="FILE", help="write the states in Apalache's ITF")
     p.add_argument("--trace", metavar="FILE", help="write the trace file, filled in with what this run shows")
     p.add_argument("--property", metavar="NAME", help="evaluate this property instead of the one that the trace names")
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _replay(options: argparse.Namespace) -> Exit:
     trace = _changed(load(options.file), options)
-    writable([options.html, options.pytest, options.itf, options.trace])
+    writable([options.html, options.pytest, options.itf, options.litmus, options.trace])
     film = play(trace)
     _write(film, options)
     if options.schedule:
@@ -100,6 +102,7 @@ def _write(film: Film, options: argparse.Namespace) -> None:
     made = {
         options.html: (lambda: render(film)) if options.html else None,
         options.pytest: (lambda: reproducer(film)) if options.pytest else None,
+        options.litmus: (lambda: litmus(film)) if options.litmus else None,
         options.itf: (lambda: json.dumps(itf(film)) + "\n") if options.itf else None,
     }
     for path, text in made.items():
