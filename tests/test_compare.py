@@ -314,6 +314,7 @@ def test_a_variant_that_an_engine_refuses_is_one_line(tmp_path, capsys):
     assert len(err.strip().splitlines()) == 1 and "yields 3" in err
 
 
+@pytest.mark.deep
 def test_the_docs_show_what_is_printed_today(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(page, "_chosen", [page.IN_A_PIPE])

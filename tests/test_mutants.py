@@ -32,8 +32,8 @@ def documented(name):
 
 #: one of each kind; the rest is left to `make deep`
 TELLING = (
-    "no-force-all-cpus", "no-drain", "missed-enable-on-isolation-failure", "swapped-limit-stores", "v5.15:no-undo",
-    "v6.1:count-gate-unlocked", "v6.11:trylock-failure-loses-page", "v6.11:batch-left-old",
+    "no-force-all-cpus", "no-drain", "missed-enable-on-isolation-failure", "swapped-limit-stores",
+    "v6.1:count-gate-unlocked", "v6.11:trylock-failure-loses-page",
 )  # fmt: skip
 
 
