@@ -11,7 +11,7 @@ from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel, mutant, variant
 from kernelmodel.memory_model import MODELS, Memory, model_named
 from kernelmodel.text import KernelText
-from properties.catalogue import find
+from properties.catalogue import PROPERTIES, find
 from verify.bmc.solve import Engine
 from verify.explore.__main__ import main as explore
 from verify.explore.finite import Finite
@@ -203,3 +203,23 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ModelError):
         model_named("x86")
     assert everybody(kernel("v5.11")).offlines == 2
+
+
+@pytest.mark.parametrize("name", ["v6.2", "no-force-all-cpus"])
+def test_reductions_change_no_verdict(name: str) -> None:
+    """Movers and symmetry, with buffers as cells, find what single steps find, and nothing else."""
+    finite = Finite(FREES, 2, 1, 1)
+    found = []
+    for reduce in ("none", "movers", "full"):
+        explorer = Explorer(chosen(name), finite, reduce, memory="tso")
+        properties = [p for p in PROPERTIES.values() if not explorer.why_not(p)]
+        groups = [explorer.search(g) for g in explorer.groups_of(properties)]
+        found.append({p.name: g.broken(p) for p in properties for g in groups if p.name in g.names and not p.stuck})
+    assert found[0] == found[1] == found[2]
+    assert any(found[0].values())
+
+
+def test_what_cannot_be_followed_is_undecided(capsys: pytest.CaptureFixture[str]) -> None:
+    """v6.11's decay_pcp_high() stores to pcp->high without the lock, while frees do; a proof takes any value there."""
+    assert explore(["--kernel", "v6.11", "--memory", "tso", "--tasks", "decay=1", "--property", "no_stray_page"]) == 3
+    assert "while others write pcp[0]->high too" in " ".join(capsys.readouterr().out.split())

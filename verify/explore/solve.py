@@ -248,6 +248,8 @@ class Explorer:
         if small == self.finite or self.reduce != "full":
             return []
         explorer = self.within(small)
+        if explorer.cannot_follow(properties):
+            return []
         applicable = [p for p in properties if not explorer.why_not(p)]
         groups = explorer.search_all(applicable, deadlock=False)
         return [p for p in applicable for g in groups if p.name in g.names and g.verdict(p)[0] is Result.VIOLATED]
@@ -261,6 +263,8 @@ class Explorer:
         began = time.monotonic()
         for finite in smaller(self.finite):
             if finite == self.finite or any(getattr(finite.scenario, t) < 1 for t in prop.needs_tasks):
+                continue
+            if self.within(finite).cannot_follow([prop]):
                 continue
             group = self.search([prop], [prop.name], finite)
             if group.found.stopped:
