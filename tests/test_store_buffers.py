@@ -208,7 +208,7 @@ def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", ["v6.2", "no-force-all-cpus"])
 def test_reductions_change_no_verdict(name: str) -> None:
     """Movers and symmetry, with buffers as cells, find what single steps find, and nothing else."""
-    finite = Finite(FREES, 2, 1, 1)
+    finite = Finite(FREES, 2, 2, 1)
     found = []
     for reduce in ("none", "movers", "full"):
         explorer = Explorer(chosen(name), finite, reduce, memory="tso")
