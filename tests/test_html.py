@@ -23,6 +23,7 @@ from verify.bmc.solve import Engine
 from verify.html import render
 from verify.html.page import embedded
 from verify.html.view import view
+from verify.observe.__main__ import main as observe
 from verify.report import as_json
 from verify.scenario import Scenario
 from verify.trace import Start, TraceStep, boot
@@ -442,3 +443,20 @@ CONTRAST = """
   return found;
 })()
 """
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_timeline_of_a_real_machine(browser, tmp_path, capsys, dark):
+    """What was seen of Debian's kernel with a mutant is a page like any other: steps, state, keyboard, no complaint."""
+    target = tmp_path / "late.html"
+    assert observe(["check", str(Path(__file__).parent / "data/late.trace.gz"), "--html", str(target)]) == 1
+    capsys.readouterr()
+    browser.open(str(target), 1200, 800, dark)
+    step, row, now = browser.run(CHOSEN)
+    assert row == f"step-{step}" and "pcp->count is 23 on CPU0" in now
+    assert "disabled by sh-" in browser.run("document.querySelector('#zone').innerText")
+    browser.key("Home")
+    browser.key("ArrowDown")
+    assert "zone_pcp_disable()" in browser.run(CHOSEN)[2]
+    assert browser.complaints() == []

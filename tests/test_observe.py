@@ -435,3 +435,34 @@ def test_the_laboratory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "as it is" in said
     assert said.count("violated: no_stray_page") == 3
     assert main(["check", str(tmp_path / "traces/late.trace.gz")]) == 1
+
+
+# --- the page ---
+
+
+def left_behind() -> list[str]:
+    """A trace in which a free leaves its page."""
+    trace = Made()
+    trace.window()
+    trace.free(0x30, leaves=True, cpu=1)
+    trace.free(0x110, leaves=False)
+    trace.end()
+    return trace.lines
+
+
+def test_a_violation_is_a_page_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The timeline of counterexamples, with the page that was left where it is."""
+    file, target = tmp_path / "trace.txt", tmp_path / "page.html"
+    file.write_text("".join(left_behind()))
+    assert main(["check", str(file), "--html", str(target)]) == 1
+    capsys.readouterr()
+    text = target.read_text()
+    assert "<!--@" not in text
+    shown = json.loads(re.findall(r'<script type="application/json" id="trace">(.*?)</script>', text, re.DOTALL)[0])
+    assert shown["violatedAt"] == len(shown["steps"])
+    assert shown["stray"] == [0x110]
+    assert len(shown["states"]) == len(shown["steps"]) + 1
+    assert any(state.get("cpu0", {}).get("lists", [[], [], []])[1] == [0x110] for state in shown["states"])
+    assert [span["label"] for span in shown["spans"]] == ["pcplists disabled", "the range is isolated"]
+    assert main(["check", str(DATA / "none.trace.gz"), "--html", str(tmp_path / "none.html")]) == 0
+    assert not (tmp_path / "none.html").exists()

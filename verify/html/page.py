@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -28,20 +29,40 @@ def render(trace: TraceFile | Film | Mapping[str, Any]) -> str:
         raise ModelError("a page shows steps over time, and this trace has none")
     data = view(film)
     found = data["found"] or f"{film.prop.name} is not violated"
+    prop, broken = film.prop, film.violation is not None
+    columns = as_columns(film, width=_COLUMNS)
+    return filled(Page(found, broken, film.kernel.name, prop.name, prop.statement, columns, data))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page says: the finding, the kernel and the property, the columns, and the data that the script shows."""
+
+    found: str
+    violated: bool
+    kernel: str
+    property: str
+    statement: str
+    columns: str
+    data: dict[str, Any]
+
+
+def filled(page: Page) -> str:
+    """The page as one file."""
     pieces = {
-        "title": html.escape(f"{found} ({film.kernel.name})"),
-        "found": html.escape(found),
-        "verdict": "violated" if film.violation else "not violated",
-        "verdict_class": "bad" if film.violation else "good",
-        "kernel": html.escape(film.kernel.name),
-        "property": html.escape(film.prop.name),
-        "statement": html.escape(film.prop.statement),
-        "meta": html.escape(data["meta"]),
-        "start": html.escape(data["start"]),
-        "columns": html.escape(as_columns(film, width=_COLUMNS)),
+        "title": html.escape(f"{page.found} ({page.kernel})"),
+        "found": html.escape(page.found),
+        "verdict": "violated" if page.violated else "not violated",
+        "verdict_class": "bad" if page.violated else "good",
+        "kernel": html.escape(page.kernel),
+        "property": html.escape(page.property),
+        "statement": html.escape(page.statement),
+        "meta": html.escape(page.data["meta"]),
+        "start": html.escape(page.data["start"]),
+        "columns": html.escape(page.columns),
         "style": _asset("style.css"),
         "script": _asset("geometry.js") + _asset("panel.js") + _asset("page.js"),
-        "data": embedded(data),
+        "data": embedded(page.data),
     }
     text = _asset("page.html")
     # one pass, so that what is put in is never looked at again

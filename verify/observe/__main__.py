@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     checked = verbs.add_parser("check", help="check a trace: tracefs's text, trace-cmd's, trace.dat; gzip and zstd too")
     checked.add_argument("trace", help="the file")
     checked.add_argument("--json", metavar="FILE", help="write the verdicts as JSON (-: to standard output)")
+    checked.add_argument("--html", metavar="FILE", help="write the first violation as one page for a browser")
     checked.add_argument("--all", action="store_true", help="print more than one violation of a property")
     zones = verbs.add_parser("zoneinfo", help="snapshots of /proc/zoneinfo: disabled, and who holds pages?")
     zones.add_argument("file", nargs="+", help="snapshots, in the order in which they were taken")
@@ -62,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 def check(options: argparse.Namespace) -> int:
     """Check a trace; the exit code."""
-    writable([options.json])
+    writable([options.json, options.html])
     judge, quality = Judge(), Quality()
 
     def progress(n: int) -> None:
@@ -87,6 +88,11 @@ def check(options: argparse.Namespace) -> int:
     if options.all:
         for violation in judge.violations:
             print(page.paragraph(f"{violation.property}: {violation.found}, line {violation.event.line}", "  ", "    "))
+    if options.html and judge.violations:
+        # nobody else needs it
+        from verify.observe.timeline import timeline
+
+        write_text(options.html, timeline(judge, quality, judge.violations[0]))
     code = exit_code(found)
     if options.json:
         write_json(options.json, {**as_json(found, sys.argv[1:], interrupted=False), "exit": int(code)})

@@ -21,6 +21,8 @@ class Violation:
     found: str
     event: Event
     past: tuple[Event, ...]
+    #: the page that it is about, by its frame number, if it is about one
+    frame: int | None = None
 
 
 @dataclass(slots=True)
@@ -179,9 +181,11 @@ class Judge:
             return
         frame, stay = left
         words = f"page {frame:#x} left on CPU{self.lists.cpu_of[stay.pcp]}'s pcplist by the free that put it there"
-        self._broken("no_stray_page", words, event, stay)
+        self._broken("no_stray_page", words, event, stay, frame)
         if self._in_range(frame):
-            self._broken("no_isolated_page_left", words.replace("page", "page of the isolated range", 1), event, stay)
+            self._broken(
+                "no_isolated_page_left", words.replace("page", "page of the isolated range", 1), event, stay, frame
+            )
 
     def _drained(self, event: Event) -> None:
         self.lists.learn(event)
@@ -195,12 +199,12 @@ class Judge:
             words = (
                 f"page {frame:#x} was left on CPU{cpu}'s pcplist when zone_pcp_disable() returned, and is drained now"
             )
-            self._broken("no_stray_page", words, event, stay)
+            self._broken("no_stray_page", words, event, stay, frame)
         if self._in_range(frame):
             self.tested["isolated_page_on_isolate_list"] += 1
             if event["migratetype"] != self.isolate:
                 words = f"page {frame:#x} of the isolated range goes to the free list of type {event['migratetype']}"
-                self._broken("isolated_page_on_isolate_list", words, event, stay)
+                self._broken("isolated_page_on_isolate_list", words, event, stay, frame)
 
     def _taken(self, event: Event) -> None:
         self.lists.learn(event)
@@ -228,7 +232,7 @@ class Judge:
                 words = (
                     f"page {frame:#x} is on CPU{self.lists.cpu_of[stay.pcp]}'s pcplist when its range is taken offline"
                 )
-                self._broken("no_isolated_page_left", words, event, stay)
+                self._broken("no_isolated_page_left", words, event, stay, frame)
 
     def _in_range(self, frame: int) -> bool:
         window = self.now
@@ -236,9 +240,11 @@ class Judge:
             return False
         return window.range[0] <= frame < window.range[1]
 
-    def _broken(self, prop: str, found: str, event: Event, stay: Stay | None = None) -> None:
+    def _broken(
+        self, prop: str, found: str, event: Event, stay: Stay | None = None, frame: int | None = None
+    ) -> None:  # fmt: skip
         self.count[prop] += 1
         if self.count[prop] <= _KEPT:
             story = self.windows[-1].story if self.windows else []
             past = sorted({e.line: e for e in (*story, *(stay.past if stay else ()), event)}.items())
-            self.violations.append(Violation(prop, found, event, tuple(e for _, e in past)))
+            self.violations.append(Violation(prop, found, event, tuple(e for _, e in past), frame))

@@ -136,10 +136,11 @@ def quality_lines(judge: Judge, quality: Quality) -> Iterator[str]:
         yield f"not to be seen in this kernel: {gone}"
 
 
-def columns(violation: Violation) -> str:
+def columns(violation: Violation, width: int | None = None) -> str:
     """What led to a violation, one column for each CPU, from the window's beginning on."""
     cpus = sorted({e.cpu for e in violation.past})
-    wide = max(24, page.width() // len(cpus))
+    width = width or page.width()
+    wide = max(24, width // len(cpus))
     lines = [page.row([f"CPU{c}" for c in cpus], wide), page.row(["----"] * len(cpus), wide)]
     last: dict[int, str] = {}
     for event in violation.past:
@@ -153,7 +154,7 @@ def columns(violation: Violation) -> str:
         said_here = f"{statement}  /* {comment} */" if comment else statement
         cell += page.fill(said_here, "  ", "      ", room)
         lines += [page.row(["" if i != column else text for i in range(len(cpus))], wide) for text in cell]
-    lines += ["", *page.fill(violation.found, "=> ", "   ", page.width())]
+    lines += ["", *page.fill(violation.found, "=> ", "   ", width)]
     lines += page.fill(f"lines {violation.past[0].line} to {violation.event.line} of the trace")
     return "\n".join(line.rstrip() for line in lines)
 
