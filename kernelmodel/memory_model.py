@@ -22,9 +22,13 @@ from kernelmodel.cells import CELLS, stops_others
 from kernelmodel.errors import ModelError
 from kernelmodel.ops import Kind, Op
 
-Memory = Literal["sc", "tso"]
+Memory = Literal["sc", "tso", "weak"]
 #: the models, with their names in verdicts
-MODELS: dict[Memory, str] = {"sc": "sequential consistency", "tso": "x86-TSO"}
+MODELS: dict[Memory, str] = {
+    "sc": "sequential consistency",
+    "tso": "x86-TSO",
+    "weak": "any loads between synchronisations",
+}
 _LEFT = " is in memory"
 
 

@@ -89,6 +89,20 @@ def compare(numbers: range) -> tuple[int, int]:
     return followed, relaxed
 
 
+@pytest.mark.parametrize("name", KNOWN)
+def test_weak_allows_all_that_tso_does(name: str) -> None:
+    """More than any machine: whatever comes of a program under TSO does there."""
+    program = KNOWN[name][0]
+    assert explored(program, "weak") >= abstract(program, "tso")
+
+
+def test_weak_allows_all_that_tso_does_to_drawn_programs() -> None:
+    """The same of drawn programs."""
+    for number in range(20):
+        program = drawn(Random(number))
+        assert explored(program, "weak") >= abstract(program, "tso"), program
+
+
 def test_drawn_programs_have_the_outcomes_of_the_abstract_machine() -> None:
     """Buffers only where they matter, and everything that may come of them."""
     followed, relaxed = compare(range(24))

@@ -43,7 +43,8 @@ def check(
     are none.  ``engine`` is "bmc" (bounded, all values), "explore" (every interleaving of a finite configuration) or
     "prove" (any size).  ``tasks`` says how many tasks of a kind there are, such as ``{"free": 2, "offline": 1}``, and
     ``cpus`` how many CPUs; what is not given is the engine's default, and "prove" takes neither.  ``timeout`` is in
-    seconds; what is not decided then is undecided.  ``memory`` is the memory model: "sc" or "tso".
+    seconds; what is not decided then is undecided.  ``memory`` is the memory model: "sc", "tso", or for
+    "explore" "weak".
 
     A counterexample is in ``trace`` (columns) and ``schedule``, and has been replayed.  ModelError, whose text is one
     line, where an argument does not fit or a text cannot be read.
@@ -52,6 +53,8 @@ def check(
         raise nearest("engine", engine, ENGINES)
     if memory not in MODELS:
         raise nearest("memory model", memory, list(MODELS))
+    if memory == "weak" and engine != "explore":
+        raise ModelError("the memory model weak is one of explore alone: give engine='explore', or memory='tso'")
     text = _kernel(kernel)
     chosen = [find(name) for name in properties] or list(PROPERTIES.values())
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -131,7 +134,7 @@ def _explore(
 
     scenario = _scenario(DEFAULT.scenario, numbers)
     finite = replace(DEFAULT, scenario=scenario, pages=default_pages(scenario))
-    others = beside(kernel, finite, altered=kernel not in KERNELS.values())
+    others = () if memory == "weak" else beside(kernel, finite, altered=kernel not in KERNELS.values())
     for one in (finite, *others):
         Model(kernel, one, [])
     check_reached(kernel, scenario.tasks_in_words())

@@ -182,11 +182,13 @@ def add_scenario(
     parser.add_argument("--spread", action="store_true", help="the i-th free and alloc run on CPU i, not on any CPU")
 
 
-def add_memory(parser: argparse.ArgumentParser) -> None:
-    """--memory."""
+def add_memory(parser: argparse.ArgumentParser, weak: bool = False) -> None:
+    """--memory; ``weak`` where the engine has that model."""
+    models = [m for m in MODELS if weak or m != "weak"]
     parser.add_argument(
-        "--memory", choices=tuple(MODELS), default="sc",
-        help="the memory model: sc, every store is seen at once (default); tso, x86's: it may wait in its CPU's store buffer",
+        "--memory", choices=models, default="sc",
+        help="the memory model: sc, every store is seen at once (default); tso, x86's: it may wait in its CPU's store buffer"
+        + ("; weak: loads that race find anything until they are told, so that what holds, holds on any machine" if weak else ""),
     )  # fmt: skip
 
 

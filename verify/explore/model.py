@@ -23,12 +23,11 @@ from kernelmodel.terms import TRUE, Cell, Term, atoms, const, land, lnot, load, 
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
 from verify.explore.finite import ALLOC_TYPE, Finite, limit
-from verify.explore.folded_buffers import buffer
 from verify.explore.values import ValueAnalysis, Values, possible
-from verify.ordering.buffers import declare_buffers
-from verify.ordering.relaxed import Relaxed
 from verify.scenario import TaskSpec, tasks_of
 
+#: what is done to the graph of a task, in place
+Change = Callable[[TaskSpec, FoldedGraph], None]
 #: cells that count pages; with identities they are computed from where each page is
 COUNTS = names(lambda kind: kind.where not in ("", "anywhere"))
 #: where a page is: free in the buddy, or held by the task with that number, or (PCPLIST + …) on a pcplist
@@ -82,9 +81,9 @@ class Model:
         identities: bool = False,
         any_order: bool = False,
         rest_as_state: bool = False,
-        relaxed: Relaxed | None = None,
+        change: Change | None = None,
     ) -> None:
-        """``relaxed``: what TSO changes, which goes into the graphs as store buffers.
+        """``change``: what the memory model makes of each task's graph, in place.
 
         ``any_order``: loops over CPUs take them in every order, which makes CPUs interchangeable.
 
@@ -110,10 +109,9 @@ class Model:
             )
             for s in specs
         ]  # fmt: skip
-        if relaxed is not None:
-            declare_buffers(relaxed.cells)
+        if change is not None:
             for spec, graph in zip(specs, graphs, strict=True):
-                buffer(spec, graph, relaxed)
+                change(spec, graph)
         for node in (n for g in graphs for n in g.kept):
             if any(c in fixed and c.name == ONLINE for c, _ in node.op.updates):
                 raise ModelError(

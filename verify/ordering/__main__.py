@@ -10,13 +10,16 @@ from kernelmodel.errors import ModelError
 from kernelmodel.memory_model import MODELS
 from kernelmodel.text import KernelText
 from kernelmodel.versions.v5_11 import V5_11
+from properties.catalogue import find
 from verify import page
 from verify.command import command
 from verify.options import EXIT_CODES, Parser, add_kernel, fail, kernel_of, listing
 from verify.ordering.loosened import everybody
 from verify.ordering.relaxed import Relaxed
 from verify.ordering.scenario import relaxed_in
-from verify.verdict import Exit
+from verify.ordering.weak import EDGES
+from verify.scenario import Scenario
+from verify.verdict import Exit, Result
 
 PROG = "python -m verify.ordering"
 _CPU = re.compile(r"\[\d+\]")
@@ -34,6 +37,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_kernel(p)
+    p.add_argument(
+        "--explain-order", action="store_true",
+        help="which synchronisation carries no_stray_page: each is taken away in turn, in a small configuration (--memory weak)",
+    )  # fmt: skip
     p.add_argument("--list", action="store_true", help="list kernels, mutants and properties")
     return p
 
@@ -78,8 +85,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = relaxed_in(kernel, everybody(kernel))
     except ModelError as error:
         fail(f"{PROG}: {error}")
+    if options.explain_order:
+        return int(explain(kernel))
     print("\n".join(lines(kernel, found)))
     return int(Exit.OK)
+
+
+def explain(kernel: type[KernelText]) -> Exit:
+    """Take each synchronisation away and see whether the guarantee is still carried; undecided if it never is."""
+    # nobody else needs the search
+    from verify.explore.finite import Finite
+    from verify.explore.solve import Explorer
+
+    prop = find("no_stray_page")
+    finite = Finite(Scenario(cpus=2, frees=1, allocs=0, updates=0), 2)
+    print(f"{kernel.name}, {MODELS['weak']}: what carries {prop.name}")
+    print(page.paragraph(f"bound: {finite.bound(kernel)}", "  ", "    "))
+    if not prop.applies_to(kernel):
+        print(f"  it says nothing of {kernel.name}")
+        return Exit.OK
+    results = {}
+    for without in ("", *EDGES):
+        explorer = Explorer(kernel, finite, memory="weak", without=frozenset({without} - {""}))
+        results[without] = explorer.decide([prop], deadlock=False)[0].result
+        words = f"without {without}" if without else "with all of them"
+        said = "holds" if results[without] is Result.HOLDS else "may break"
+        print(page.paragraph(said, f"  {words:55} ", "    "))
+    if results[""] is not Result.HOLDS:
+        print("  it is not carried by these")
+        return Exit.UNDECIDED
+    needed = [e for e in EDGES if results[e] is not Result.HOLDS]
+    print(page.paragraph(f"needed: {', and '.join(needed) or 'none of them alone'}", "  ", "    "))
+    return Exit.OK
 
 
 if __name__ == "__main__":

@@ -27,19 +27,22 @@ def place(task: str, node: FoldedNode) -> Place:
     return (task, node.stack, node.op.text)
 
 
-class _Races:
+class Races:
     """The accesses of a model that another CPU may interfere with."""
 
     def __init__(self, movers: Movers) -> None:
+        """Of the tasks of a model, from the facts of its movers."""
         self.movers = movers
-        self.locked = {id(f): self._exclusions(f) for f in movers.prints}
+        self.locked = {id(f): self.exclusions(f) for f in movers.prints}
         self.never = {id(f) for f in movers.prints if (f.task.number, f.location) in movers.unreached}
 
-    def _exclusions(self, f: Footprint) -> Facts:
+    def exclusions(self, f: Footprint) -> Facts:
+        """The facts that keep others away."""
         known = {**self.movers.facts[f.task.number][f.location], **f.needs}
         return {c: v for c, v in known.items() if CELLS[c.name].exclusion}
 
-    def _together(self, f: Footprint, g: Footprint) -> bool:
+    def together(self, f: Footprint, g: Footprint) -> bool:
+        """Whether two tasks may be at these operations at one time."""
         if g.task is f.task or self._gone(f, g) or self._gone(g, f) or id(f) in self.never or id(g) in self.never:
             return False
         a, b = self.locked[id(f)], self.locked[id(g)]
@@ -57,11 +60,11 @@ class _Races:
         return {c for c in f.writes if _in_memory(c, f) and self._seen(f, c)}
 
     def _seen(self, f: Footprint, cell: Cell) -> bool:
-        return any(self._together(f, g) for g in self.movers.readers.get(cell, ()))
+        return any(self.together(f, g) for g in self.movers.readers.get(cell, ()))
 
     def contended(self, f: Footprint, cell: Cell) -> bool:
         """Whether others may write a cell that ``f`` writes, at that time."""
-        return any(self._together(f, g) for g in self.movers.writers.get(cell, ()))
+        return any(self.together(f, g) for g in self.movers.writers.get(cell, ()))
 
     def loaded(self, f: Footprint) -> set[Cell]:
         """The cells that ``f`` looks at while a store of its own CPU may wait, and that others may write meanwhile.
@@ -74,7 +77,7 @@ class _Races:
         """The cells that ``f`` looks at and others may write meanwhile, so that it finds something else."""
         writers = {id(g): g for c in f.watches for g in self.movers.writers.get(c, ())}
         return {
-            c for g in writers.values() if self._together(f, g)
+            c for g in writers.values() if self.together(f, g)
             for c in self.movers.changed_by(f, g, {**self.locked[id(f)], **self.locked[id(g)]})
         }  # fmt: skip
 
@@ -89,7 +92,7 @@ def _in_memory(cell: Cell, f: Footprint) -> bool:
 
 def relaxed(movers: Movers) -> Relaxed:
     """Analyse the tasks of a model."""
-    races = _Races(movers)
+    races = Races(movers)
     pairs: set[Pair] = set()
     delayed: set[tuple[Place, Cell]] = set()
     stores: set[Place] = set()
@@ -123,7 +126,7 @@ def relaxed(movers: Movers) -> Relaxed:
     return Relaxed(tuple(order), frozenset(delayed), frozenset(looks), frozenset(stores), frozenset(contended), refused)
 
 
-def _why_not(races: _Races, f: Footprint, cell: Cell) -> str:
+def _why_not(races: Races, f: Footprint, cell: Cell) -> str:
     where = _where(f)
     if not CELLS[cell.name].exclusion and races.contended(f, cell):
         return f"{where} may be seen late, while others write {CELLS[cell.name].in_c(cell.name, cell.index)} too"
