@@ -115,7 +115,12 @@ def test_a_crash_shows_its_traceback_when_asked(
 
 
 @pytest.mark.parametrize(
-    "words", ["verify.bmc --property lock_order", "verify.explore --property lock_order", "verify"]
+    "words",
+    [
+        pytest.param("verify.bmc --property lock_order", marks=pytest.mark.deep),
+        "verify.explore --property lock_order",
+        "verify",
+    ],
 )
 def test_a_reader_that_goes_away_ends_a_command_quietly(words: str) -> None:
     with subprocess.Popen(
@@ -127,7 +132,7 @@ def test_a_reader_that_goes_away_ends_a_command_quietly(words: str) -> None:
         assert process.wait() == READER_GONE
 
 
-@pytest.mark.parametrize("option", ["--json", "--smt2"])
+@pytest.mark.parametrize("option", [pytest.param("--json", marks=pytest.mark.deep), "--smt2"])
 def test_a_full_disk_is_told_by_name(option: str) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")

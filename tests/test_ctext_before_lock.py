@@ -120,7 +120,7 @@ def test_the_era_is_told_by_the_names(era, name, tmp_path):
     assert (kernel.name, words.era) == (name, name)
 
 
-@pytest.mark.parametrize("command", [bmc, explore])
+@pytest.mark.parametrize("command", [pytest.param(bmc, marks=pytest.mark.deep), explore])
 def test_a_drain_by_work_items_holds(command, tmp_path, capsys):
     assert command(["--tree", str(make(tmp_path, LISTS, DRAIN, era=V5_11)), *STRAY, *SMALL]) == Exit.OK
     said = " ".join(capsys.readouterr().out.split())
