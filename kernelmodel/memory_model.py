@@ -21,6 +21,7 @@ from typing import Literal
 from kernelmodel.cells import CELLS, stops_others
 from kernelmodel.errors import ModelError
 from kernelmodel.ops import Kind, Op
+from kernelmodel.terms import Cell
 
 Memory = Literal["sc", "tso", "weak"]
 #: the models, with their names in verdicts
@@ -55,6 +56,17 @@ def is_store(op: Op) -> bool:
         return op.does.releases is not None and CELLS[op.does.releases.name].exclusion == "spinlock"
     # a CPU goes down under stop_machine(), where all CPUs wait for each other (kernel/stop_machine.c: multi_cpu_stop())
     return op.kind in (Kind.PLAIN, Kind.WRITE_ONCE, Kind.CRITICAL) and op.does.takes_down is None
+
+
+def is_variable(cell: Cell) -> bool:
+    """Whether a cell is a variable in memory; where pages are is changed and looked at under locks, and seen by all at once."""
+    kind = CELLS[cell.name]
+    return not (kind.derived or kind.ghost or kind.exclusion)
+
+
+def buffered(cell: Cell, op: Op) -> bool:
+    """Whether a store of the operation to a cell may wait in a buffer: to a variable, or the store that gives a lock back."""
+    return is_store(op) and (is_variable(cell) or op.does.releases == cell)
 
 
 def drains(op: Op) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from kernelmodel.cells import CELLS
-from kernelmodel.memory_model import empties, is_store, left_choice
+from kernelmodel.memory_model import buffered, empties, left_choice
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell
 
@@ -97,14 +97,6 @@ class StoreBuffers:
 
     def made(self, task: Runs, op: Op, written: Mapping[Cell, int], before: Callable[[Cell], int]) -> None:
         """A task has done an operation, whose plain stores to memory go into its buffer."""
-        if is_store(op):
-            new = [Store(c, before(c)) for c in written if _in_memory(c, op)]
-            if new:
-                self.waiting.setdefault(task.number, []).extend(new)
-
-
-def _in_memory(cell: Cell, op: Op) -> bool:
-    kind = CELLS[cell.name]
-    if kind.derived or kind.ghost:
-        return False
-    return not kind.exclusion or op.does.releases == cell
+        new = [Store(c, before(c)) for c in written if buffered(c, op)]
+        if new:
+            self.waiting.setdefault(task.number, []).extend(new)

@@ -47,8 +47,7 @@ def counterexample(
     memory: Memory = "sc",
 ) -> Found:
     """The counterexample in a satisfiable ``solver``; ``replayed`` is false if the concrete machine disagrees."""
-    model = _simple_model(encoding, solver, check)
-    start, steps = replace(_start(scenario, encoding, model), memory=memory), _steps(encoding, model)
+    start, steps = _traced(scenario, encoding, solver, check, memory)
     try:
         found = replay(kernel, scenario, start, steps, prop)
     except MismatchError as error:
@@ -72,9 +71,16 @@ def witnessed(
     memory: Memory = "sc",
 ) -> bool:
     """Whether a run in a satisfiable ``solver`` is one of the whole scenario that reaches the premise, when replayed."""
-    model = _simple_model(encoding, solver, check)
-    start, steps = replace(_start(scenario, encoding, model), memory=memory), _steps(encoding, model)
+    start, steps = _traced(scenario, encoding, solver, check, memory)
     return reaches(kernel, scenario, start, steps, prop)
+
+
+def _traced(
+    scenario: Scenario, encoding: Encoding, solver: z3.Solver, check: Check, memory: Memory
+) -> tuple[Start, list[TraceStep]]:  # fmt: skip
+    """A simple run in a satisfiable ``solver``: its start and its steps."""
+    model = _simple_model(encoding, solver, check)
+    return replace(_start(scenario, encoding, model), memory=memory), _steps(encoding, model)
 
 
 def _simple_model(encoding: Encoding, solver: z3.Solver, check: Check) -> Any:

@@ -17,7 +17,7 @@ from verify.explore.beside import in_words, together
 from verify.explore.compiled import MUST
 from verify.explore.finite import Finite
 from verify.explore.memory import changed
-from verify.explore.model import Model
+from verify.explore.model import Change, Model
 from verify.explore.movers import ASSUMED_ZERO, Movers
 from verify.explore.native import search_by
 from verify.explore.search import Found, Limits, initial_rows, peak_mb
@@ -91,16 +91,22 @@ class Explorer:
     memory: Memory = "sc"
     #: synchronisations that the weak model is to do without
     without: frozenset[str] = frozenset()
+    _changes: dict[tuple[Finite, tuple[str, ...]], Change] = field(default_factory=dict, repr=False, compare=False)
 
     def model(self, finite: Finite, properties: list[Property], **how: bool) -> Model:
         """The transition system of a configuration, with what the memory model makes of it.
 
         ModelError where that cannot be followed.
         """
-        change = (
-            None if self.memory == "sc" else changed(self.memory, Model(self.kernel, finite, properties), self.without)
-        )
+        change = None if self.memory == "sc" else self._change(finite, properties)
         return Model(self.kernel, finite, properties, change=change, **how)
+
+    def _change(self, finite: Finite, properties: list[Property]) -> Change:
+        """What the memory model makes of a configuration's graphs; it is asked for by each search, and worked out once."""
+        key = (finite, tuple(p.name for p in properties))
+        if key not in self._changes:
+            self._changes[key] = changed(self.memory, Model(self.kernel, finite, properties), self.without)
+        return self._changes[key]
 
     def cannot_follow(self, properties: Sequence[Property]) -> str:
         """Why the memory model cannot be followed here; empty if it can."""

@@ -35,7 +35,6 @@ class Window:
     range: tuple[int, int] | None = None
     isolated: bool = False
     closed: bool = False
-    ended: bool = False
     result: int | None = None
     frees: int = 0
     frees_in_range: int = 0
@@ -45,7 +44,6 @@ class Window:
 class Judge:
     """Follows a trace; at its end it knows how often each property was put to the test, and what broke it."""
 
-    isolate: int = 4
     lists: Lists = field(default_factory=Lists)
     windows: list[Window] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
@@ -57,6 +55,12 @@ class Judge:
     _there: dict[int, tuple[int, Event]] = field(default_factory=dict)
     _opening: list[Event] = field(default_factory=list)
     _offlines: dict[int, int] = field(default_factory=dict)
+    _quality: Quality = field(default_factory=Quality)
+
+    @property
+    def isolate(self) -> int:
+        """The number of MIGRATE_ISOLATE in the kernel, by its configuration."""
+        return self._quality.number("isolate") or 4
 
     @property
     def now(self) -> Window | None:
@@ -76,11 +80,10 @@ class Judge:
             "mm_page_alloc": self._allocated,
             "mm_page_alloc_zone_locked": self._taken, "limits": self._story, "drain": self._story, "drain_zone": self._story,
         }  # fmt: skip
-        self.isolate = 4
+        self._quality = quality
         for event in found:
             if quality.events % 4096 == 0:
                 progress(quality.events)
-            self.isolate = quality.number("isolate") or 4
             handler = handlers.get(event.name)
             if handler is None:
                 continue

@@ -39,6 +39,8 @@ class Lists:
 
     stays: dict[int, Stay] = field(default_factory=dict)
     on: dict[int, set[int]] = field(default_factory=dict)
+    #: how many pages those are, by list
+    pages: Counter[int] = field(default_factory=Counter)
     cpu_of: dict[int, int] = field(default_factory=dict)
     zone_of: dict[int, int] = field(default_factory=dict)
     #: how often the list had so many pages more than pcp->count said, at a free
@@ -89,6 +91,7 @@ class Lists:
         self.stays[frame] = Stay(pcp, order, self._numbers, deque(past.past if past else (), _PAST))
         self.stays[frame].past.append(event)
         self.on.setdefault(pcp, set()).add(frame)
+        self.pages[pcp] += 1 << order
         return self._numbers
 
     def leave(self, frame: int) -> Stay | None:
@@ -96,6 +99,7 @@ class Lists:
         stay = self.stays.pop(frame, None)
         if stay is not None:
             self.on[stay.pcp].discard(frame)
+            self.pages[stay.pcp] -= 1 << stay.order
         return stay
 
     def free(self, event: Event) -> None:
@@ -110,8 +114,7 @@ class Lists:
             stack.append(None)
             return
         if zone in self.exact and "count" in event.fields:
-            there = sum(1 << self.stays[f].order for f in self.on.get(pcp, ()))
-            self.differences[there - event["count"]] += 1
+            self.differences[self.pages[pcp] - event["count"]] += 1
         stack.append((frame, self.enter(event, pcp, frame, event["order"])))
 
     def freed(self, event: Event) -> tuple[int, Stay] | None:
@@ -131,7 +134,10 @@ class Lists:
 
     def refill(self, event: Event) -> None:
         """rmqueue_bulk() is entered: pages that its CPU and task take from the buddy come to that list."""
-        self.refills[event.cpu] = (event["list"], event.pid, event["zone"])
+        listed, zone = event["list"], event["zone"]
+        mine = [p for p, z in self.zone_of.items() if z == zone and p <= listed < p + _LARGEST]
+        # until a free names the struct, the list stands for it
+        self.refills[event.cpu] = (max(mine, default=listed), event.pid, zone)
 
     def refilled(self, event: Event) -> None:
         """It returns."""
@@ -142,12 +148,9 @@ class Lists:
         into = self.refills.get(event.cpu)
         if into is None or into[1] != event.pid:
             return False
-        mine = [p for p, zone in self.zone_of.items() if zone == into[2] and p <= into[0] < p + _LARGEST]
-        pcp = max(mine, default=0)
-        if not mine:
-            # until a free names the struct, the list stands for it
-            pcp = into[0]
-            self.cpu_of[pcp], self.zone_of[pcp] = event.cpu, into[2]
+        pcp, _, zone = into
+        if pcp not in self.zone_of:
+            self.cpu_of[pcp], self.zone_of[pcp] = event.cpu, zone
         self.enter(event, pcp, event["pfn"], event.fields.get("order", 0))
         return True
 
@@ -157,6 +160,7 @@ class Lists:
             for frame in self.on.pop(known, set()):
                 self.stays[frame].pcp = pcp
                 self.on.setdefault(pcp, set()).add(frame)
+            self.pages[pcp] += self.pages.pop(known, 0)
             del self.zone_of[known], self.cpu_of[known]
 
     def settle(self, zone: int) -> None:

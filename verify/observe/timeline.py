@@ -20,9 +20,9 @@ _WORDS = {
 }
 #: events by which a page comes to a pcplist, and leaves it
 _COMES = ("commit", "mm_page_alloc_zone_locked")
+_GOES = ("mm_page_pcpu_drain", "mm_page_alloc")
 #: so many unknown pages are drawn
 _SHOWN = 12
-_GOES = ("mm_page_pcpu_drain", "mm_page_alloc")
 
 
 def timeline(judge: Judge, quality: Quality, violation: Violation) -> str:

@@ -10,25 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from kernelmodel.cells import CELLS, declare
 from kernelmodel.errors import ModelError
 from kernelmodel.memory_model import drains, left_choice
 from kernelmodel.ops import Op
 from kernelmodel.schema import CellKind
-from kernelmodel.terms import FALSE, TRUE, Cell, Term, atoms, choice, ite, land, lnot, load, lor, substitute_cells
-from verify.ordering.relaxed import Place, Relaxed
+from kernelmodel.terms import FALSE, TRUE, Cell, Term, atoms, choice, ite, land, lnot, load, lor
+from verify.ordering.changes import finding, if_taken
+from verify.ordering.relaxed import Place, Relaxed, place
 
 _SEEN = ".in_memory"
-
-
-class AnyNode(Protocol):
-    """A node of a control graph, folded or unrolled."""
-
-    op: Op
-    stack: tuple[str, ...]
-    edges: Any
 
 
 def in_memory(cell: Cell) -> Cell:
@@ -71,7 +64,7 @@ def with_buffers(task: str, nodes: Sequence[Any], order: Sequence[tuple[int, Seq
     delayed = {p: {x for q, x in what.delayed if q == p} for p, _ in what.delayed}
     looks = {p: {x for q, x in what.looks if q == p} for p, _ in what.looks}
     cells = {x for _, x in what.delayed}
-    here: list[Place] = [(task, n.stack, n.op.text) for n in nodes]
+    here = [place(task, n) for n in nodes]
     follow = dict(order)
     waiting = _waiting(nodes, follow, here, delayed, what.stores)
     for n, node in enumerate(nodes):
@@ -136,11 +129,10 @@ def _taking(op: Op, lock: Cell) -> Op:
         return replace(op, updates=(*op.updates, (late, FALSE)))
     left = _left(lock)
     taken = lor(left, lnot(load(late, "bool")))
-    updates = tuple((c, ite(taken, t, load(c, CELLS[c.name].sort))) for c, t in op.updates)
+    tried = if_taken(op, taken, left)
     return replace(
-        op, updates=(*updates, (late, lnot(taken))), returns=tuple(land(taken, t) for t in op.returns),
-        choices=(*op.choices, left), where=land(op.where, lor(lnot(left), load(late, "bool"))),
-    )  # fmt: skip
+        tried, updates=(*tried.updates, (late, lnot(taken))), where=land(op.where, lor(lnot(left), load(late, "bool")))
+    )
 
 
 def _looking(op: Op, cell: Cell) -> Op:
@@ -154,11 +146,8 @@ def _looking(op: Op, cell: Cell) -> Op:
     newest, seen = load(cell, sort), in_memory(cell)
     found = ite(left, newest, load(seen, sort))
 
-    def through(term: Term) -> Term:
-        return substitute_cells(term, {cell: found})
-
-    updates = tuple((c, through(t)) for c, t in op.updates)
+    looked = finding(op, {cell: found}, (left,))
     return replace(
-        op, updates=(*updates, (seen, found)), returns=tuple(map(through, op.returns)),
-        choices=(*op.choices, left), where=land(through(op.where), lor(lnot(left), newest != load(seen, sort))),
+        looked, updates=(*looked.updates, (seen, found)),
+        where=land(looked.where, lor(lnot(left), newest != load(seen, sort))),
     )  # fmt: skip

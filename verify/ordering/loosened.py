@@ -16,8 +16,9 @@ from kernelmodel.graphs.folded_graph import FoldedGraph
 from kernelmodel.memory_model import left_choice
 from kernelmodel.ops import Op
 from kernelmodel.tasks import kinds_of, options
-from kernelmodel.terms import Cell, Term, atoms, choice, const, ite, land, load, substitute_cells
+from kernelmodel.terms import Cell, Term, atoms, choice, const, land
 from kernelmodel.text import KernelText
+from verify.ordering.changes import finding, if_taken
 from verify.ordering.scenario import relaxed_in
 from verify.scenario import Scenario
 
@@ -81,14 +82,10 @@ def _finds_anything(op: Op, names: frozenset[str] | set[str]) -> Op:
         c: choice(f"{c.name} found ({n})", CELLS[c.name].sort) for n, c in enumerate(loose_cells)
     }
     limits = [x >= const(CELLS[c.name].least) for c, x in anything.items() if CELLS[c.name].sort == "int"]
-    updates = tuple((c, substitute_cells(t, anything)) for c, t in op.updates)
-    return replace(
-        op, updates=updates, returns=tuple(substitute_cells(t, anything) for t in op.returns),
-        choices=(*op.choices, *anything.values()), where=land(substitute_cells(op.where, anything), *limits),
-    )  # fmt: skip
+    found = finding(op, anything, tuple(anything.values()))
+    return replace(found, where=land(found.where, *limits))
 
 
 def _may_fail(op: Op, lock: Cell) -> Op:
     left = choice(left_choice(lock.name), "bool")
-    updates = tuple((c, ite(left, t, load(c, CELLS[c.name].sort))) for c, t in op.updates)
-    return replace(op, updates=updates, returns=tuple(land(left, t) for t in op.returns), choices=(*op.choices, left))
+    return if_taken(op, left, left)

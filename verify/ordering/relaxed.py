@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from kernelmodel.terms import Cell
 
@@ -41,3 +42,8 @@ class Relaxed:
     def cells(self) -> frozenset[str]:
         """The names of the cells of which somebody may see an old value."""
         return frozenset(cell.name for _, cell in self.delayed)
+
+
+def place(task: str, node: Any) -> Place:
+    """Where an operation stands: a node of a control graph, folded or unrolled."""
+    return (task, node.stack, node.op.text)

@@ -16,15 +16,10 @@ from collections.abc import Iterable
 
 from kernelmodel.cells import CELLS, cpu_there, stops_others
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
-from kernelmodel.memory_model import drains, empties, is_store
+from kernelmodel.memory_model import buffered, drains, empties, is_store
 from kernelmodel.terms import Cell
 from verify.explore.movers import Facts, Footprint, Movers
-from verify.ordering.relaxed import Pair, Place, Relaxed
-
-
-def place(task: str, node: FoldedNode) -> Place:
-    """Where an operation stands."""
-    return (task, node.stack, node.op.text)
+from verify.ordering.relaxed import Pair, Place, Relaxed, place
 
 
 class Races:
@@ -57,7 +52,7 @@ class Races:
         """The cells that ``f`` writes by stores that a buffer may hold back, and that others may look at meanwhile."""
         if not is_store(f.node.op):
             return set()
-        return {c for c in f.writes if _in_memory(c, f) and self._seen(f, c)}
+        return {c for c in f.writes if buffered(c, f.node.op) and self._seen(f, c)}
 
     def _seen(self, f: Footprint, cell: Cell) -> bool:
         return any(self.together(f, g) for g in self.movers.readers.get(cell, ()))
@@ -82,14 +77,6 @@ class Races:
         }  # fmt: skip
 
 
-def _in_memory(cell: Cell, f: Footprint) -> bool:
-    """Whether a cell is a variable that a store writes; where pages are is changed and looked at under locks."""
-    kind = CELLS[cell.name]
-    if kind.derived or kind.ghost:
-        return False
-    return not kind.exclusion or (kind.exclusion == "spinlock" and f.node.op.does.releases == cell)
-
-
 def relaxed(movers: Movers) -> Relaxed:
     """Analyse the tasks of a model."""
     races = Races(movers)
@@ -110,7 +97,8 @@ def relaxed(movers: Movers) -> Relaxed:
                     delayed.add((place(f.task.spec.name, f.node), x))
                     if not CELLS[x.name].exclusion and races.contended(f, x):
                         contended.add(x.name)
-                    refused = refused or _why_not(races, f, x)
+                        name = CELLS[x.name].in_c(x.name, x.index)
+                        refused = refused or f"{_where(f)} may be seen late, while others write {name} too"
                     if given_back and not refused:
                         refused = (
                             f"{_where(f)} may be seen late, even after its section has ended, which is not followed"
@@ -124,13 +112,6 @@ def relaxed(movers: Movers) -> Relaxed:
     }
     order = sorted(pairs, key=lambda p: (p.task, p.store, p.load, p.cell, p.loaded))
     return Relaxed(tuple(order), frozenset(delayed), frozenset(looks), frozenset(stores), frozenset(contended), refused)
-
-
-def _why_not(races: Races, f: Footprint, cell: Cell) -> str:
-    where = _where(f)
-    if not CELLS[cell.name].exclusion and races.contended(f, cell):
-        return f"{where} may be seen late, while others write {CELLS[cell.name].in_c(cell.name, cell.index)} too"
-    return ""
 
 
 def _where(f: Footprint) -> str:

@@ -20,13 +20,15 @@ from typing import Any
 
 from kernelmodel.cells import CELLS, MUTEXES, declare, mutex_owner, section_of, stops_others
 from kernelmodel.config import Config
+from kernelmodel.memory_model import is_variable
 from kernelmodel.ops import Kind, Op
 from kernelmodel.schema import CellKind
-from kernelmodel.terms import FALSE, TRUE, Cell, Term, choice, const, ite, land, lnot, load, substitute_cells
+from kernelmodel.terms import FALSE, TRUE, Cell, Term, choice, const, ite, land, lnot, load
 from verify.explore.finite import limit
 from verify.explore.movers import Footprint, Movers
-from verify.ordering.relaxed import Place
-from verify.ordering.robust import Races, place
+from verify.ordering.changes import finding, if_taken
+from verify.ordering.relaxed import Place, place
+from verify.ordering.robust import Races
 
 _DOUBT, _TOLD = ".in_doubt", "work.told"
 #: what ends doubts, in words
@@ -109,8 +111,7 @@ class _Unsynchronised(Races):
             return set()
         found = set()
         for cell in f.reads:
-            kind = CELLS[cell.name]
-            if kind.derived or kind.ghost or kind.exclusion:
+            if not is_variable(cell):
                 continue
             for g in self.movers.writers.get(cell, ()):
                 both_critical = f.node.op.kind is Kind.CRITICAL and g.node.op.kind is Kind.CRITICAL
@@ -145,7 +146,7 @@ def declare_doubts(names: Iterable[str]) -> None:
 def weaken(task: str, nodes: Sequence[Any], what: Weak) -> None:
     """Put the doubts into the nodes of a task's graph, in place."""
     for node in nodes:
-        here: Place = (task, node.stack, node.op.text)
+        here = place(task, node)
         cells = {c: values for (p, c), values in what.loads.items() if p == here}
         op = _finds_anything(node.op, cells, what.doubted) if cells else node.op
         node.op = _may_fail(_told(_stored(op, what), what, what.held.get(here, frozenset())))
@@ -157,8 +158,7 @@ def _may_fail(op: Op) -> Op:
     if lock is None or not op.does.tries:
         return op
     taken = choice("the lock is found to be free", "bool")
-    updates = tuple((c, ite(taken, t, load(c, CELLS[c.name].sort))) for c, t in op.updates)
-    return replace(op, updates=updates, returns=tuple(land(taken, t) for t in op.returns), choices=(*op.choices, taken))
+    return if_taken(op, taken, taken)
 
 
 def _finds_anything(op: Op, cells: Mapping[Cell, tuple[int, ...]], doubted: frozenset[str]) -> Op:
@@ -169,11 +169,7 @@ def _finds_anything(op: Op, cells: Mapping[Cell, tuple[int, ...]], doubted: froz
         exact = load(cell, sort)
         anything = _one_of(f"{cell}", values, sort, picks)
         found[cell] = ite(load(_doubt(cell), "bool"), anything, exact) if cell.name in doubted else anything
-    updates = tuple((c, substitute_cells(t, found)) for c, t in op.updates)
-    return replace(
-        op, updates=updates, returns=tuple(substitute_cells(t, found) for t in op.returns), choices=(*op.choices, *picks),
-        counted_returns=tuple(substitute_cells(t, found) for t in op.counted_returns),
-    )  # fmt: skip
+    return finding(op, found, picks)
 
 
 def _one_of(name: str, values: tuple[int, ...], sort: str, picks: list[Term]) -> Term:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from kernelmodel.cells import CELLS, stops_others
 from kernelmodel.errors import ModelError
 from kernelmodel.machine import Step
-from kernelmodel.memory_model import missed
+from kernelmodel.memory_model import is_variable, missed
 from kernelmodel.ops import Kind
 from kernelmodel.terms import Cell, atoms
 from verify.tracefile.film import Film
@@ -68,8 +68,7 @@ def _raced(steps: list[Step]) -> set[Cell]:
 
 
 def _in_memory(cell: Cell) -> bool:
-    kind = CELLS[cell.name]
-    return not (kind.derived or kind.ghost or kind.exclusion or kind.values == "task")
+    return is_variable(cell) and CELLS[cell.name].values != "task"
 
 
 def _reads(step: Step) -> set[Cell]:
