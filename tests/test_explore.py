@@ -405,7 +405,7 @@ def test_a_kernel_that_spares_one_cpu_is_not_taken_for_a_symmetric_one():
                 yield from super().flush_work(cpu)
 
     group = Explorer(SparesCpu1, SMALL).search([PROPERTIES["no_stray_page"]])
-    assert "movers, equal pages (" in group.how
+    assert "movers, equal pages and registers (" in group.how
     assert group.verdict(PROPERTIES["no_stray_page"])[0] is Result.VIOLATED
 
 

@@ -159,6 +159,7 @@ def test_equal_states_have_equal_futures(by_slot):
     counts = []
     for search in (Search, Backwards):
         transitions = Symmetric(model)
+        transitions.observed = None
         for task in model.tasks if by_slot else ():
             roles = transitions.roles.get(task.number)
             for known in roles.registers if roles else ():

@@ -65,7 +65,7 @@ def test_the_race_of_2024_is_found_where_it_is_read_outside() -> None:
 
 def test_cpus_are_still_interchangeable() -> None:
     (verdict,) = Explorer(variant(LOCKED), DEFAULT).decide([PROPERTIES["no_stray_page"]], deadlock=False)
-    assert verdict.statistics["reduction"] == "movers, equal pages, tasks and CPUs"
+    assert verdict.statistics["reduction"] == "movers, equal pages, registers, tasks and CPUs"
 
 
 @pytest.mark.parametrize("reduce", ["none", "movers"])

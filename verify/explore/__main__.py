@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--reduce", choices=REDUCTIONS, default="full",
         help="none: each step of each page; movers: steps that need no interleaving are performed at once; full: and "
-        "equal pages, tasks and CPUs are not told apart (default)",
+        "equal pages, registers, tasks and CPUs are not told apart (default)",
     )  # fmt: skip
     p.add_argument(
         "--jobs",

@@ -21,6 +21,7 @@ MUST = 1 << 30
 Outcome = tuple[list[int], int, int, int, tuple[int, ...]]
 Function = Callable[[list[int], list[Outcome]], None]
 
+_NONE: Mapping[Cell, int] = {}
 _INFIX = {"+": "+", "-": "-", "*": "*", "==": "==", "<": "<", "<=": "<="}
 
 
@@ -32,13 +33,18 @@ class Compiler:
         self.model, self.exact = model, exact
         self._functions: dict[Any, Callable[[list[int]], int]] = {}
 
-    def source(self, term: Term, task: TaskModel | None, own: Mapping[str, str]) -> str:
-        """``term`` as an expression; ``own`` are names of registers and choices that are local variables."""
+    def source(
+        self, term: Term, task: TaskModel | None, own: Mapping[str, str], cells: Mapping[Cell, int] = _NONE
+    ) -> str:
+        """``term`` as an expression.
+
+        ``own`` are names of registers and choices that are local variables; ``cells`` are known values.
+        """
         op, args = term.op, term.args
         if op == "const":
             return repr(int(args[0]))
         if op == "cell":
-            return self._cell(args[0])
+            return self._cell(args[0]) if args[0] not in cells else repr(int(cells[args[0]]))
         if op == "choice":
             return own[args[0]]
         if op == "reg":
@@ -49,7 +55,7 @@ class Compiler:
                 return own[args[0]]
             assert task is not None
             return f"v[{task.slots[args[0]]}]"
-        parts = [self.source(a, task, own) for a in args]
+        parts = [self.source(a, task, own, cells) for a in args]
         if op == "not":
             return f"(not {parts[0]})"
         if op in ("and", "or"):

@@ -19,10 +19,11 @@ from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph, FoldedNode, c
 from kernelmodel.graphs.remembered import remembered
 from kernelmodel.ops import Op, Routine
 from kernelmodel.tasks import TaskKind
-from kernelmodel.terms import TRUE, Cell, Term, atoms, const, land, lnot, load, lor, substitute
+from kernelmodel.terms import TRUE, Cell, Term, atoms, const, ite, land, lnot, load, lor, substitute
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
 from verify.explore.finite import ALLOC_TYPE, Finite, limit
+from verify.explore.forgotten import forget_when_sections_end
 from verify.explore.values import ValueAnalysis, Values, possible
 from verify.scenario import TaskSpec, tasks_of
 
@@ -117,7 +118,9 @@ class Model:
                 raise ModelError(
                     f"{node.stack[0]}() changes {node.op.text}: CPUs come and go with --hotplugs only, so give that"
                 )
-        self._forget_when_irqs_come_on(graphs)
+        checks = [c for p in properties for c in (*p.state_checks(self.config), *p.rest_checks(self.config))]
+        watched = cells_in(t for c in checks for t in (c.premise, c.violation))
+        forget_when_sections_end(self.config, graphs, watched, self._looked_at)
         self.state_checks = [StateCheck(i, c) for i, p in enumerate(properties) for c in p.state_checks(self.config)]
         self.state_checks += [
             StateCheck(i, c, True) for i, p in enumerate(properties) for c in p.rest_checks(self.config)
@@ -205,34 +208,6 @@ class Model:
         return land(*parts)
 
     # --- cells ---
-
-    def _forget_when_irqs_come_on(self, graphs: list[FoldedGraph]) -> None:
-        """Ghosts that each section with interrupts off sets anew are reset where it ends: nobody reads them then."""
-        watched = {
-            c
-            for p in self.properties
-            for s in (*p.state_checks(self.config), *p.rest_checks(self.config))
-            for c in cells_in((s.premise, s.violation))
-        }
-        nodes = [n for g in graphs for n in g.kept]
-        for cpu in self.config.cpus:
-            saves = [n for n in nodes if stops_others(n.op.does.acquires) and n.cpu == cpu]
-            if not saves:
-                continue
-            fresh = set.intersection(*({c for c, _ in n.op.updates} - {n.op.does.acquires} for n in saves)) - watched
-            for n in nodes:
-                if not (n.irqs_off and n.cpu == cpu):
-                    fresh -= self._looked_at(n)
-                if n not in saves:
-                    fresh -= {c for c, _ in n.op.updates}
-            for g in graphs:
-                read = set().union(*(self._looked_at(n) for n in g.kept))
-                for n in g.kept:
-                    if n in saves:
-                        n.op = replace(n.op, updates=tuple(u for u in n.op.updates if u[0] not in fresh - read))
-                    if stops_others(n.op.does.releases) and n.cpu == cpu:
-                        resets = tuple((c, Term("const", (0,), "int")) for c in sorted(fresh & read))
-                        n.op = replace(n.op, updates=(*n.op.updates, *resets))
 
     def _looked_at(self, node: FoldedNode) -> set[Cell]:
         """The cells that an operation, or a property that judges it, reads."""
@@ -431,6 +406,8 @@ def _read(op: Op) -> list[Term]:
 def _without_self(cell: Cell, term: Term) -> Term:
     if term.op in "+-" and len(term.args) == 2 and term.args[0].op == "cell" and term.args[0].args[0] == cell:
         return term.args[1]  # type: ignore[no-any-return]
+    if term.op == "ite" and term.args[2].op == "cell" and term.args[2].args[0] == cell:
+        return ite(term.args[0], term.args[1], const(False if term.sort == "bool" else 0))
     if term.op == "or":
         return lor(*(t for t in term.args if not (t.op == "cell" and t.args[0] == cell)))
     return term

@@ -181,13 +181,15 @@ class Explorer:
         apart = "--spread" if finite.scenario.spread else "--hotplugs" if finite.scenario.comes_and_goes else ""
         if apart:
             model = self.model(finite, properties)
-            return Transitions(model, Movers(model, assumed), False), f"movers, equal pages ({apart} tells CPUs apart)"
+            transitions = Transitions(model, Movers(model, assumed), False, merge=True)
+            return transitions, f"movers, equal pages and registers ({apart} tells CPUs apart)"
         try:
             model = self.model(finite, properties, any_order=True)
-            return Symmetric(model, Movers(model, assumed)), "movers, equal pages, tasks and CPUs"
+            return Symmetric(model, Movers(model, assumed)), "movers, equal pages, registers, tasks and CPUs"
         except AsymmetryError as error:
             model = self.model(finite, properties)
-            return Transitions(model, Movers(model, assumed), False), f"movers, equal pages ({error})"
+            transitions = Transitions(model, Movers(model, assumed), False, merge=True)
+            return transitions, f"movers, equal pages and registers ({error})"
 
     def search_all(self, properties: Sequence[Property], deadlock: bool = True) -> list[Group]:
         """All searches for some properties, and for deadlocks; those beside the first last, on several cores."""

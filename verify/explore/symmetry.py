@@ -24,6 +24,7 @@ from kernelmodel.graphs.matching import matched
 from kernelmodel.terms import Cell
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Movers
+from verify.explore.observed import Place
 from verify.explore.rows import Rows
 from verify.explore.table import ColumnPairs, Hashes, Index, Table, Transitions
 
@@ -41,7 +42,7 @@ class Symmetric(Transitions):
 
     def __init__(self, model: Model, movers: Movers | None = None, checks: Sequence[int] | None = None) -> None:
         """AsymmetryError where the model is not symmetric."""
-        super().__init__(model, movers, False, checks)
+        super().__init__(model, movers, False, checks, merge=True)
         self.cpus = list(model.config.cpus)
         self.classes = 1 + len(self.cpus)
         self._weights: dict[Hashable, int] = {}
@@ -144,6 +145,23 @@ class Symmetric(Transitions):
             raise AsymmetryError(f"what {task.spec.name} does with each CPU does not tell where it is")
         return roles
 
+    def images(self, task: TaskModel, location: int) -> list[Place]:
+        """The locations that renaming CPUs and equal tasks makes of one."""
+        same = [t for t in self.model.tasks if t.spec.kind is task.spec.kind and (t is task or t.spec.kind.equal)]
+        if task.spec.kind.serves:
+            return [
+                (t, location, sorted(t.slots[r] for r in t.live[location] if r in t.slots))
+                for t in self.model.tasks
+                if t.spec.kind is task.spec.kind
+            ]
+        orbit = self.roles[task.number].orbit
+        return [
+            (t, x, [t.slots[r] for r in self.roles[t.number].registers[x]])
+            for t in same
+            for x in range(len(orbit))
+            if self.roles[t.number].orbit[x] == orbit[location]
+        ]
+
     # --- equal alternatives ---
 
     def apart(self, table: Table) -> tuple[list[ColumnPairs], list[tuple[int, int]]]:
@@ -218,19 +236,16 @@ class Symmetric(Transitions):
                 found[1 + c] = _mix(self._weight((name, "role", roles.role[location][c], registers)))
         return found
 
-    def deltas(self, table: Table, v: list[int], after: Sequence[list[int]]) -> list[Sequence[int]]:
-        """The change of each class's sum from ``v`` to each of some rows."""
-        before = self._of_task(table.task, v)
-        parts = [(a, part) for a in table.writes if (part := self._parts[a]) is not None]
-        found: list[Sequence[int]] = []
-        for w in after:
-            total = [new - old for new, old in zip(self._of_task(table.task, w), before, strict=True)]
-            for a, (kind, weight, as_bool) in parts:
+    def delta(self, table: Table, v: list[int], w: list[int], touched: Sequence[int]) -> Sequence[int]:
+        """The change of each class's sum from ``v`` to ``w``, in which some columns were written to."""
+        total = [new - old for new, old in zip(self._of_task(table.task, w), self._of_task(table.task, v), strict=True)]
+        for a in touched:
+            part = self._parts[a]
+            if part is not None:
+                kind, weight, as_bool = part
                 x, y = v[a], w[a]
-                if x != y:
-                    total[kind] += ((y != 0) - (x != 0) if as_bool else y - x) * weight
-            found.append([t & _MASK for t in total])
-        return found
+                total[kind] += ((y != 0) - (x != 0) if as_bool else y - x) * weight
+        return [t & _MASK for t in total]
 
     def hashes(self, rows: Rows) -> Hashes:
         """The classes' sums of each row."""

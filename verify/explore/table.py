@@ -18,15 +18,19 @@ from kernelmodel.cells import names
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, const, substitute
 from verify.explore.compiled import Compiler, Function
+from verify.explore.decisions import Decisions, Noted, Outcome
 from verify.explore.identities import Identities
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Condition, Movers, literals
+from verify.explore.observed import Observed, Place
 from verify.explore.rows import Rows, rows_of
 
 Hashes = npt.NDArray[np.uint64]
 
 Index = npt.NDArray[np.int64]
 
+#: where ways end that were followed from a location with some values
+Ends = dict[Any, list[tuple[list[int], int]] | None]
 #: columns to be compared
 ColumnPairs = list[tuple[int, int]]
 #: a task, and locations at which it must not be
@@ -73,6 +77,9 @@ class Table:
         #: the classes beyond the first whose sums some outcome changes
         self.moving: list[int] = []
         self.bad: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._decisions = Decisions()
+        self._place = {a: i for i, a in enumerate(self.writes)}
+        self._at = [self.addresses.index(a) for a in self.writes]
 
     def look_up(self, rows: Rows, index: Index) -> Index:
         """The slot of each of the chosen rows, computing those that are new."""
@@ -96,34 +103,71 @@ class Table:
         return slots
 
     def _compute(self, values: Rows, hashes: Hashes) -> None:
-        engine = self.engine
-        counts, new, deltas, bad = [], [], [], []
-        counting = [a for a in self.writes if a in engine.counting]
-        for column in values.T:
-            v = [0] * engine.extent
-            for address, x in zip(self.addresses, column.tolist(), strict=True):
+        same: dict[int, tuple[list[Outcome], list[int]]] = {}
+        v = [0] * self.engine.extent
+        for i, column in enumerate(values.T.tolist()):
+            for address, x in zip(self.addresses, column, strict=True):
                 v[address] = x
-            outcomes = engine.outcomes(self, v)
-            if counting and any(abs(w[a]) > RUNAWAY for w, _ in outcomes for a in counting):
-                engine.runaway = "the text makes pages, or loses them, without end: its states have no end"
-            counts.append(len(outcomes))
-            deltas += engine.deltas(self, v, [w for w, _ in outcomes])
-            for w, wrong in outcomes:
-                new.append([w[a] for a in self.writes])
-                bad.append(wrong)
-        first = len(self.bad) + np.concatenate(([0], np.cumsum(counts)[:-1])) if counts else np.empty(0)
-        if new:
-            self.new = np.concatenate([self.new, rows_of(new)], axis=1)
-            self.delta = np.concatenate([self.delta, np.array(deltas, np.uint64).T], axis=1)
+            outcomes = self._decisions.find(v)
+            if outcomes is None:
+                outcomes = self._decide(v)
+            same.setdefault(id(outcomes), (outcomes, []))[1].append(i)
+        old = values[self._at]
+        counts = np.empty(len(hashes), np.int64)
+        for outcomes, who in same.values():
+            counts[who] = len(outcomes)
+        first = np.cumsum(counts) - counts
+        new = np.empty((len(self.writes), int(counts.sum())), np.int16)
+        delta = np.empty((self.engine.classes, new.shape[1]), np.uint64)
+        bad = np.empty(new.shape[1], np.int64)
+        for outcomes, who in same.values():
+            before = old[:, who]
+            for i, outcome in enumerate(outcomes):
+                where = first[who] + i
+                rows = before.copy()
+                rows[outcome.places] = outcome.values
+                new[:, where] = rows
+                delta[:, where] = outcome.delta
+                bad[where] = outcome.wrong
+        if new.shape[1]:
+            self.new = np.concatenate([self.new, new], axis=1)
+            self.delta = np.concatenate([self.delta, delta], axis=1)
             self.moving = (1 + np.flatnonzero(self.delta[1:].any(axis=1))).tolist()
-            self.bad = np.concatenate([self.bad, np.array(bad, np.int64)])
         slots = len(self.count) + np.arange(len(hashes))
-        self.count = np.concatenate([self.count, np.array(counts, np.int64)])
-        self.first = np.concatenate([self.first, first.astype(np.int64)])
+        self.first = np.concatenate([self.first, len(self.bad) + first])
+        self.count = np.concatenate([self.count, counts])
+        self.bad = np.concatenate([self.bad, bad])
         known = np.concatenate([self.known, hashes])
         order = np.argsort(known)
         self.known = known[order]
         self.slot_of = np.concatenate([self.slot_of, slots])[order]
+
+    def _decide(self, v: list[int]) -> list[Outcome]:
+        """The outcomes of ``v``, which are those of all that agree with it where it is looked at."""
+        engine = self.engine
+        if engine.identities is not None:
+            # pages are looked at as a whole
+            outcomes = engine.outcomes(self, v[:])
+            return [self._outcome(v, w, self.writes, wrong) for w, wrong in outcomes]
+        noted = Noted(v, {}, set())
+        found = []
+        # the change of a hash follows from where the task was, with which registers, and from what is written over
+        own = [self.task.location, *(self.task.slots[r] for r in self.task.live[self.location] if r in self.task.slots)]
+        for w, wrong in engine.outcomes(self, noted):
+            assert isinstance(w, Noted)
+            touched = sorted(w.touched)
+            noted.looked.update(dict.fromkeys((*own, *touched)))
+            found.append(self._outcome(v, list(w), touched, wrong))
+        self._decisions.learn(v, noted.looked, found)
+        return found
+
+    def _outcome(self, v: list[int], w: list[int], touched: Sequence[int], wrong: int) -> Outcome:
+        engine = self.engine
+        if any(a in engine.counting and abs(w[a]) > RUNAWAY for a in touched):
+            engine.runaway = "the text makes pages, or loses them, without end: its states have no end"
+        places = np.array([self._place[a] for a in touched], np.int64)
+        values = rows_of([[w[a] for a in touched]])
+        return Outcome(places, values, np.array(engine.delta(self, v, w, touched), np.uint64)[:, None], wrong)
 
     def successors(self, rows: Rows, index: Index) -> tuple[Index, Index]:
         """For the chosen rows: parents and outcomes of their successors."""
@@ -156,13 +200,19 @@ class Transitions:
         movers: Movers | None = None,
         exact: bool = True,
         checks: Sequence[int] | None = None,
+        merge: bool = False,
     ) -> None:
-        """``checks``: the positions of the state checks to evaluate; all by default."""
+        """``checks``: the positions of the state checks to evaluate; all by default.
+
+        ``merge``: of values of registers that tell nothing apart, one stands for all (see observed.py).
+        """
         self.model, self.movers, self.exact = model, movers, exact
         self.compiler = Compiler(model, exact)
         self.random = multipliers(model.width)
         self.classes = 1
         self.identities = Identities(model) if model.identities else None
+        #: what stands for whom among the values of registers; None where each value is kept
+        self.observed = Observed(model, self.compiler, self.images) if merge else None
         self.checks = list(range(len(model.state_checks))) if checks is None else list(checks)
         self.check_cells = {i: cells_in([model.state_checks[i].check.violation]) for i in self.checks}
         self.check_columns = {i: self.columns_of(c) for i, c in self.check_cells.items()}
@@ -205,6 +255,10 @@ class Transitions:
             lut[list(bad)] = False
             self._luts[key] = lut
         return self._luts[key]
+
+    def images(self, task: TaskModel, location: int) -> list[Place]:
+        """A location, and those that fingerprints do not tell from it, each with the columns of its registers."""
+        return [(task, location, [task.slots[r] for r in sorted(task.live[location]) if r in task.slots])]
 
     def needs(self, task: TaskModel, location: int, which: int) -> list[tuple[Cell, int]]:
         """Values of cells without which an operation waits."""
@@ -312,15 +366,30 @@ class Transitions:
         operations that move to the left.
         """
         found: list[tuple[list[int], int]] = []
+        known: Ends = {}
         for w, target, bad, number in self.step(table.task, table.location, v, table.which):
             wrong = bad | self._judged(table, w)
             early = not at_once and self.movers is not None and self.movers.right(table.task, table.location, number)
-            ends = None if bad else self._go_on(table, w, target, wrong, early, 1)
+            ends = None if bad else self._gone_on(table, w, target, wrong, early, 1, known)
             found += ends or [(w, wrong)]
-        return found
+        if self.observed is None:
+            return found
+        return [(self.observed.canonical(table.task, w), wrong) for w, wrong in found]
+
+    def _gone_on(
+        self, table: Table, v: list[int], location: int, wrong: int, early: bool, depth: int, known: Ends
+    ) -> list[tuple[list[int], int]] | None:
+        """The same as :meth:`_go_on`: ways that come to the same are followed once, and the others end nowhere."""
+        if self.observed is None or not isinstance(v, Noted):
+            return self._go_on(table, v, location, wrong, early, depth, known)
+        noted = self.observed.canonical(table.task, v)
+        key = (location, wrong, early, noted.difference())
+        if key not in known:
+            known[key] = self._go_on(table, noted, location, wrong, early, depth, known)
+        return known[key]
 
     def _go_on(
-        self, table: Table, v: list[int], location: int, wrong: int, early: bool, depth: int
+        self, table: Table, v: list[int], location: int, wrong: int, early: bool, depth: int, known: Ends
     ) -> list[tuple[list[int], int]] | None:
         """Where a task comes to rest that goes on from ``v``: None if it rests right there, nothing if it has to wait.
 
@@ -338,7 +407,7 @@ class Transitions:
         for w, target, bad, number in stepped:
             now = wrong | bad | self._judged(table, w)
             right = self.movers is not None and self.movers.right(task, location, number)
-            ends = None if bad else self._go_on(table, w, target, now, early and right, depth + 1)
+            ends = None if bad else self._gone_on(table, w, target, now, early and right, depth + 1, known)
             if ends == [] and right and self.movers is not None and self.movers.only_looks(task, location, number):
                 return []
             found += ends or [(w, now)]
@@ -385,13 +454,9 @@ class Transitions:
                 wrong |= 1 << self.model.state_checks[i].prop
         return wrong
 
-    def deltas(self, table: Table, v: list[int], after: Sequence[list[int]]) -> list[Sequence[int]]:
-        """The change of the row's hash from ``v`` to each of some rows."""
-        found: list[Sequence[int]] = []
-        for w in after:
-            total = sum((w[a] - v[a]) * int(self.random[a]) for a in table.writes if w[a] != v[a])
-            found.append((total & 0xFFFFFFFFFFFFFFFF,))
-        return found
+    def delta(self, table: Table, v: list[int], w: list[int], touched: Sequence[int]) -> Sequence[int]:  # noqa: ARG002 - for subclasses
+        """The change of the row's hash from ``v`` to ``w``, in which some columns were written to."""
+        return (sum((w[a] - v[a]) * int(self.random[a]) for a in touched) & 0xFFFFFFFFFFFFFFFF,)
 
     def hashes(self, rows: Rows) -> Hashes:
         """The hash of each row, one line for each class."""
