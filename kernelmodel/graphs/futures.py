@@ -7,32 +7,56 @@ straight text costs little more than its length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from kernelmodel.graphs.shapes import Shapes
 
 #: conditions over registers, and the location that they lead to, negative where the routine has returned
 Way = tuple[tuple[Any, ...], int]
+#: a shape, and for each of its registers the node that returned it, or -1, and which one it is
+Found = tuple[int, tuple[tuple[int, str], ...]]
 
 
-def futures(keys: Sequence[Any], ways: Sequence[Sequence[Way]], locations: Sequence[tuple[int, ...]]) -> list[int]:
+def futures(
+    keys: Sequence[Any],
+    ways: Sequence[Sequence[Way]],
+    locations: Sequence[tuple[int, ...]],
+    place: Mapping[str, int] | None = None,
+    shapes: Shapes | None = None,
+) -> list[int]:
     """The class of each node, two nodes of one class having equal futures.
 
-    ``keys[n]`` is what node n does, as nested tuples and frozensets in which ``("reg", sort, "<node>.<i>")`` is the i-th
-    value that a node returned; ``ways[n]`` are its edges; ``locations`` are sets of nodes.
+    ``keys[n]`` is what node n does, as nested tuples and frozensets in which ``("reg", sort, "<name>.<i>")`` is the i-th
+    value that a node returned: the node at ``place[name]``, by default the one of that number; other registers stand for
+    themselves.  ``ways[n]`` are its edges; ``locations`` are sets of nodes.  ``shapes`` may be kept for the next graph.
     """
-    return _Refinement(keys, ways, locations).classes
+    if place is None:
+        place = {str(n): n for n in range(len(keys))}
+    return _Refinement(keys, ways, locations, place, shapes or Shapes()).classes
 
 
 class _Refinement:
     def __init__(
-        self, keys: Sequence[Any], ways: Sequence[Sequence[Way]], locations: Sequence[tuple[int, ...]]
-    ) -> None:
-        self._keys, self._ways, self._locations = keys, ways, locations
-        self._named: dict[int, bool] = {}
+        self, keys: Sequence[Any], ways: Sequence[Sequence[Way]], locations: Sequence[tuple[int, ...]],
+        place: Mapping[str, int], shapes: Shapes,
+    ) -> None:  # fmt: skip
+        self._locations = locations
+
+        def found(key: Any) -> Found:
+            shape, names = shapes.of(key)
+            registers = []
+            for name in names:
+                node, _, i = name.partition(".")
+                registers.append((place.get(node, -1), i if node in place else name))
+            return shape, tuple(registers)
+
+        self._keys = [found(k) for k in keys]
+        self._ways = [[([found(c) for c in conditions], to) for conditions, to in some] for some in ways]
         nodes = range(len(keys))
         self._speak_of: list[list[int]] = [[] for _ in nodes]
         for n in nodes:
-            for other in sorted(set(self._spoken_of(n))):
+            for other in self._spoken_of(n):
                 self._speak_of[other].append(n)
         self.classes = [0] * len(keys)
         self._members = [set(nodes)]
@@ -66,43 +90,13 @@ class _Refinement:
     def _location(self, number: int) -> Any:
         return number if number < 0 else frozenset(self.classes[n] for n in self._locations[number])
 
-    def _by_class(self, key: Any) -> Any:
-        if not isinstance(key, (tuple, frozenset)) or not self._names_a_register(key):
-            return key
-        if isinstance(key, frozenset):
-            return frozenset(map(self._by_class, key))
-        if _is_register(key):
-            number, _, i = key[2].partition(".")
-            return ("reg", key[1], self.classes[int(number)], i)
-        return tuple(map(self._by_class, key))
+    def _by_class(self, found: Found) -> Any:
+        shape, registers = found
+        if not registers:
+            return shape
+        return shape, tuple((self.classes[n] if n >= 0 else -1, i) for n, i in registers)
 
-    def _names_a_register(self, key: Any) -> bool:
-        """Whether a register is named in a key; keys live as long as this object, so they are known by their address."""
-        if not isinstance(key, (tuple, frozenset)):
-            return False
-        found = self._named.get(id(key))
-        if found is None:
-            found = self._named[id(key)] = _is_register(key) or any(map(self._names_a_register, key))
-        return found
-
-    def _spoken_of(self, n: int) -> Iterator[int]:
-        yield from self._registers(self._keys[n])
-        for conditions, to in self._ways[n]:
-            yield from self._registers(conditions)
-            if to >= 0:
-                yield from self._locations[to]
-
-    def _registers(self, key: Any) -> Iterator[int]:
-        if self._names_a_register(key):
-            if _is_register(key):
-                yield int(key[2].partition(".")[0])
-            else:
-                for part in key:
-                    yield from self._registers(part)
-
-
-def _is_register(key: Any) -> bool:
-    return (
-        len(key) == 3 and isinstance(key, tuple) and key[0] == "reg" and isinstance(key[2], str)
-        and key[2].partition(".")[0].isdigit()
-    )  # fmt: skip
+    def _spoken_of(self, n: int) -> set[int]:
+        registers = [r for _, some in (self._keys[n], *(f for c, _ in self._ways[n] for f in c)) for r in some]
+        spoken = {node for node, _ in registers if node >= 0}
+        return spoken.union(*(self._locations[to] for _, to in self._ways[n] if to >= 0))

@@ -9,6 +9,7 @@ from kernelmodel.cells import CELLS, names, owner, stops_others
 from kernelmodel.graphs.automaton import CUT, Edge, Graph, Node
 from kernelmodel.graphs.folded_graph import op_key
 from kernelmodel.graphs.futures import futures
+from kernelmodel.graphs.shapes import Shapes
 from kernelmodel.ops import Op
 from kernelmodel.terms import TRUE, Cell, atoms, reg, substitute
 from verify.bmc.sections import UnclearError, renamed, stretches
@@ -18,6 +19,8 @@ from verify.scenario import TaskSpec
 AGGREGATES = names(lambda kind: kind.sum_over_cpus)
 #: the exclusions that stop everybody else on a CPU
 STOPS = names(lambda kind: kind.exclusion == "interrupts")
+#: graphs are contracted again and again, and their operations stay the same
+_SHAPES = Shapes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,29 +155,15 @@ def merged(graph: Graph, apart: frozenset[int]) -> Graph:
     begins: dict[int, list[object]] = {}
     for s in found:
         for number in s.nodes:
-            begins.setdefault(number, []).append(("reg", "int", f"{place[s.first]}.begins"))
-    numbers = {f"{n.number}": f"{place[n.number]}" for n in graph.nodes}
-
-    def at_place(key: object) -> object:
-        if isinstance(key, frozenset):
-            return frozenset(map(at_place, key))
-        if not isinstance(key, tuple) or isinstance(key, Cell):
-            return key
-        if len(key) == 3 and key[0] == "reg" and isinstance(key[2], str):
-            node, dot, i = key[2].partition(".")
-            # an input of the task, or a value that decides nothing any more
-            return (*key[:2], f"{numbers.get(node, f'={node}')}{dot}{i}")
-        return tuple(map(at_place, key))
-
+            begins.setdefault(number, []).append(("reg", "int", f"{s.first}.begins"))
+    _SHAPES.forget()
     keys = [
-        (at_place(op_key(n.op)), n.op.text, n.stack, n.number in apart, tuple(begins.get(n.number, ())))
+        (_SHAPES.key(n.op, op_key), n.op.text, n.stack, n.number in apart, tuple(begins.get(n.number, ())))
         for n in graph.nodes
     ]
-    ways = [
-        [(tuple(at_place(c.key) for c in e.conditions), place.get(e.target, e.target)) for e in n.edges]
-        for n in graph.nodes
-    ]
-    classes = futures(keys, ways, [(i,) for i in range(len(graph.nodes))])
+    ways = [[(tuple(c.key for c in e.conditions), place.get(e.target, e.target)) for e in n.edges] for n in graph.nodes]
+    names_of = {str(number): i for number, i in place.items()}
+    classes = futures(keys, ways, [(i,) for i in range(len(graph.nodes))], names_of, _SHAPES)
     first: dict[int, Node] = {}
     for n, c in zip(graph.nodes, classes, strict=True):
         first.setdefault(c, n)
