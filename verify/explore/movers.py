@@ -21,21 +21,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from kernelmodel.cells import CELLS, names
+from kernelmodel.cells import CELLS
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
-from kernelmodel.terms import Cell, Term, atoms, const, evaluate, lnot, lor, substitute, substitute_cells
-from verify.explore.model import COUNTS, Model, TaskModel, cells_in, returns_of
+from kernelmodel.terms import Cell, Term, atoms, evaluate, substitute_cells
+from verify.explore.facts import Known
+from verify.explore.footprints import ASSUMED_ZERO, Facts, Footprint
+from verify.explore.model import COUNTS, Model, TaskModel, cells_in
 from verify.explore.values import Values, conjuncts, possible
 
-#: cells taken to be 0 always; a search that finds one that is not has to be done again without (see solve.py)
-ASSUMED_ZERO = tuple(sorted(names(lambda kind: kind.usually_zero)))
 #: more combinations of values than this are not tried: the operations then count as dependent
 _MOST_COMBINATIONS = 4000
-
-Facts = dict[Cell, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,71 +44,14 @@ class Condition:
     away: tuple[tuple[TaskModel, frozenset[int]], ...] = ()
 
 
-@dataclass(slots=True, eq=False)
-class Footprint:
-    """An operation at a location of a task, with constants and its task's number put in."""
-
-    task: TaskModel
-    location: int
-    node: FoldedNode
-    guard: Term
-    needs: Facts
-    reads: frozenset[Cell]
-    adds: dict[Cell, Term]
-    joins: dict[Cell, Term]
-    sets: dict[Cell, Term]
-    seen: list[Term]
-    violations: list[Term]
-    #: cells that it changes
-    writes: frozenset[Cell] = field(init=False)
-    #: cells that it reads, or that a property which judges it does
-    watches: frozenset[Cell] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """What is asked for often is computed once."""
-        self.writes = frozenset((*self.adds, *self.joins, *self.sets))
-        self.watches = self.reads | cells_in(self.violations)
-
-
-class Movers:
+class Movers(Known):
     """For each location of each task: whether the task goes on at once there, and on what condition."""
 
     def __init__(self, model: Model, assumed_zero: Iterable[str] = ASSUMED_ZERO, only_facts: bool = False) -> None:
         """Analyse a model; ``only_facts``: nothing moves, but the facts are there."""
-        self.model = model
-        self.assumed = frozenset(assumed_zero)
-        self.known = {
-            c: Term("const", (v,), CELLS[c.name].sort)
-            for c in model.initial_values
-            if (v := model.analysis.constant(c)) is not None
-        }
-        self.known |= {c: const(0) for c in model.initial_values if c.name in self.assumed}
-        self.prints: list[Footprint] = []
-        self.at: dict[tuple[int, int], list[Footprint]] = {}
-        for task in model.tasks:
-            for location, numbers in enumerate(task.graph.locations):
-                made = [self._footprint(task, location, task.graph.nodes[n]) for n in numbers]
-                self.at[task.number, location] = made
-                self.prints += made
-        self._before: dict[tuple[int, int], list[tuple[int, Footprint]]] = {}
-        self._of_node: dict[tuple[int, int], list[Footprint]] = {}
-        for f in self.prints:
-            self._of_node.setdefault((f.task.number, f.node.number), []).append(f)
-            for _, target in f.node.edges:
-                self._before.setdefault((f.task.number, target), []).append((f.location, f))
-        self.writers: dict[Cell, list[Footprint]] = {}
-        self.readers: dict[Cell, list[Footprint]] = {}
-        for f in self.prints:
-            for c in f.writes:
-                self.writers.setdefault(c, []).append(f)
-            for c in f.watches:
-                self.readers.setdefault(c, []).append(f)
-        self._stable: dict[tuple[int, Cell, int], bool] = {}
+        super().__init__(model, assumed_zero)
         self._unchanged: dict[Any, bool] = {}
         self._right: dict[tuple[int, int, int], bool] = {}
-        #: task and location of which the facts say that nobody comes there
-        self.unreached: set[tuple[int, int]] = set()
-        self.facts = {t.number: self._facts(t) for t in model.tasks}
         violations = [
             [self._closed(p, None) for p in conjuncts(c.check.violation)]
             for c in model.state_checks
@@ -131,17 +72,6 @@ class Movers:
     def right(self, task: TaskModel, location: int, which: int) -> bool:
         """Whether an operation of a location moves to the right of all that the others can do after it."""
         return self._moves_right(self.at[task.number, location][which])
-
-    def way(self, task: TaskModel, location: int, node: FoldedNode, conditions: tuple[Term, ...]) -> bool:
-        """Whether a branch may be taken, as far as the facts of the location tell."""
-        f = next(g for g in self.at[task.number, location] if g.node is node)
-        return self._may(f, {**self.facts[task.number][location], **f.needs}, conditions)
-
-    def _may(self, f: Footprint, known: Facts, conditions: tuple[Term, ...]) -> bool:
-        own = {f"{f.node.number}.{i}": self._closed(t, f.task) for i, t in enumerate(returns_of(f.node.op))}
-        constants = {c: Term("const", (v,), CELLS[c.name].sort) for c, v in known.items()}
-        closed = [substitute_cells(self._closed(substitute(c, own), f.task), constants) for c in conditions]
-        return not any(c.op == "const" and not c.args[0] for c in closed)
 
     def only_looks(self, task: TaskModel, location: int, which: int) -> bool:
         """Whether an operation changes no cell."""
@@ -171,126 +101,6 @@ class Movers:
         return True
 
     # --- operations ---
-
-    def _closed(self, term: Term, task: TaskModel | None) -> Term:
-        if task is not None:
-            term = substitute(term, {"me": const(task.number)})
-        return substitute_cells(term, self.known)
-
-    def _footprint(self, task: TaskModel, location: int, node: FoldedNode) -> Footprint:
-        op = node.op
-        guard = self._closed(op.guard, task)
-        adds: dict[Cell, Term] = {}
-        joins: dict[Cell, Term] = {}
-        sets: dict[Cell, Term] = {}
-        seen = [guard, *(self._closed(t, task) for t in (op.where, op.counted, *returns_of(op)))]
-        for cell, term in op.updates:
-            if cell in self.known or cell not in self.model.address:
-                continue
-            new = self._closed(term, task)
-            delta = _delta(cell, new)
-            if delta is not None and not any(a.args[0] == cell for a in atoms(delta, "cell")):
-                if delta.op != "const" or delta.args[0]:
-                    adds[cell] = delta
-                    seen.append(delta)
-            elif new.op == "or" and any(t.op == "cell" and t.args[0] == cell for t in new.args):
-                joins[cell] = lor(*(t for t in new.args if not (t.op == "cell" and t.args[0] == cell)))
-                seen.append(joins[cell])
-            elif not (new.op == "cell" and new.args[0] == cell):
-                sets[cell] = new
-                seen.append(new)
-        checks = [c for p in self.model.properties for c in p.step_checks(self.model.config, op)]
-        violations = [self._closed(c.violation, task) for c in checks]
-        # where nothing can be violated, when the premise is reached is all that there is to see
-        violations += [
-            self._closed(c.premise, task) for c, v in zip(checks, violations, strict=True) if v.op == "const"
-        ]
-        violations = [v for v in violations if v.op != "const"]
-        return Footprint(
-            task,
-            location,
-            node,
-            guard,
-            dict(literals(guard)),
-            frozenset(cells_in(seen)),
-            adds,
-            joins,
-            sets,
-            seen,
-            violations,
-        )
-
-    # --- facts ---
-
-    def _facts(self, task: TaskModel) -> list[Facts]:
-        """For each location the cells whose values are known whenever the task is there."""
-        mine = {c for f in self.prints if f.task is task for c in f.writes}
-        others = {c for f in self.prints if f.task is not task for c in f.writes}
-        first: Facts = {}
-        for c in mine - others:
-            values = self.model.initial_values[c]
-            if len(values) == 1:
-                first[c] = next(iter(values))
-        found: list[Facts | None] = [None] * len(task.graph.locations)
-        start = task.graph.entry[0][1]
-        found[start] = first
-        todo = [start]
-        while todo:
-            location = todo.pop()
-            before = found[location]
-            assert before is not None
-            for f in self.at[task.number, location]:
-                for conditions, target in f.node.edges:
-                    if target == RETURNED or not self._may(f, {**before, **f.needs}, conditions):
-                        continue
-                    after = self._after(f, {**before, **self._keep(task, f.needs)}, conditions)
-                    old = found[target]
-                    joined = after if old is None else {c: v for c, v in old.items() if after.get(c) == v}
-                    if joined != old:
-                        found[target] = joined
-                        todo.append(target)
-        self.unreached |= {(task.number, location) for location, f in enumerate(found) if f is None}
-        return [f or {} for f in found]
-
-    def _keep(self, task: TaskModel, facts: Mapping[Cell, int]) -> Facts:
-        return {c: v for c, v in facts.items() if self.stable(task, c, v)}
-
-    def _after(self, f: Footprint, before: Facts, conditions: tuple[Term, ...]) -> Facts:
-        # what a branch says of a register says it of the cells that the register was read from, in the same step
-        own = {f"{f.node.number}.{i}": self._closed(t, f.task) for i, t in enumerate(returns_of(f.node.op))}
-        pre = dict(before)
-        for condition in conditions:
-            pre.update(literals(self._closed(substitute(condition, own), f.task)))
-        written = {c: self._new(f, c) for c in f.writes}
-        constants = {c: Term("const", (v,), CELLS[c.name].sort) for c, v in pre.items()}
-        after = {c: v for c, v in pre.items() if c not in written}
-        for c, term in written.items():
-            new = substitute_cells(term, constants)
-            if new.op == "const":
-                after[c] = int(new.args[0])
-        return self._keep(f.task, after)
-
-    def _new(self, f: Footprint, cell: Cell) -> Term:
-        """The value that an operation gives a cell."""
-        old = Term("cell", (cell,), CELLS[cell.name].sort)
-        if cell in f.adds:
-            return old + f.adds[cell]
-        return lor(old, f.joins[cell]) if cell in f.joins else f.sets[cell]
-
-    def stable(self, task: TaskModel, cell: Cell, value: int) -> bool:
-        """Whether no other task can change the cell while it has this value."""
-        key = (task.number, cell, value)
-        if key not in self._stable:
-            self._stable[key] = all(
-                f.task is task or not self._changes(f, cell, value) for f in self.writers.get(cell, ())
-            )
-        return self._stable[key]
-
-    def _changes(self, f: Footprint, cell: Cell, value: int) -> bool:
-        if f.needs.get(cell, value) != value:
-            return False
-        new = substitute_cells(self._new(f, cell), {cell: Term("const", (value,), CELLS[cell.name].sort)})
-        return not (new.op == "const" and int(new.args[0]) == value)
 
     # --- movers ---
 
@@ -548,35 +358,3 @@ class Movers:
         if values is not None:
             return tuple(sorted(values))
         return tuple(range(max(self._largest(), *self.model.kind_of) + 1))
-
-
-def _delta(cell: Cell, term: Term) -> Term | None:
-    """What is added where ``term`` is ``cell + something`` or ``cell - something``."""
-    if term.op not in "+-" or len(term.args) != 2:
-        return None
-    a: Term = term.args[0]
-    b: Term = term.args[1]
-    if a.op == "cell" and a.args[0] == cell:
-        return b if term.op == "+" else const(0) - b
-    inner = _delta(cell, a)
-    if inner is None:
-        return None
-    return inner + b if term.op == "+" else inner - b
-
-
-def literals(term: Term) -> Iterator[tuple[Cell, int]]:
-    """The conjuncts of ``term`` that give a cell's value."""
-    for part in conjuncts(term):
-        if part.op == "cell" and part.sort == "bool":
-            yield part.args[0], 1
-        elif part.op == "not" and part.args[0].op == "cell":
-            yield part.args[0].args[0], 0
-        elif part.op == "==":
-            a, b = part.args
-            if a.op == "cell" and b.op == "const":
-                yield a.args[0], int(b.args[0])
-        elif part.op == "not" and part.args[0].op in ("and", "or"):
-            inner = part.args[0]
-            if inner.op == "or":
-                for x in inner.args:
-                    yield from literals(lnot(x))

@@ -16,9 +16,10 @@ from properties.property import Property
 from verify.explore.beside import in_words, together
 from verify.explore.compiled import MUST
 from verify.explore.finite import Finite
+from verify.explore.footprints import ASSUMED_ZERO
 from verify.explore.memory import changed
 from verify.explore.model import Change, Model
-from verify.explore.movers import ASSUMED_ZERO, Movers
+from verify.explore.movers import Movers
 from verify.explore.native import search_by
 from verify.explore.search import Found, Limits, initial_rows, peak_mb
 from verify.explore.symmetry import AsymmetryError, Symmetric

@@ -19,9 +19,10 @@ from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, const, substitute
 from verify.explore.compiled import Compiler, Function
 from verify.explore.decisions import Decisions, Noted, Outcome
+from verify.explore.footprints import literals
 from verify.explore.identities import Identities
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
-from verify.explore.movers import Condition, Movers, literals
+from verify.explore.movers import Condition, Movers
 from verify.explore.observed import Observed, Place
 from verify.explore.rows import Rows, rows_of
 

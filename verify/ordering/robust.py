@@ -18,7 +18,8 @@ from kernelmodel.cells import CELLS, cpu_there, stops_others
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.memory_model import buffered, drains, empties, is_store
 from kernelmodel.terms import Cell
-from verify.explore.movers import Facts, Footprint, Movers
+from verify.explore.footprints import Facts, Footprint
+from verify.explore.movers import Movers
 from verify.ordering.relaxed import Pair, Place, Relaxed, place
 
 

@@ -25,7 +25,8 @@ from kernelmodel.ops import Kind, Op
 from kernelmodel.schema import CellKind
 from kernelmodel.terms import FALSE, TRUE, Cell, Term, choice, const, ite, land, lnot, load
 from verify.explore.finite import limit
-from verify.explore.movers import Footprint, Movers
+from verify.explore.footprints import Footprint
+from verify.explore.movers import Movers
 from verify.ordering.changes import finding, if_taken
 from verify.ordering.relaxed import Place, place
 from verify.ordering.robust import Races
