@@ -62,7 +62,7 @@ def test_the_command_writes_its_table_as_json_and_markdown(tmp_path, capsys):
 
 
 def test_an_interrupt_keeps_what_was_decided(monkeypatch, capsys):
-    def visit(names, jobs):
+    def visit(names, jobs, scheduler):
         yield tour.judge("list-types")
         raise KeyboardInterrupt
 

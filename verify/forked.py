@@ -52,8 +52,20 @@ def children(jobs: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def mapped(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
-    """``map()`` by so many processes, in the order of the items; by this one where there is no use for more."""
+def mapped(
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, scheduler: str = "", deadline: float | None = None
+) -> Iterator[Result]:  # fmt: skip
+    """``map()`` by so many processes, in the order of the items; by this one where there is no use for more.
+
+    By the workers of a ``scheduler`` instead where one is named; they know no ``deadline`` but that of their client, a
+    time.monotonic() after which TimeoutError is raised.
+    """
+    if scheduler:
+        # takes a while to import, and is not always there
+        from verify.spread.cluster import spread
+
+        yield from spread(function, items, scheduler, deadline)
+        return
     jobs = min(jobs, len(items))
     if jobs < 2 or not can_fork():
         yield from map(function, items)

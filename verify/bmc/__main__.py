@@ -25,7 +25,6 @@ from verify.folding import columns_of
 from verify.options import (
     ADD_A_TASK,
     EXIT_CODES,
-    RACE,
     Parser,
     add_kernel,
     add_memory,
@@ -38,6 +37,7 @@ from verify.options import (
     listing,
     positive_seconds,
     properties_of,
+    race_of,
     scenario_of,
     writable,
 )  # fmt: skip
@@ -108,7 +108,7 @@ class Run:
         work = [(engine, p) for p in properties]
         if with_race:
             # before the patch nobody disables pcplists
-            work.append((self.engine(Base, self.scenario.having(hwpoisons=0)), find(RACE["base"])))
+            work.append((self.engine(Base, self.scenario.having(hwpoisons=0)), find(race_of(Base))))
         self._progress("proving")
         for (asked, prop), verdict in zip(work, decide_all(work), strict=True):
             if asked is not engine and not self.options.quiet:

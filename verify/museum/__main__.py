@@ -13,8 +13,9 @@ from kernelmodel.variants.overrides import nearest
 from verify.command import command, write_text
 from verify.museum.render import line, markdown, summary
 from verify.museum.tour import Row, typed, visit
-from verify.options import EXIT_CODES, Parser, fail, writable
+from verify.options import EXIT_CODES, Parser, add_scheduler, fail, writable
 from verify.report import write_json
+from verify.spread.alone import LostError
 from verify.verdict import Exit
 
 
@@ -34,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one for each core)"
     )
+    add_scheduler(p)
     p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON")
     p.add_argument(
         "--markdown", metavar="FILE", help="write the collection as Markdown, without times (docs/museum.md)"
@@ -67,16 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     interrupted = False
     try:
-        for row in visit(names, options.jobs):
+        for row in visit(names, options.jobs, options.scheduler):
             rows.append(row)
             if not options.quiet:
                 print(line(row), flush=True)
                 if options.columns:
                     print("\n".join(v.trace for v in row.faulty[:1]), flush=True)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LostError) as stop:
         interrupted = True
-        done = f"interrupted after {len(rows)} of {len(names)} exhibits; what was decided is kept"
+        why = str(stop) if isinstance(stop, LostError) else "interrupted"
+        done = f"{why} after {len(rows)} of {len(names)} exhibits; what was decided is kept"
         print(f"\npython -m verify.museum: {done}", file=sys.stderr)
+    except ModelError as error:
+        fail(f"python -m verify.museum: {error}")
     code = max(exit_code(rows), Exit.UNDECIDED if interrupted else Exit.OK)
     if not options.quiet:
         print(summary(rows))

@@ -105,6 +105,6 @@ def typed(exhibit: Exhibit) -> str:
     return " ".join(words)
 
 
-def visit(names: Sequence[str], jobs: int) -> Iterator[Row]:
-    """The rows of some exhibits, in their order, worked out by so many processes."""
-    return mapped(judge, names, jobs)
+def visit(names: Sequence[str], jobs: int, scheduler: str = "") -> Iterator[Row]:
+    """The rows of some exhibits, in their order, worked out by so many processes, or by the workers of a scheduler."""
+    return mapped(judge, names, jobs, scheduler)

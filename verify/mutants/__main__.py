@@ -16,8 +16,9 @@ from verify.mutants import in_c, in_c_systematic
 from verify.mutants.matrix import ENGINES, Matrix, collect, default_jobs
 from verify.mutants.render import heading, line, markdown, summary
 from verify.mutants.systematic_options import add_options
-from verify.options import EXIT_CODES, Parser, add_tree, fail, positive_seconds, writable
+from verify.options import EXIT_CODES, Parser, add_scheduler, add_tree, fail, positive_seconds, writable
 from verify.report import write_json
+from verify.spread.alone import LostError
 from verify.verdict import Exit
 
 
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--timeout", type=positive_seconds, metavar="S", help="stop after so many seconds: what is left is undecided"
     )
+    add_scheduler(p)
     p.add_argument("--json", metavar="FILE", help="write the matrix as JSON")
     p.add_argument("--markdown", metavar="FILE", help="write the matrix as Markdown, without times (docs/mutants.md)")
     p.add_argument("--quiet", action="store_true", help="print nothing; the exit code tells")
@@ -88,15 +90,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.quiet:
         print(heading(), flush=True)
     try:
-        for row in collect(names, engines, options.jobs, options.timeout):
+        for row in collect(names, engines, options.jobs, options.timeout, options.scheduler):
             matrix.rows.append(row)
             if not options.quiet:
                 print(line(row), flush=True)
-    except (KeyboardInterrupt, TimeoutError) as stop:
+    except (KeyboardInterrupt, TimeoutError, LostError) as stop:
         interrupted = True
-        why = "out of time" if isinstance(stop, TimeoutError) else "interrupted"
+        why = str(stop) if isinstance(stop, LostError) else "interrupted"
+        why = "out of time" if isinstance(stop, TimeoutError) else why
         done = f"{why} after {len(matrix.rows)} of {len(names)} mutants; what was decided is kept"
         print(f"\npython -m verify.mutants: {done}", file=sys.stderr)
+    except ModelError as error:
+        fail(f"python -m verify.mutants: {error}")
     if not options.quiet:
         print(summary(matrix))
     code = exit_code(matrix, interrupted)
@@ -116,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _in_c(options: argparse.Namespace) -> int:
     if (
-        options.engine
+        options.scheduler
+        or options.engine
         or options.markdown
         or options.timeout
         or options.resume

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from verify.bmc.solve import Engine
 from verify.explore.beside import beside
 from verify.explore.finite import Finite
 from verify.explore.solve import Explorer
-from verify.forked import can_fork, children
+from verify.forked import can_fork, children, mapped
 from verify.scenario import Scenario
 from verify.verdict import Result, Verdict
 
@@ -100,8 +101,14 @@ class Matrix:
         return {p: [r.mutant for r in self.rows if p in r.breaks] for p in PROPERTIES}
 
 
-def collect(names: Sequence[str], engines: Sequence[str], jobs: int, timeout: float | None = None) -> Iterator[Row]:
+def collect(
+    names: Sequence[str], engines: Sequence[str], jobs: int, timeout: float | None = None, scheduler: str = ""
+) -> Iterator[Row]:
     """The rows of some mutants, in their order, as they come; after ``timeout`` seconds TimeoutError."""
+    if scheduler:
+        limit = None if timeout is None else time.monotonic() + timeout
+        yield from mapped(functools.partial(row_of, engines=tuple(engines)), names, jobs, scheduler, limit)
+        return
     if not can_fork() or (timeout is None and (jobs < 2 or len(names) < 2)):
         yield from (row_of(name, engines) for name in names)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
+import functools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,13 @@ from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
 from kernelmodel.versions.systematic import Mutation, mutations
 from verify.command import write_text
-from verify.forked import can_fork, children
+from verify.forked import can_fork, children, mapped
 from verify.mutants.judge import CRASHED, DISAGREE, ENGINES, UNDECIDED, Record, judge
 from verify.mutants.reviewed import Reason, reason_of, reasons
 from verify.mutants.survey import heading, line, markdown, open_, summary
 from verify.report import write_json
+from verify.spread.alone import LostError
+from verify.spread.version import digest_of
 from verify.verdict import Exit
 
 SCHEMA = "straypage-systematic-1"
@@ -51,11 +53,12 @@ def run(options: argparse.Namespace) -> int:
         for record in _all(kernel, todo, engines, options, store):
             records.append(record)
             say(line(record, known))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LostError) as stop:
         interrupted = True
+        why = str(stop) if isinstance(stop, LostError) else "interrupted"
         kept = f"; {options.resume} has them: the same command goes on" if options.resume else ""
         print(
-            f"\npython -m verify.mutants: interrupted after {len(records)} of {len(todo)} mutants{kept}",
+            f"\npython -m verify.mutants: {why} after {len(records)} of {len(todo)} mutants{kept}",
             file=sys.stderr,
         )
     order = {m.digest: i for i, m in enumerate(todo)}
@@ -123,11 +126,7 @@ class Store:
 
 def _version(kernel: type[KernelText], engines: Sequence[str]) -> str:
     """A hash of everything that a result depends on: this program's own text, the kernel, the engines."""
-    root = Path(__file__).parents[2]
-    digest = hashlib.sha256(f"{kernel.name} {engines}".encode())
-    for file in sorted(f for part in ("kernelmodel", "properties", "verify") for f in (root / part).rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest_of(f"{kernel.name} {engines}")
 
 
 #: set before the children are forked, for kernel classes cannot be sent to them
@@ -139,6 +138,12 @@ def _one(mutation: Mutation) -> Record:
     return judge(kernel, mutation, engines, seconds)
 
 
+def _named(kernel: str, engines: tuple[str, ...], seconds: float, digest: str) -> Record:
+    """The same of a mutation that is known by its digest, where none can be sent."""
+    text = kernels.kernel(kernel)
+    return judge(text, next(m for m in mutations(text, []) if m.digest == digest), engines, seconds)
+
+
 def _all(
     kernel: type[KernelText], todo: Sequence[Mutation], engines: tuple[str, ...], options: Any, store: Store
 ) -> Iterator[Record]:
@@ -146,6 +151,12 @@ def _all(
     _task[:] = [(kernel, engines, options.timeout or PATIENCE)]
     yield from (store.known[m.digest] for m in todo if m.digest in store.known)
     rest = [m for m in todo if m.digest not in store.known]
+    if options.scheduler:
+        one = functools.partial(_named, kernel.name, engines, _task[0][2])
+        for record in mapped(one, [m.digest for m in rest], options.jobs, options.scheduler):
+            store.add(record)
+            yield record
+        return
     if options.jobs < 2 or len(rest) < 2 or not can_fork():
         for m in rest:
             record = _one(m)

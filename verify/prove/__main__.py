@@ -26,7 +26,6 @@ from verify.command import command
 from verify.folding import columns_of
 from verify.options import (
     EXIT_CODES,
-    RACE,
     Parser,
     add_kernel,
     add_memory,
@@ -37,6 +36,7 @@ from verify.options import (
     kernel_of,
     listing,
     positive_seconds,
+    race_of,
     writable,
 )  # fmt: skip
 from verify.output import write_traces
@@ -99,7 +99,7 @@ class Run:
         """What to decide, what is expected to fail first; and whether to stop at the first violation."""
         if self.options.property and "all" not in self.options.property:
             return [find(name) for name in dict.fromkeys(self.options.property)], False
-        first = RACE.get(self.kernel.name, "")
+        first = race_of(self.kernel)
         if self.options.mutant and EVERY[self.options.mutant].breaks != EQUIVALENT:
             first = EVERY[self.options.mutant].breaks
         missing = [n for n in PROVABLE if not find(n).applies_to(self.kernel)]

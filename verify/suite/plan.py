@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernelmodel.versions.base import Base
 from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from properties import catalogue
 from properties.catalogue import PROPERTIES
-from verify.options import RACE, other_tasks
+from verify.options import other_tasks, race_of
 from verify.scenario import Scenario, option_of
 from verify.suite.jobs import Job
 from verify.suite.results import ENGINES, RACES
@@ -102,4 +103,7 @@ def plan(
 def races() -> list[tuple[KernelSpec, str]]:
     """The kernel before the patch and each deadly mutant, with the property that it breaks."""
     mortal = [m for m in MUTANTS.values() if m.breaks != EQUIVALENT]
-    return [(KernelSpec("kernel", "base"), RACE["base"]), *((KernelSpec("mutant", m.name), m.breaks) for m in mortal)]
+    return [
+        (KernelSpec("kernel", Base.name), race_of(Base)),
+        *((KernelSpec("mutant", m.name), m.breaks) for m in mortal),
+    ]

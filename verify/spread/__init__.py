@@ -1,0 +1,1 @@
+"""Work that is spread over machines: ``--scheduler tcp://…`` of a Dask cluster."""
