@@ -16,7 +16,7 @@ from kernelmodel.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 #: how many there are still; the goal is none
-MOST = 87
+MOST = 80
 
 
 def engines() -> Iterator[tuple[str, ast.Module]]:
