@@ -380,7 +380,7 @@ class Transitions:
     def _gone_on(
         self, table: Table, v: list[int], location: int, wrong: int, early: bool, depth: int, known: Ends
     ) -> list[tuple[list[int], int]] | None:
-        """The same as :meth:`_go_on`: ways that come to the same are followed once, and the others end nowhere."""
+        """The same as :meth:`_go_on`: ways that come to the same values are followed once, and end where those end."""
         if self.observed is None or not isinstance(v, Noted):
             return self._go_on(table, v, location, wrong, early, depth, known)
         noted = self.observed.canonical(table.task, v)
