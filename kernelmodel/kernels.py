@@ -72,6 +72,7 @@ def variant(spec: str) -> type[KernelText]:
         from kernelmodel.ctext.kernel import kernel_from
 
         return kernel_from(spec)
+    source = spec
     file, at, named = spec.rpartition("@")
     base, wanted_base = (kernel(named), True) if at and ".py" in file else (V5_11, False)
     spec = file if wanted_base else spec
@@ -111,6 +112,7 @@ def variant(spec: str) -> type[KernelText]:
     record(made)
     if "name" not in vars(made):
         made.name = f"{Path(path).name}:{made.__name__}" + (f" on {base.name}" if wanted_base else "")
+    made.source = source
     check_boots(made)
     declare_tasks(made.tasks)
     return made

@@ -28,18 +28,44 @@ class Cell(NamedTuple):
         return f"{self.name}[{','.join(map(str, self.index))}]" if self.index else self.name
 
 
+_INTERNED: dict[tuple[Any, ...], Term] = {}
+
+
 class Term:
-    """An immutable expression of sort int or bool; compare with :attr:`key`, for ``==`` builds a term."""
+    """An immutable expression of sort int or bool; compare with :attr:`key`, for ``==`` builds a term.
 
-    __slots__ = ("_atoms", "_size", "args", "key", "op", "sort")
+    Terms are interned: of one head over the same arguments there is one in a process, and what is found out about it
+    (its atoms, its size) is found out once.
+    """
 
-    def __init__(self, op: str, args: tuple[Any, ...], sort: Sort) -> None:
-        self.op = op
-        self.args = args
-        self.sort: Sort = sort
-        self.key: tuple[Any, ...] = (op, sort, *(a.key if isinstance(a, Term) else a for a in args))
-        self._atoms: dict[str, tuple[Term, ...]] | None = None
-        self._size = 0
+    __slots__ = ("_atoms", "_size", "args", "key", "number", "op", "sort")
+
+    op: str
+    args: tuple[Any, ...]
+    sort: Sort
+    key: tuple[Any, ...]
+    #: which of the terms of this process it is
+    number: int
+    _atoms: dict[str, tuple[Term, ...]] | None
+    _size: int
+
+    def __new__(cls, op: str, args: tuple[Any, ...], sort: Sort) -> Term:
+        """The one term of this head over these arguments."""
+        # numbers of terms are apart from all that stands in a leaf: no head has both
+        known = (op, sort, *[a.number if a.__class__ is Term else a for a in args])
+        term = _INTERNED.get(known)
+        if term is None:
+            term = _INTERNED[known] = object.__new__(cls)
+            term.number = len(_INTERNED)
+            term.op, term.args, term.sort = op, args, sort
+            term.key = (op, sort, *[a.key if a.__class__ is Term else a for a in args])
+            term._atoms = None
+            term._size = 0
+        return term
+
+    def __reduce__(self) -> Any:
+        """Interned again where it arrives."""
+        return Term, (self.op, self.args, self.sort)
 
     def __hash__(self) -> int:
         if _decider is not None:

@@ -50,6 +50,8 @@ class KernelText:
     section: ClassVar[str] = Config().section
     #: what a verdict about this kernel takes for granted, in words: of one that was read from C
     given: ClassVar[tuple[str, ...]] = ()
+    #: what names a kernel from elsewhere, as after --variant; empty for ours
+    source: ClassVar[str] = ""
     #: routines with a loop that a bounded engine goes round as often as that of offline_pages(), and no more
     loops: ClassVar[tuple[str, ...]] = ()
     #: properties that the kernel is known not to have

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kernelmodel.cells import layout
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import KERNELS, kernel, mutant
+from kernelmodel.kernels import KERNELS, kernel, mutant, variant
 from properties.catalogue import find
 from verify.bmc.solve import Engine
 from verify.report import as_json
@@ -26,6 +26,7 @@ from verify.tracefile import (
     format_schedule,
     itf,
     load,
+    of_verdict,
     parse,
     parse_schedule,
     perform,
@@ -85,14 +86,24 @@ def test_a_verdict_file_of_another_scenario_is_read_with_that_scenario():
     assert parse(document).scenario == Scenario(cpus=4, frees=1, allocs=0, spread=True)
 
 
-def test_a_variant_is_found_by_the_command_that_wrote_the_verdicts(documents):
+def test_a_variant_is_found_by_its_source_and_not_by_the_command(documents):
     document = json.loads(json.dumps(documents["no-force-all-cpus"]))
-    document["command"] = ["--variant", "docs/examples/skip_idle_cpus.py"]
-    document["verdicts"][0]["kernel"] = "skip_idle_cpus.py:SkipIdleCpus"
+    document["command"] = ["--variant", "elsewhere.py", "--cpus", "7"]
+    verdict = document["verdicts"][0]
+    verdict |= {"kernel": "skip_idle_cpus.py:SkipIdleCpus", "source": "docs/examples/skip_idle_cpus.py"}
     assert parse(document).kernel == KernelSpec("variant", "docs/examples/skip_idle_cpus.py")
-    document["command"] = []
-    with pytest.raises(ModelError, match="name it with --kernel, --mutant or --variant"):
+    assert parse(document).scenario == Scenario()
+    del verdict["source"]
+    with pytest.raises(ModelError, match="has no source: let the engine write it again"):
         parse(document)
+
+
+def test_a_verdict_on_a_users_text_says_where_that_is():
+    found = variant("docs/examples/skip_idle_cpus.py:SkipIdleCpus")
+    verdict = Engine(found, Scenario()).decide(find("no_stray_page"))
+    assert verdict.source == "docs/examples/skip_idle_cpus.py:SkipIdleCpus"
+    assert play(of_verdict(verdict)).violation is not None
+    assert "source" not in Engine(kernel("base"), Scenario()).decide(find("no_stray_page")).as_json()
 
 
 def test_record_makes_a_trace_of_an_engines_run(traces):

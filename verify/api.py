@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import time
@@ -19,9 +20,8 @@ from kernelmodel.variants.overrides import check_reached, nearest
 from kernelmodel.versions.later_mutants import EVERY
 from properties.catalogue import NO_DEADLOCK, PROPERTIES, find
 from properties.property import Property
-from verify.runs import Net, Values
 from verify.scenario import Scenario, default_migrations, kinds, numbers_of
-from verify.verdict import Result, Verdict
+from verify.verdict import Verdict
 
 ENGINES = ("bmc", "explore", "prove")
 
@@ -93,14 +93,6 @@ def _numbers(tasks: Mapping[str, int], cpus: int | None) -> dict[str, int]:
     return numbers_of(tasks) | ({} if cpus is None else {"cpus": cpus})
 
 
-def _net(
-    kernel: type[KernelText], scenario: Scenario, properties: Sequence[Property], values: Values, found: Sequence[Verdict]
-) -> tuple[Verdict, ...]:  # fmt: skip
-    """Verdicts on a text that is not ours, each held against random runs of it."""
-    net = Net(kernel, scenario, properties, values)
-    return tuple(map(net.held_against, found))
-
-
 def _bmc(
     kernel: type[KernelText],
     properties: Sequence[Property],
@@ -109,14 +101,15 @@ def _bmc(
     memory: Memory,
 ) -> tuple[Verdict, ...]:
     # each engine is imported by whoever asks for it
+    from verify.bmc.pool import decide_all, net_of
     from verify.bmc.solve import Engine
 
     scenario = _scenario(Scenario(), numbers)
     engine = Engine(kernel, scenario, deadline, memory=memory)
     engine.model(misplaced=False)
     check_reached(kernel, scenario.tasks_in_words())
-    found = [engine.decide(p) for p in properties]
-    return _net(kernel, scenario, [p for p in properties if not p.rest], Values(rounds=True, memory=memory), found)
+    net = net_of(engine, properties)
+    return tuple(net.held_against(v) for v in decide_all([(engine, p) for p in properties]))
 
 
 def _explore(
@@ -126,7 +119,7 @@ def _explore(
     deadline: float | None,
     memory: Memory,
 ) -> tuple[Verdict, ...]:
-    from verify.explore.beside import beside
+    from verify.explore.decide import net_of, others, shown_first
     from verify.explore.finite import DEFAULT, default_pages
     from verify.explore.model import Model
     from verify.explore.search import Limits, room_mb
@@ -134,56 +127,34 @@ def _explore(
 
     scenario = _scenario(DEFAULT.scenario, numbers)
     finite = replace(DEFAULT, scenario=scenario, pages=default_pages(scenario))
-    others = () if memory == "weak" else beside(kernel, finite, altered=kernel not in KERNELS.values())
-    for one in (finite, *others):
+    beside = () if memory == "weak" else others(kernel, finite)
+    for one in (finite, *beside):
         Model(kernel, one, [])
     check_reached(kernel, scenario.tasks_in_words())
     limits = Limits(deadline, room_mb())
-    explorer = Explorer(kernel, finite, limits=limits, jobs=os.cpu_count() or 1, beside=others, memory=memory)
-    rest = [p for p in properties if p is not NO_DEADLOCK]
-    verdicts: dict[str, Verdict] = {}
-    if kernel not in KERNELS.values():
-        # what a small configuration violates is shown there
-        shown = (explorer.demonstrate(p) for p in explorer.probe(rest))
-        verdicts = {v.property: v for v in shown if v is not None}
+    explorer = Explorer(kernel, finite, limits=limits, jobs=os.cpu_count() or 1, beside=beside, memory=memory)
+    rest, deadlock = [p for p in properties if p is not NO_DEADLOCK], NO_DEADLOCK in properties
+    verdicts = {v.property: v for v in shown_first(explorer, rest)}
     left = [p for p in rest if p.name not in verdicts]
-    deadlock = NO_DEADLOCK in properties
     if left or deadlock:
         verdicts |= {v.property: v for v in explorer.decide(left, deadlock)}
-    found = [verdicts[p.name] for p in properties]
-    return _net(kernel, scenario, properties, Values(finite.new_limits, finite.pages, memory=memory), found)
+    net = net_of(explorer, rest, deadlock)
+    return tuple(net.held_against(verdicts[p.name]) for p in properties)
 
 
 def _prove(
     kernel: type[KernelText], properties: Sequence[Property], deadline: float | None, memory: Memory
 ) -> tuple[Verdict, ...]:
-    from verify.prove.engine import PROVABLE, inapplicable, prove, searched, settled, weakened
-    from verify.prove.obligations import EACH, Prover
+    from verify.prove.decide import Deciding
     from verify.prove.population import texts
     from verify.prove.roles import ProjectionError
 
-    found, proof, left, why = [], None, None, ""
-    try:
-        prover = Prover(kernel, [find(name) for name in PROVABLE], deadline, memory)
+    with contextlib.suppress(ProjectionError):
+        # what cannot be projected is undecided, and its verdict says why
         check_reached(kernel, ", ".join(t.kind.name for t in texts(kernel)))
-        proof = prove(prover)
-        if proof.all_failed and not prover.late:
-            proof = prove(prover, EACH)
-    except ProjectionError as error:
-        why = str(error)
-    for prop in properties:
-        verdict = inapplicable(kernel, prop)
-        provable = proof is not None and prop.name in PROVABLE
-        if verdict is None and proof is not None and provable:
-            verdict = settled(kernel, prop, proof)
-        if verdict is None:
-            verdict = searched(kernel, prop, proof, deadline, why, memory)
-            if verdict.result is Result.UNDECIDED and proof is not None and provable and not proof.differs:
-                # without the lemmas that fail, and worked out once
-                left = left or (proof if prover.late else weakened(prover, proof))
-                verdict = settled(kernel, prop, left) or verdict
-        found.append(replace(verdict, memory_model=MODELS[memory]))
-    return _net(kernel, Scenario(), properties, Values(any_size=True, memory=memory), found)
+    deciding = Deciding(kernel, deadline, memory)
+    net = deciding.net(properties)
+    return tuple(net.held_against(deciding.verdict(p)) for p in properties)
 
 
 def _scenario(default: Scenario, numbers: Mapping[str, int]) -> Scenario:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -25,9 +25,9 @@ from kernelmodel.ops import Kind, Op
 from kernelmodel.text import KernelText, from_a_file
 from properties.monitor import Monitor, Violation, deadlocks
 from properties.property import Property
-from verify.columns import columns
+from verify.counterexample import Counterexample
 from verify.scenario import Scenario
-from verify.trace import MismatchError, Start, TraceStep, as_json, boot, exact_steps, make_exactly, rerun
+from verify.trace import MismatchError, Start, TraceStep, boot, exact_steps, make_exactly, rerun
 from verify.verdict import Result, Verdict
 
 #: as many runs as are made where there is time
@@ -62,21 +62,11 @@ class Values:
 
 
 @dataclass(frozen=True, slots=True)
-class Contradiction:
-    """A run that violates what was said to hold."""
-
-    property: str
-    found: str
-    text: str
-    schedule: tuple[Mapping[str, object], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Runs:
-    """How many runs were made, and for each property the first that contradicts."""
+    """How many runs were made, and for each property that one of them violates, by name, the first that does."""
 
     number: int
-    contradictions: tuple[Contradiction, ...] = ()
+    contradictions: Mapping[str, Counterexample] = field(default_factory=dict)
 
 
 def check(
@@ -87,7 +77,7 @@ def check(
     began = time.monotonic()
     seconds = SECONDS if seconds is None else seconds
     left = list(properties)
-    found: list[Contradiction] = []
+    found: dict[str, Counterexample] = {}
     length, number = 1, 0
     while number < most and left and time.monotonic() - began < seconds:
         run = _Run(kernel, scenario, values, Random(number), length)
@@ -98,9 +88,9 @@ def check(
             prop = next((p for p in left if p.name == violation.name), None)
             contradiction = prop and run.shown(prop)
             if prop and contradiction:
-                found.append(contradiction)
+                found[prop.name] = contradiction
                 left.remove(prop)
-    return Runs(number, tuple(found))
+    return Runs(number, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +136,11 @@ class Net:
         if self._runs is None:
             self._runs = check(self._kernel, self._scenario, self._properties, self._values)
         verdict = replace(verdict, runs=self._runs.number)
-        for c in self._runs.contradictions:
-            if c.property == verdict.property:
-                return replace(
-                    verdict, contradicted=True, found=c.found, trace=c.text, schedule=c.schedule,
-                    reason="CONTRADICTED by a run of the text itself: a bug of straypage, which has misread the text",
-                )  # fmt: skip
-        return verdict
+        against = self._runs.contradictions.get(verdict.property)
+        if against is None:
+            return verdict
+        reason = "CONTRADICTED by a run of the text itself: a bug of straypage, which has misread the text"
+        return replace(verdict.with_trace(against), contradicted=True, replayed=verdict.replayed, reason=reason)
 
 
 class _Run:
@@ -278,7 +266,7 @@ class _Run:
         assert self.machine is not None
         return exact_steps(self.machine.history)
 
-    def shown(self, prop: Property) -> Contradiction | None:
+    def shown(self, prop: Property) -> Counterexample | None:
         """The same run once more, fully checked and recorded; None if it leaves the verdict's bound."""
         steps = self._steps()
         try:
@@ -287,13 +275,7 @@ class _Run:
             again = rerun(self.kernel, self.scenario, self.start, steps, prop)
         except (ModelError, RefinementError, MismatchError):
             return None
-        if not again.violations:
-            return None
-        v = again.violations[0]
-        text = columns(
-            self.start, again.steps[: v.step], again.accesses[: v.step], v.found, v.check.cpu if v.check else None
-        )
-        return Contradiction(prop.name, v.found, text, as_json(self.start, again))
+        return Counterexample.of(self.start, again, again.about_cpu) if again.violations else None
 
     def _in_bound(self, steps: Sequence[TraceStep]) -> bool:
         machine, tasks = boot(self.kernel, self.scenario, self.start)

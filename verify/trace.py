@@ -37,6 +37,14 @@ class Start:
     in_use: tuple[int, ...] = ()
     memory: Memory = "sc"
 
+    def as_json(self) -> dict[str, Any]:
+        """The start as JSON values; of the memory model the document speaks elsewhere."""
+        return {
+            "limits": list(self.limits), "block_types": list(self.block_types), "lists": [list(x) for x in self.lists],
+            "cpu_of": dict(self.cpu_of), "block_of": dict(self.block_of), "type_of": dict(self.type_of),
+            "in_use": list(self.in_use),
+        }  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class TraceStep:
@@ -68,6 +76,12 @@ class Replay:
     def steps(self) -> list[Step]:
         """The steps made."""
         return self.machine.history
+
+    @property
+    def about_cpu(self) -> int | None:
+        """The CPU of which the first violation speaks, if of one."""
+        check = self.violations[0].check
+        return None if check is None else check.cpu
 
 
 class _Recorder:
@@ -236,20 +250,3 @@ def rerun(
                 machine.insist(task)
 
     return _watched(kernel, scenario, start, prop, run)
-
-
-def as_json(start: Start, found: Replay) -> tuple[dict[str, Any], ...]:
-    """The trace as JSON values: the start, then each step."""
-    first = {
-        "limits": list(start.limits), "block_types": list(start.block_types), "lists": [list(x) for x in start.lists],
-        "cpu_of": dict(start.cpu_of), "block_of": dict(start.block_of),
-        "type_of": dict(start.type_of), "in_use": list(start.in_use),
-    }  # fmt: skip
-    steps = [
-        {
-            "step": s.number, "task": s.task, "cpu": s.cpu, "calls": list(s.stack), "operation": s.text,
-            "returned": list(s.returned), "choices": dict(s.choices),
-        }
-        for s in found.steps
-    ]  # fmt: skip
-    return ({"start": first}, *steps)

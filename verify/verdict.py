@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # both bring much with them, and a verdict is needed without
+    from kernelmodel.text import KernelText
+    from verify.counterexample import Counterexample
 
 
 class Result(Enum):
@@ -52,7 +57,8 @@ class Verdict:
     ``schedule`` its steps and ``scenario`` the numbers of its tasks; ``replayed`` says that the concrete model violated
     the same property on that schedule; ``expected`` is what is recorded for a mutant or kernel (None: nothing recorded).
     ``runs`` is how many random runs of a user's text were held against the verdict, and ``contradicted`` says that one of
-    them violates what holds by the engine.  ``given`` is what a kernel that was read from C takes for granted, in words.
+    them violates what holds by the engine.  ``given`` is what a kernel that was read from C takes for granted, in words;
+    ``source`` names a kernel from elsewhere, as after --variant.
     """
 
     property: str
@@ -73,7 +79,19 @@ class Verdict:
     runs: int = 0
     contradicted: bool = False
     given: tuple[str, ...] = ()
+    source: str = ""
     statistics: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def on(cls, kernel: type[KernelText], prop: str, engine: str, bound: str, result: Result, **more: Any) -> Verdict:
+        """A verdict on a kernel, with what its text says of itself."""
+        return cls(prop, kernel.name, engine, bound, result, given=kernel.given, source=kernel.source, **more)
+
+    def with_trace(self, found: Counterexample | None) -> Verdict:
+        """The verdict with a counterexample, if there is one."""
+        if found is None:
+            return self
+        return replace(self, found=found.found, trace=found.text, schedule=found.schedule, replayed=found.replayed)
 
     @_property
     def as_expected(self) -> bool:
@@ -101,8 +119,9 @@ class Verdict:
         record["result"] = self.result.value
         record["expected"] = self.expected.value if self.expected else None
         record["as_expected"] = self.as_expected
-        if not self.scenario:
-            del record["scenario"]
+        for name in ("scenario", "source"):
+            if not record[name]:
+                del record[name]
         record["seconds"] = round(self.seconds, 3)
         return record
 

@@ -87,6 +87,7 @@ def class_of(spec: TreeSpec, era: type[KernelText], reading: Reading) -> type[Ke
         "__module__": "tree", "__doc__": f"{spec.path}, read from its C.", "name": spec.title,
         "summary": f"{version}, read from its C as {reading.words.era}'s", "tree": spec, "reading": reading,
         "line_of": staticmethod(reading.tree.line), "given": _given(spec, era, reading),
+        "source": str(spec),
     }  # fmt: skip
     for made in reading.translated.values():
         body[made.method] = compiled(made.python, made.lines, str(root / made.function.file), NAMES)

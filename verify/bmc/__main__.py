@@ -17,11 +17,10 @@ from kernelmodel.versions.base import Base
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import find
 from properties.property import Property
-from verify.bmc.pool import decide_all
+from verify.bmc.pool import decide_all, net_of
 from verify.bmc.smt2 import script
 from verify.bmc.solve import ENGINE, Engine
 from verify.command import command, write_text
-from verify.folding import columns_of
 from verify.options import (
     ADD_A_TASK,
     EXIT_CODES,
@@ -41,9 +40,8 @@ from verify.options import (
     scenario_of,
     writable,
 )  # fmt: skip
-from verify.output import write_traces
-from verify.report import SAID, as_json, heading, line, not_checked, write_json
-from verify.runs import Net, Values
+from verify.report import heading
+from verify.run import Run
 from verify.scenario import Scenario
 from verify.verdict import Exit, Result, Verdict, worst
 
@@ -72,95 +70,64 @@ def parser() -> argparse.ArgumentParser:
 
 
 @dataclass(slots=True)
-class Run:
-    """A command under way: what was decided so far is kept whatever comes."""
+class BoundedRun(Run):
+    """A run of bounded proofs; the race of `base` that it may show as well is no verdict on the kernel that was asked about."""
 
-    options: argparse.Namespace
-    scenario: Scenario
-    deadline: float | None
-    verdicts: list[Verdict] = field(default_factory=list)
+    scenario: Scenario = field(default_factory=Scenario)
+    deadline: float | None = None
     demonstration: list[Verdict] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)
-    net: Net | None = None
 
     def engine(self, kernel: type[KernelText], scenario: Scenario | None = None) -> Engine:
         """An engine for a kernel within this run's bound, or another."""
         keep = bool(self.options.smt2)
-        return Engine(kernel, scenario or self.scenario, self.deadline, keep, self._progress, self.options.memory)
+        return Engine(kernel, scenario or self.scenario, self.deadline, keep, self.progress, self.options.memory)
 
     def one_by_one(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
         """Decide properties of one kernel until one is violated: the first alone, and if that holds the others together."""
         engine = self.engine(kernel)
-        self._spread_net(kernel, properties)
+        net = net_of(engine, properties)
         found = chain((engine.decide(p) for p in properties[:1]), decide_all([(engine, p) for p in properties[1:]]))
         for n, (prop, decided) in enumerate(zip(properties, found, strict=True)):
-            verdict = self._take(engine, prop, decided, self.verdicts)
+            verdict = self._judged(engine, prop, net.held_against(decided))
             if verdict.result is Result.VIOLATED:
-                rest = [p.name for p in properties[n + 1 :] if p.applies_to(kernel)]
-                if rest and not self.options.quiet:
-                    print(not_checked(rest))
+                self.left_out([p.name for p in properties[n + 1 :] if p.applies_to(kernel)])
                 break
 
     def all_of(self, kernel: type[KernelText], properties: Sequence[Property], with_race: bool) -> None:
         """Decide all properties of one kernel, and show the race of `base` if asked."""
         engine = self.engine(kernel)
-        self._spread_net(kernel, properties)
+        net = net_of(engine, properties)
         work = [(engine, p) for p in properties]
         if with_race:
             # before the patch nobody disables pcplists
             work.append((self.engine(Base, self.scenario.having(hwpoisons=0)), find(race_of(Base))))
-        self._progress("proving")
+        self.progress("proving")
         for (asked, prop), verdict in zip(work, decide_all(work), strict=True):
-            if asked is not engine and not self.options.quiet:
-                print("\nbefore the patch, the race that it closes:")
-            self._take(asked, prop, verdict, self.verdicts if asked is engine else self.demonstration)
+            if asked is engine:
+                self._judged(asked, prop, net.held_against(verdict))
+                continue
+            self.progress("")
+            self.say(f"\nbefore the patch, the race that it closes:\n{heading(verdict)}")
+            self._judged(asked, prop, verdict)
+            self.demonstration.append(self.verdicts.pop())
 
-    def _spread_net(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
-        self.net = Net(
-            kernel,
-            self.scenario,
-            [p for p in properties if not p.rest],
-            Values(rounds=True, memory=self.options.memory),
-        )
-
-    def _take(self, engine: Engine, prop: Property, verdict: Verdict, into: list[Verdict]) -> Verdict:
+    def _judged(self, engine: Engine, prop: Property, verdict: Verdict) -> Verdict:
         expected = expected_of(self.options, engine.kernel, prop, self.scenario)
-        verdict = replace(verdict, expected=expected, scenario=engine.scenario.numbers(), given=engine.kernel.given)
-        verdict = self.net.held_against(verdict) if self.net else verdict
-        self._progress("")
-        if not into and not self.options.quiet:
-            print(heading(verdict))
-        into.append(verdict)
         if self.options.smt2:
             self.queries.append(script(verdict, engine.queries(prop)))
-        self._print(verdict)
-        return verdict
-
-    def _print(self, verdict: Verdict) -> None:
-        if not self.options.quiet or verdict.told:
-            print(line(verdict), flush=True)
-        if verdict.trace:
-            print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)
-
-    def _progress(self, text: str) -> None:
-        if sys.stderr.isatty() and not self.options.quiet:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        return self.take(replace(verdict, expected=expected))
 
     def finish(self, interrupted: bool) -> Exit:
         """Write what was asked for and tell the exit code."""
-        every = [*self.verdicts, *self.demonstration]
-        code = max(worst(self.verdicts), worst(_as_demonstration(v) for v in self.demonstration))
-        if interrupted:
-            code = max(code, Exit.UNDECIDED)
-        record = {**as_json(every, sys.argv[1:], interrupted), "exit": int(code), "scenario": self.scenario.numbers()}
-        try:
-            if self.options.json:
-                write_json(self.options.json, record)
-            write_traces(every, self.options)
-            if self.options.smt2:
+        code = max(self.code(interrupted), worst(_as_demonstration(v) for v in self.demonstration))
+        self.verdicts += self.demonstration
+        self.write(code, interrupted, scenario=self.scenario.numbers())
+        if self.options.smt2:
+            try:
                 write_text(self.options.smt2, "\n".join(self.queries))
-        except OSError as error:
-            fail(f"python -m verify.bmc: cannot write {error.filename}: {error.strerror}")
+            except OSError as error:
+                self.cannot_write(error)
         return code
 
 
@@ -188,7 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # many small z3 objects and no cycles to speak of: collecting costs a tenth of the time and frees nothing
     gc.disable()
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
-    run = Run(options, scenario, deadline)
+    typed = sys.argv[1:] if arguments is None else arguments
+    run = BoundedRun(ENGINE, options, typed, scenario=scenario, deadline=deadline)
     interrupted = False
     try:
         if options.variant and kernel is not None:
@@ -200,15 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run.all_of(kernel or V5_11, properties, with_race=kernel is None and not options.property)
     except KeyboardInterrupt:
         interrupted = True
-        decided = len(run.verdicts) + len(run.demonstration)
-        print(f"\n{ENGINE}: interrupted after {decided} of {len(properties)} properties; what was decided is kept",
-              file=sys.stderr)  # fmt: skip
+        run.interrupted(len(properties))
     except ModelError as error:
         fail(f"python -m verify.bmc: {error}")
-    code = run.finish(interrupted)
-    if not options.quiet:
-        print(f"exit {int(code)}: {SAID[code]}")
-    return int(code)
+    return run.end(run.finish(interrupted))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import z3
@@ -17,24 +17,14 @@ from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.bmc.encode import Encoding
 from verify.bmc.events import Event
-from verify.columns import columns
+from verify.counterexample import Counterexample
 from verify.scenario import Scenario
 from verify.shorten import shorten
 from verify.smt import Expr
-from verify.trace import MismatchError, Start, TraceStep, as_json, reaches, replay
+from verify.trace import MismatchError, Start, TraceStep, reaches, replay
 
 #: asks the solver with further assumptions; returns its answer and, if satisfiable, a model
 Check = Callable[..., tuple[z3.CheckSatResult, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A counterexample: the broken property in words, its columns and steps, and whether the replay agreed."""
-
-    words: str
-    text: str
-    schedule: tuple[Mapping[str, Any], ...]
-    replayed: bool
 
 
 def counterexample(
@@ -45,20 +35,18 @@ def counterexample(
     prop: Property,
     check: Check,
     memory: Memory = "sc",
-) -> Found:
+) -> Counterexample:
     """The counterexample in a satisfiable ``solver``; ``replayed`` is false if the concrete machine disagrees."""
     start, steps = _traced(scenario, encoding, solver, check, memory)
     try:
         found = replay(kernel, scenario, start, steps, prop)
     except MismatchError as error:
-        return Found(f"the solver's trace does not replay: {error}", "", (), False)
+        return Counterexample.unconfirmed(f"the solver's trace does not replay: {error}")
     if not found.violations:
-        return Found("the solver's trace replays, and does not violate the property there", "", (), False)
+        return Counterexample.unconfirmed("the solver's trace replays, and does not violate the property there")
     start, found = shorten(kernel, scenario, start, found, prop)
-    violation = found.violations[0]
     cpu = encoding.piece.cpu if encoding.piece.cpu >= 0 and prop.name != "lock_order" else None
-    text = columns(start, found.steps[: violation.step], found.accesses[: violation.step], violation.found, cpu)
-    return Found(violation.found, text, as_json(start, found), True)
+    return Counterexample.of(start, found, cpu)
 
 
 def witnessed(

@@ -10,6 +10,7 @@ from properties.catalogue import PROPERTIES, find
 from properties.property import Property
 from verify.bmc.solve import LEMMAS, Engine, Outcome
 from verify.forked import can_fork, children
+from verify.runs import Net, Values
 from verify.verdict import Verdict
 
 #: set before the children are forked, for kernels of users' files cannot be sent to them
@@ -37,6 +38,12 @@ def decide_all(work: Sequence[tuple[Engine, Property]]) -> Iterator[Verdict]:
             engines[0].learn(PROPERTIES[name], futures[0, name].result())
         for engine, prop in work:
             yield engine.conclude(prop, futures[engines.index(engine), prop.name].result())
+
+
+def net_of(engine: Engine, properties: Sequence[Property]) -> Net:
+    """The random runs against which the engine's verdicts are held."""
+    values = Values(rounds=True, memory=engine.memory)
+    return Net(engine.kernel, engine.scenario, [p for p in properties if not p.rest], values)
 
 
 def _quick(engine: int, prop: str) -> Outcome:

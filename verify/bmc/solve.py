@@ -15,9 +15,10 @@ from kernelmodel.text import KernelText
 from properties.catalogue import PROPERTIES
 from properties.property import Check, Property
 from verify.bmc.contract import AGGREGATES
-from verify.bmc.counterexample import Found, counterexample, witnessed
+from verify.bmc.counterexample import counterexample, witnessed
 from verify.bmc.encode import Encoding
 from verify.bmc.slice import Model, Slice
+from verify.counterexample import Counterexample
 from verify.ordering.relaxed import Relaxed
 from verify.ordering.scenario import relaxed_in
 from verify.runs import Values, whole_runs
@@ -58,7 +59,7 @@ class Outcome:
 
     result: Result
     reason: str = ""
-    found: Found | None = None
+    found: Counterexample | None = None
     events: int = 0
     queries: list[Query] = field(default_factory=list)
     seconds: float = 0.0
@@ -128,23 +129,19 @@ class Engine:
             if unproved:
                 misplaced = LEMMA_MISPLACED not in (*unproved, prop.name)
                 outcome = self._decide(prop, LEMMA_COUNTS not in unproved, misplaced)
-        found = outcome.found
-        return Verdict(
+        return Verdict.on(
+            self.kernel,
             prop.name,
-            self.kernel.name,
             ENGINE,
             self.scenario.bound(self.kernel),
             outcome.result,
-            MODELS[self.memory],
+            memory_model=MODELS[self.memory],
             reason=outcome.reason,
             reachable={Result.HOLDS: True, Result.VIOLATED: True, Result.VACUOUS: False}.get(outcome.result),
-            found=found.words if found else "",
-            trace=found.text if found else "",
-            schedule=found.schedule if found else (),
-            replayed=found.replayed if found else None,
             seconds=outcome.seconds,
+            scenario=self.scenario.numbers(),
             statistics={"events": outcome.events, "queries": len(outcome.queries), "z3": z3.get_version_string()},
-        )
+        ).with_trace(outcome.found)
 
     def queries(self, prop: Property) -> list[Query]:
         """The questions that decided ``prop``, and those of the lemmas that it rests on (decide() came before)."""
@@ -199,7 +196,7 @@ class Engine:
         outcome = Outcome(Result.HOLDS)
         reached: list[Slice] = []
         missed: list[Slice] = []
-        unreal: Found | None = None
+        unreal: Counterexample | None = None
         slices = model.slices(prop)
         for n, piece in enumerate(slices):
             others = {c for c in model.interference(piece) if c.name not in AGGREGATES}
@@ -235,7 +232,7 @@ class Engine:
                 # another slice may show what really happens
                 unreal = unreal or found
         if unreal is not None:
-            return replace(outcome, result=Result.UNDECIDED, found=unreal, reason=unreal.words)
+            return replace(outcome, result=Result.UNDECIDED, found=unreal, reason=unreal.found)
         if not reached:
             return replace(
                 outcome,
@@ -269,9 +266,9 @@ class Engine:
         )
         return False
 
-    def _real(self, encoding: Encoding, solver: z3.Solver, prop: Property) -> Found:
+    def _real(self, encoding: Encoding, solver: z3.Solver, prop: Property) -> Counterexample:
         """A counterexample that replays; or what is wrong with the first, where other models do no better."""
-        first: Found | None = None
+        first: Counterexample | None = None
         for n in range(_MODELS):
             found = counterexample(self.kernel, self.scenario, encoding, solver, prop, self._check, self.memory)
             first = first or found

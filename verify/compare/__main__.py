@@ -200,9 +200,9 @@ def hand_out(c: Comparison, options: argparse.Namespace) -> None:
     """Print and write what was asked for."""
     if options.trace:
         gallery = Gallery(Path(options.trace))
-        for word, verdicts, spec in (("new", new(c.pairs), c.b.spec), ("gone", gone(c.pairs), c.a.spec)):
+        for word, verdicts in (("new", new(c.pairs)), ("gone", gone(c.pairs))):
             for verdict in verdicts:
-                gallery.add(verdict, spec, f"{word}-{verdict.property}")
+                gallery.add(verdict, f"{word}-{verdict.property}")
     if options.json:
         write_json(options.json, as_json(c))
     if options.markdown:

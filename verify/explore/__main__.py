@@ -8,21 +8,21 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import check_reached
 from kernelmodel.versions.v5_11 import V5_11
-from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.property import Property
 from verify.command import command
-from verify.explore.beside import beside, with_all
+from verify.explore.beside import with_all
+from verify.explore.decide import net_of, shown_first
+from verify.explore.decide import others as searched_too
 from verify.explore.finite import DEFAULT, Finite, default_pages
 from verify.explore.model import Model
 from verify.explore.search import Limits, room_mb
 from verify.explore.solve import COMPILERS, ENGINE, NO_DEADLOCK, REDUCTIONS, Explorer
-from verify.folding import columns_of
 from verify.options import (
     ADD_A_TASK,
     EXIT_CODES,
@@ -42,9 +42,8 @@ from verify.options import (
     scenario_of,
     writable,
 )  # fmt: skip
-from verify.report import SAID, as_json, heading, line, not_checked, write_json
-from verify.runs import Net, Values
-from verify.verdict import Exit, Result, Verdict, worst
+from verify.run import Run
+from verify.verdict import Exit, Result, Verdict
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,87 +110,30 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@dataclass(slots=True)
-class Run:
-    """A command under way: what was decided so far is kept whatever comes."""
+class SearchRun(Run):
+    """A run of the exhaustive search."""
 
-    options: argparse.Namespace
-    explorer: Explorer
-    deadlock: bool
-    verdicts: list[Verdict] = field(default_factory=list)
-    net: Net | None = None
+    def go(self, explorer: Explorer, properties: Sequence[Property], deadlock: bool, first_only: bool) -> None:
+        """Decide; with ``first_only`` a violation of the first property ends it."""
+        net = net_of(explorer, properties, deadlock)
+        scenario = with_all(explorer.finite.scenario, explorer.beside)
+        expected = {p.name: expected_of(self.options, explorer.kernel, p, scenario) for p in properties}
 
-    def go(self, properties: Sequence[Property], first_only: bool) -> None:
-        """Decide; with ``first_only`` a violation of the first property ends it.
+        def taken(verdict: Verdict) -> None:
+            known = expected.get(verdict.property)
+            self.take(net.held_against(replace(verdict, expected=known)))
 
-        What a small configuration violates is shown there, so that a large one is searched for the rest only.
-        """
-        finite = self.explorer.finite
-        values = Values(finite.new_limits, finite.pages, memory=self.explorer.memory)
-        judged = [*properties, DEADLOCK] if self.deadlock else properties
-        self.net = Net(self.explorer.kernel, finite.scenario, judged, values)
         rest = list(properties)
-        expected = [p for p in rest if self._expected(p) is Result.VIOLATED]
-        altered = bool(self.options.variant or self.options.mutant) or bool(expected)
-        likely = expected + (self.explorer.probe([p for p in rest if p not in expected]) if altered else [])
-        for prop in [p for p in properties if p in likely]:
-            found = self.explorer.demonstrate(prop)
-            if found is None:
-                continue
-            self._take(found)
-            rest.remove(prop)
-            if first_only and prop is properties[0]:
-                others = [p.name for p in rest if not self.explorer.why_not(p)]
-                if not self.options.quiet:
-                    print(not_checked([*others, NO_DEADLOCK]))
+        for verdict in shown_first(
+            explorer, properties, [p for p in properties if expected[p.name] is Result.VIOLATED]
+        ):
+            taken(verdict)
+            rest = [p for p in rest if p.name != verdict.property]
+            if first_only and verdict.property == properties[0].name:
+                self.left_out([*(p.name for p in rest if not explorer.why_not(p)), NO_DEADLOCK])
                 return
-        for verdict in self.explorer.decide(rest, self.deadlock):
-            self._take(verdict)
-
-    def _expected(self, prop: Property) -> Result | None:
-        scenario = with_all(self.explorer.finite.scenario, self.explorer.beside)
-        return expected_of(self.options, self.explorer.kernel, prop, scenario)
-
-    def _take(self, verdict: Verdict) -> None:
-        known = {p.name: p for p in properties_of(argparse.Namespace(property=["all"], kernel=None, mutant=None))[0]}
-        prop = known.get(verdict.property)
-        if prop is not None:
-            verdict = replace(verdict, expected=self._expected(prop))
-        verdict = replace(verdict, given=self.explorer.kernel.given)
-        verdict = self.net.held_against(verdict) if self.net else verdict
-        self._progress("")
-        if not self.verdicts and not self.options.quiet:
-            print(heading(verdict))
-        self.verdicts.append(verdict)
-        if not self.options.quiet or verdict.told:
-            print(line(verdict), flush=True)
-        if verdict.trace:
-            print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)
-
-    def _progress(self, text: str) -> None:
-        if sys.stderr.isatty() and not self.options.quiet:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-    def finish(self, interrupted: bool) -> Exit:
-        """Write what was asked for and tell the exit code."""
-        code = worst(self.verdicts)
-        if interrupted:
-            code = max(code, Exit.UNDECIDED)
-        finite = self.explorer.finite
-        record = {
-            **as_json(self.verdicts, sys.argv[1:], interrupted), "exit": int(code), "scenario": finite.scenario.numbers(),
-            "finite": {"pages": finite.pages, "high": finite.high, "batch": finite.batch, "reduce": self.explorer.reduce},
-        }  # fmt: skip
-        try:
-            if self.options.json:
-                write_json(self.options.json, record)
-            if self.options.trace or self.options.html:
-                from verify.output import write_traces
-
-                write_traces(self.verdicts, self.options)
-        except OSError as error:
-            fail(f"python -m verify.explore: cannot write {error.filename}: {error.strerror}")
-        return code
+        for verdict in explorer.decide(rest, deadlock):
+            taken(verdict)
 
 
 def finite_of(options: argparse.Namespace) -> Finite:
@@ -230,10 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.disable()
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     limits = Limits(deadline, options.memory_limit or room_mb())
-    altered = bool(options.variant or options.mutant) or options.beside == "all"
     # who may change what cpus_read_lock() keeps is not followed by loads that find anything
     alone = options.hotplugs is not None or options.beside == "none" or options.memory == "weak"
-    others = () if alone else beside(kernel, finite, altered)
+    others = () if alone else searched_too(kernel, finite, options.beside == "all")
     explorer = Explorer(
         kernel,
         finite,
@@ -244,8 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         beside=others,
         memory=options.memory,
     )
-    run = Run(options, explorer, deadlock)
-    explorer.progress = run._progress if sys.stderr.isatty() else None
+    run = SearchRun(ENGINE, options, sys.argv[1:] if arguments is None else arguments)
+    explorer.progress = run.progress if sys.stderr.isatty() else None
     interrupted = False
     try:
         if options.variant:
@@ -253,16 +194,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 Model(kernel, one, [])
             check_reached(kernel, finite.scenario.tasks_in_words(), ADD_A_TASK)
         named = options.kernel or options.mutant or options.variant
-        run.go(properties, first_only=bool(named) and stop)
+        run.go(explorer, properties, deadlock, first_only=bool(named) and stop)
     except KeyboardInterrupt:
         interrupted = True
-        print(f"\n{ENGINE}: interrupted; what was decided is kept", file=sys.stderr)
+        run.interrupted()
     except ModelError as error:
         fail(f"python -m verify.explore: {error}")
-    code = run.finish(interrupted)
-    if not options.quiet:
-        print(f"exit {int(code)}: {SAID[code]}")
-    return int(code)
+    code = run.code(interrupted)
+    run.write(
+        code, interrupted, scenario=finite.scenario.numbers(),
+        finite={"pages": finite.pages, "high": finite.high, "batch": finite.batch, "reduce": explorer.reduce},
+    )  # fmt: skip
+    return run.end(code)
 
 
 if __name__ == "__main__":

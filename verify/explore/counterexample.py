@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from kernelmodel.cells import CELLS, cpu_there, layout, stops_others
 from kernelmodel.memory_model import Memory
 from kernelmodel.text import KernelText
 from properties.property import Property
-from verify.columns import columns
+from verify.counterexample import Counterexample
 from verify.explore.finite import ALLOC_TYPE, Finite
 from verify.explore.model import Model
 from verify.explore.shortest import Path
-from verify.trace import MismatchError, Start, TraceStep, as_json, rerun
+from verify.trace import MismatchError, Start, TraceStep, rerun
 
 #: orders of the buddy's pages are tried up to this number
 _MOST_ORDERS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A counterexample as people and files get it; ``replayed`` says that the concrete model violated the property too."""
-
-    found: str
-    text: str
-    schedule: tuple[dict[str, Any], ...]
-    replayed: bool
-
-
-def shown(kernel: type[KernelText], model: Model, path: Path, prop: Property, memory: Memory = "sc") -> Shown:
+def shown(kernel: type[KernelText], model: Model, path: Path, prop: Property, memory: Memory = "sc") -> Counterexample:
     """Replay a path on the concrete model, and print it as columns."""
     start, steps = trace_of(model, path, memory)
     why = "the concrete model does not violate the property on this trace"
@@ -44,11 +33,8 @@ def shown(kernel: type[KernelText], model: Model, path: Path, prop: Property, me
         if found.violations:
             break
     else:
-        return Shown(why, "", (), False)
-    violation = found.violations[0]
-    cpu = None if violation.check is None else violation.check.cpu
-    text = columns(start, found.steps[: violation.step], found.accesses[: violation.step], violation.found, cpu)
-    return Shown(violation.found, text, as_json(start, found), True)
+        return Counterexample.unconfirmed(why)
+    return Counterexample.of(start, found, found.about_cpu)
 
 
 def _in_every_order(steps: list[TraceStep]) -> Iterator[list[TraceStep]]:

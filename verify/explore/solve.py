@@ -327,12 +327,11 @@ class Explorer:
         s = finite.scenario
         words = "" if finite == self.finite else f" ({count(s.cpus, 'CPU')}, {s.tasks_in_words(absent=False)} suffice)"
         statistics = {"steps": len(path.moves), "context_switches": path.switches, "pages_of_trace": finite.pages}
-        verdict = self._verdict(prop.name, Result.VIOLATED, group, reachable=True)
+        verdict = self._verdict(prop.name, Result.VIOLATED, group, reachable=True).with_trace(trace)
         return replace(
             verdict,
             reason=f"{count(len(path.moves), 'step')}, {path.switches} context "
             f"switch{'' if path.switches == 1 else 'es'}{words}",
-            found=trace.found, trace=trace.text, schedule=trace.schedule, replayed=trace.replayed,
             statistics={**verdict.statistics, **statistics}, scenario=finite.scenario.numbers(),
         )  # fmt: skip
 
@@ -366,9 +365,9 @@ class Explorer:
                 "seconds_of_search": round(f.seconds, 3), "peak_mb": round(group.peak), "reduction": group.how,
                 "inner_loop": f.loop, "collision_probability": f"{f.states * f.states / 2**65:.1e}",
             }  # fmt: skip
-        return Verdict(
-            name, self.kernel.name, ENGINE, self.bound(), result, MODELS[self.memory], reachable=reachable, reason=reason,
-            seconds=group.found.seconds if group else 0.0, statistics=statistics,
+        return Verdict.on(
+            self.kernel, name, ENGINE, self.bound(), result, memory_model=MODELS[self.memory], reachable=reachable,
+            reason=reason, seconds=group.found.seconds if group else 0.0, statistics=statistics,
         )  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def _proved(exhibit: Exhibit) -> tuple[Verdict, ...]:
     kernel, prop = exhibit.mended, find(exhibit.prop)
     proof = prove(Prover(kernel, [prop]), jobs=1)
     found = settled(kernel, prop, proof)
-    return (found or Verdict(prop.name, kernel.name, ENGINE, BOUND, Result.UNDECIDED, reason="not proved"),)
+    return (found or Verdict.on(kernel, prop.name, ENGINE, BOUND, Result.UNDECIDED, reason="not proved"),)
 
 
 def typed(exhibit: Exhibit) -> str:

@@ -7,7 +7,7 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from kernelmodel.errors import ModelError
@@ -23,7 +23,6 @@ from properties.catalogue import PROPERTIES, find
 from properties.property import Property
 from verify import page
 from verify.command import command
-from verify.folding import columns_of
 from verify.options import (
     EXIT_CODES,
     Parser,
@@ -39,9 +38,9 @@ from verify.options import (
     race_of,
     writable,
 )  # fmt: skip
-from verify.output import write_traces
+from verify.prove.decide import Deciding, Listener
 from verify.prove.describe import failure
-from verify.prove.engine import BOUND, ENGINE, PROVABLE, inapplicable, prove, searched, settled, weakened
+from verify.prove.engine import BOUND, ENGINE, PROVABLE, settled
 from verify.prove.explain import explanation
 from verify.prove.export import write_all
 from verify.prove.obligations import EACH, FAILED, LOCKS_KEPT, TOGETHER, UNKNOWN, UNTOUCHED, WITHOUT, Proof, Prover
@@ -49,10 +48,10 @@ from verify.prove.population import texts
 from verify.prove.roles import ProjectionError
 from verify.prove.scope import NOT_PROVED
 from verify.prove.second import available, recheck
-from verify.report import as_json, given, line, write_json
-from verify.runs import Net, Values
+from verify.report import given
+from verify.run import Run
 from verify.scenario import Scenario
-from verify.verdict import Exit, Result, Verdict, worst
+from verify.verdict import Exit, Result, Verdict
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,19 +80,19 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@dataclass(slots=True)
-class Run:
-    """A command under way."""
+class ProofRun(Run, Listener):
+    """A run of the proof; what becomes of it is told as it comes."""
 
-    options: argparse.Namespace
-    kernel: type[KernelText]
-    deadline: float | None
-    verdicts: list[Verdict] = field(default_factory=list)
-    prover: Prover | None = None
-    proof: Proof | None = None
-    #: what is left of it without the lemmas that fail
-    left: Proof | None = None
-    said: set[tuple[str, str]] = field(default_factory=set)
+    def __init__(
+        self, options: argparse.Namespace, arguments: Sequence[str], kernel: type[KernelText], deadline: float | None
+    ) -> None:
+        """``arguments`` are what was typed."""
+        Run.__init__(self, ENGINE, options, arguments, _SAID)
+        self.kernel, self.deadline = kernel, deadline
+        one_by_one = EACH if options.smt2 or options.second_opinion else TOGETHER
+        depth = WITHOUT if options.explain else one_by_one
+        self.deciding = Deciding(kernel, deadline, options.memory, depth, self)
+        self.told: set[tuple[str, str]] = set()
 
     def properties(self) -> tuple[list[Property], bool]:
         """What to decide, what is expected to fail first; and whether to stop at the first violation."""
@@ -108,49 +107,32 @@ class Run:
         )
         return [find(name) for name in names], not self.options.property
 
-    def proved(self) -> tuple[Prover, Proof]:
-        """All obligations, checked once; one by one where some fail, to tell which property rests on what."""
-        if self.prover is None or self.proof is None:
-            self.prover = Prover(self.kernel, [find(name) for name in PROVABLE], self.deadline, self.options.memory)
-            one_by_one = EACH if self.options.smt2 or self.options.second_opinion else TOGETHER
-            depth = WITHOUT if self.options.explain else one_by_one
-            self.proof = prove(self.prover, depth)
-            if depth == TOGETHER and self.proof.all_failed and not self.prover.late:
-                self.proof = prove(self.prover, EACH)
-            self._summary(self.proof)
-        return self.prover, self.proof
-
     def ends(self) -> None:
         """The verdict on whether offline_pages() comes to its end, with the argument."""
         # nobody else needs it, and its import takes a while
         from verify.prove import termination
 
-        say = (lambda *_: None) if self.options.quiet else print
-        say(f"{self.kernel.name}, {ENGINE}, sequential consistency")
-        prover, proof = self.proved()
+        self.say(f"{self.kernel.name}, {ENGINE}, sequential consistency")
+        prover, proof = self.deciding.proved()
         if proof.all_failed:
             # what follows may rest only on lemmas that hold
-            proof = self._weakened(prover, proof)
+            proof = self.deciding.without_what_fails()
         if proof.differs:
             raise ProjectionError(proof.differs)
         began = time.monotonic()
         parts = termination.Termination(self.kernel, prover, proof).parts
         verdict = termination.verdict(self.kernel, parts, time.monotonic() - began)
-        say(termination.argument(parts))
+        self.say(termination.argument(parts))
         if verdict.result is not Result.PROVED:
             verdict = termination.traced(self.kernel, parts, self.deadline)
-        self.verdicts.append(verdict)
-        if not self.options.quiet or verdict.told:
-            print(line(verdict), flush=True)
-        if verdict.trace:
-            print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)
+        self.take(verdict, headed=False)
 
     def infer(self) -> None:
         """Lemmas that Houdini finds, and what they prove without the hand-written ones."""
         # nobody else needs it, and its import takes a while
         from verify.prove import infer
 
-        say = (lambda *_: None) if self.options.quiet else print
+        say = self.say
         say(f"{self.kernel.name}, {ENGINE} from inferred lemmas, sequential consistency")
         say(page.paragraph(f"bound: {BOUND}", "  ", "    "))
         prover = Prover(self.kernel, [find(name) for name in PROVABLE], self.deadline)
@@ -168,24 +150,17 @@ class Run:
             verdict = settled(self.kernel, prop, proof)
             if verdict is None:
                 why = proof.differs or "does not follow from the inferred lemmas"
-                verdict = Verdict(prop.name, self.kernel.name, ENGINE, BOUND, Result.UNDECIDED, reason=why)
-            self.verdicts.append(verdict)
-            say(line(verdict))
+                verdict = Verdict.on(self.kernel, prop.name, ENGINE, BOUND, Result.UNDECIDED, reason=why)
+            self.take(verdict, headed=False)
 
     def decide(self) -> None:
         """Verdicts on the properties, and real traces where the proof fails."""
         properties, stop = self.properties()
-        if not self.options.quiet:
-            print(f"{self.kernel.name}, {ENGINE}, {MODELS[self.options.memory]}")
-            print("\n".join([page.paragraph(f"bound: {BOUND}", "  ", "    "), *given(self.kernel.given)]))
-        net = Net(self.kernel, Scenario(), properties, Values(any_size=True, memory=self.options.memory))
+        self.say(f"{self.kernel.name}, {ENGINE}, {MODELS[self.options.memory]}")
+        self.say("\n".join([page.paragraph(f"bound: {BOUND}", "  ", "    "), *given(self.kernel.given)]))
+        net = self.deciding.net(properties)
         for n, prop in enumerate(properties):
-            verdict = net.held_against(self._verdict(prop))
-            self.verdicts.append(verdict)
-            if not self.options.quiet or verdict.told:
-                print(line(verdict), flush=True)
-            if verdict.trace:
-                print("\n" + columns_of(verdict, self.options.full) + "\n", flush=True)
+            verdict = self.take(net.held_against(self.deciding.verdict(prop, self._expected(prop))), headed=False)
             if verdict.result is Result.VIOLATED and stop:
                 rest = [p.name for p in properties[n + 1 :] if p.applies_to(self.kernel)]
                 if rest and not self.options.quiet:
@@ -201,42 +176,19 @@ class Run:
             for name in open_:
                 print(page.paragraph(f"{name}: {NOT_PROVED[name]}", "    ", "      "))
 
-    def _verdict(self, prop: Property) -> Verdict:
+    def _expected(self, prop: Property) -> Result | None:
         expected = expected_of(self.options, self.kernel, prop, Scenario())
         if expected is Result.HOLDS:
-            expected = Result.PROVED if prop.name in PROVABLE else None
-        verdict, why = inapplicable(self.kernel, prop), ""
-        if verdict is None and prop.name in PROVABLE:
-            try:
-                prover, proof = self.proved()
-                verdict = settled(self.kernel, prop, proof)
-                if verdict is None and expected is Result.VIOLATED:
-                    self._say_why(prop, prover, proof)
-                elif verdict is None:
-                    verdict = settled(self.kernel, prop, self._weakened(prover, proof))
-                    if verdict is None:
-                        self._say_why(prop, prover, proof)
-            except ProjectionError as error:
-                why = str(error)
-        return replace(
-            verdict or searched(self.kernel, prop, self.proof, self.deadline, why, self.options.memory),
-            expected=expected,
-            memory_model=MODELS[self.options.memory],
-            given=self.kernel.given,
-        )
+            return Result.PROVED if prop.name in PROVABLE else None
+        return expected
 
-    def _weakened(self, prover: Prover, proof: Proof) -> Proof:
-        """What is left of the proof without the lemmas that fail; worked out once."""
-        if self.left is None:
-            self.left = proof if proof.differs or prover.late else weakened(prover, proof)
-            if self.left.dropped and not self.options.quiet:
-                fails = f"not inductive here: {', '.join(self.left.dropped)}; what follows is proved without"
-                print(page.paragraph(fails, "  ", "    "))
-        return self.left
+    def dropped(self, lemmas: Sequence[str]) -> None:
+        """Say which lemmas fail."""
+        fails = f"not inductive here: {', '.join(lemmas)}; what follows is proved without"
+        self.say(page.paragraph(fails, "  ", "    "))
 
-    def _summary(self, proof: Proof) -> None:
-        if self.options.quiet:
-            return
+    def proved(self, proof: Proof) -> None:
+        """Say what all obligations came to."""
         count = {r: sum(a.result == r for a in proof.answers) for r in {a.result for a in proof.answers}}
         failed = count.get(FAILED, 0) + count.get(UNKNOWN, 0)
         summary = (
@@ -244,49 +196,40 @@ class Run:
             f" {count.get(UNTOUCHED, 0)} of them of lemmas that the transition does not touch;"
             f" {failed or 'none'} not proved; {proof.seconds:.1f} s"
         )
-        print(page.paragraph(summary, "  ", "    "))
+        self.say(page.paragraph(summary, "  ", "    "))
         if proof.vacuous:
-            print(page.paragraph(f"never possible when the lemmas hold: {'; '.join(proof.vacuous)}", "  ", "    "))
+            self.say(page.paragraph(f"never possible when the lemmas hold: {'; '.join(proof.vacuous)}", "  ", "    "))
         else:
-            print("  each transition is possible when the lemmas hold")
+            self.say("  each transition is possible when the lemmas hold")
 
-    def _say_why(self, prop: Property, prover: Prover, proof: Proof) -> None:
-        """The obligation that a property's proof fails on."""
+    def failed(self, prop: Property, prover: Prover, proof: Proof) -> None:
+        """Say on which obligation a property's proof fails."""
         if self.options.quiet or proof.differs or prover.late:
             return
         goals = {prop.name, *proof.rests_on(prop.name)}
         order = [*(n for n in reversed(proof.lemmas) if n in goals), prop.name, LOCKS_KEPT]
         guilty = next((a for name in order for a in proof.failed(name)), None)
-        if guilty is None or (guilty.where, guilty.goal) in self.said:
+        if guilty is None or (guilty.where, guilty.goal) in self.told:
             return
-        self.said.add((guilty.where, guilty.goal))
+        self.told.add((guilty.where, guilty.goal))
         print("\n" + failure(prover, guilty) + "\n")
 
     def finish(self, interrupted: bool) -> Exit:
         """Write what was asked for and tell the exit code."""
-        code = worst(self.verdicts)
-        proved = any(v.result is Result.PROVED for v in self.verdicts)
-        if proved and self.proof is not None and self.proof.vacuous:
+        code, proof = self.code(interrupted), self.deciding.proof
+        if proof is not None and proof.vacuous and any(v.result is Result.PROVED for v in self.verdicts):
             code = max(code, Exit.VACUOUS)
-        if interrupted:
-            code = max(code, Exit.UNDECIDED)
         if self.options.second_opinion and not interrupted:
-            opinion = recheck(*self.proved(), self.deadline)
+            opinion = recheck(*self.deciding.proved(), self.deadline)
             code = max(code, opinion.code)
-            if not self.options.quiet:
-                print(f"  {opinion.words}")
-        try:
-            if self.options.json:
-                record = as_json(self.verdicts, sys.argv[1:], interrupted)
-                obligations = [asdict(a) for a in self.proof.answers] if self.proof else []
-                write_json(self.options.json, {**record, "exit": int(code), "obligations": obligations})
-            write_traces(self.verdicts, self.options)
-            if self.options.smt2 and not interrupted:
-                number = write_all(*self.proved(), Path(self.options.smt2))
-                if not self.options.quiet:
-                    print(f"  {number} obligations written to {self.options.smt2}")
-        except OSError as error:
-            fail(f"python -m verify.prove: cannot write {error.filename}: {error.strerror}")
+            self.say(f"  {opinion.words}")
+        self.write(code, interrupted, obligations=[asdict(a) for a in proof.answers] if proof else [])
+        if self.options.smt2 and not interrupted:
+            try:
+                number = write_all(*self.deciding.proved(), Path(self.options.smt2))
+            except OSError as error:
+                self.cannot_write(error)
+            self.say(f"  {number} obligations written to {self.options.smt2}")
         return code
 
 
@@ -306,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         kernel = kernel_of(options) or V5_11
         deadline = None if options.timeout is None else time.monotonic() + options.timeout
-        run = Run(options, kernel, deadline)
+        run = ProofRun(options, sys.argv[1:] if arguments is None else arguments, kernel, deadline)
         run.properties()
         writable([options.json, options.trace, options.html])
         if options.smt2:
@@ -331,22 +274,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.property or not (options.terminates or options.infer):
                 run.decide()
             if options.explain:
-                print("\n" + explanation(*run.proved()))
+                print("\n" + explanation(*run.deciding.proved()))
         except KeyboardInterrupt:
             interrupted = True
-            print(
-                f"\n{ENGINE}: interrupted after {len(run.verdicts)} properties; what was decided is kept",
-                file=sys.stderr,
-            )
+            run.interrupted()
         code = run.finish(interrupted)
     except TimeoutError as error:
         print(f"  out of time: {error}", file=sys.stderr)
         return int(Exit.UNDECIDED)
     except (ModelError, ProjectionError) as error:
         fail(f"python -m verify.prove: {error}")
-    if not options.quiet:
-        print(f"exit {int(code)}: {_SAID[code]}")
-    return int(code)
+    return run.end(code)
 
 
 _SAID = {

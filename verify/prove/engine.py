@@ -136,9 +136,7 @@ def inapplicable(kernel: type[KernelText], prop: Property) -> Verdict | None:
     if prop.applies_to(kernel):
         return None
     missing = ", ".join(f"{r}()" for r in prop.needs)
-    return Verdict(
-        prop.name, kernel.name, ENGINE, BOUND, Result.NOT_APPLICABLE, reason=f"{kernel.name} has no {missing}"
-    )
+    return Verdict.on(kernel, prop.name, ENGINE, BOUND, Result.NOT_APPLICABLE, reason=f"{kernel.name} has no {missing}")
 
 
 def settled(kernel: type[KernelText], prop: Property, proof: Proof) -> Verdict | None:
@@ -146,8 +144,8 @@ def settled(kernel: type[KernelText], prop: Property, proof: Proof) -> Verdict |
     if proof.differs or not proof.proves(prop.name):
         return None
     counts = {"transitions": proof.transitions, "obligations": len(proof.answers), "z3": z3.get_version_string()}
-    return Verdict(
-        prop.name, kernel.name, ENGINE, BOUND, Result.PROVED, reachable=not proof.vacuous, statistics=counts
+    return Verdict.on(
+        kernel, prop.name, ENGINE, BOUND, Result.PROVED, reachable=not proof.vacuous, statistics=counts
     )  # fmt: skip
 
 
@@ -173,6 +171,6 @@ def searched(
     if found.result is Result.VIOLATED:
         return replace(found, engine=ENGINE, bound=BOUND, reason=f"{why}; the trace is from verify.{found.engine}")
     bound = found.reason if found.result is Result.UNDECIDED else f"no trace found within {found.bound}"
-    return Verdict(
-        prop.name, kernel.name, ENGINE, BOUND, Result.UNDECIDED, reason=f"{why}; {bound}", seconds=found.seconds
+    return Verdict.on(
+        kernel, prop.name, ENGINE, BOUND, Result.UNDECIDED, reason=f"{why}; {bound}", seconds=found.seconds
     )  # fmt: skip

@@ -337,10 +337,21 @@ class Prover:
         uses = self._core(solver) if result == z3.unsat else ()
         needs: tuple[str, ...] = ()
         if depth == WITHOUT and uses:
+            uses = self._minimal(solver, uses)
             needs = tuple(n for n in uses if self.check(solver, *self.assumed(n)) != z3.unsat)
         solver.pop()
         word = PROVED if result == z3.unsat else FAILED if result == z3.sat else UNKNOWN
         return Answer(where, name, word, uses, needs)
+
+    def _minimal(self, solver: z3.Solver, uses: tuple[str, ...]) -> tuple[str, ...]:
+        """Of lemmas from which an obligation follows, some from which it does, and from none fewer of them."""
+        kept = list(uses)
+        for name in uses:
+            fewer = [self.use[n] for n in kept if n != name]
+            if self.check(solver, *fewer) == z3.unsat:
+                core = self._core(solver)
+                kept = [n for n in kept if n in core]
+        return tuple(kept)
 
     def _core(self, solver: z3.Solver) -> tuple[str, ...]:
         named = {self._names[e.decl().name()] for e in solver.unsat_core()}

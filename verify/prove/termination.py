@@ -311,8 +311,8 @@ def argument(parts: Sequence[Shown]) -> str:
 def verdict(kernel: type[KernelText], parts: Sequence[Shown], seconds: float = 0.0) -> Verdict:
     """The verdict that the parts of the argument call for, without a look for a real trace."""
     bad = [p for p in parts if not p.good]
-    return Verdict(
-        NAME, kernel.name, ENGINE, BOUND, Result.UNDECIDED if bad else Result.PROVED, reachable=not bad,
+    return Verdict.on(
+        kernel, NAME, ENGINE, BOUND, Result.UNDECIDED if bad else Result.PROVED, reachable=not bad,
         reason="; ".join(f"not shown: {p.name}" for p in bad), seconds=seconds,
         statistics={p.name: p.words for p in parts},
     )  # fmt: skip

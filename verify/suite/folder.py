@@ -18,7 +18,6 @@ from verify.suite.results import Results
 from verify.suite.summary import page
 from verify.suite.traces import Gallery
 from verify.suite.versions import versions
-from verify.tracefile import KernelSpec
 
 
 def prepare(wanted: str | None) -> Path:
@@ -61,10 +60,9 @@ def hang(folder: Path, results: Results) -> Gallery:
     """Write every counterexample of a run."""
     gallery = Gallery(folder / "traces")
     for verdict in results.verdicts:
-        gallery.add(verdict, results.spec, f"{verdict.engine}-{verdict.property}")
+        gallery.add(verdict, f"{verdict.engine}-{verdict.property}")
     for name, verdict in results.races.items():
-        spec = KernelSpec("kernel" if name == "base" else "mutant", name)
-        gallery.add(verdict, spec, f"race-{name}")
+        gallery.add(verdict, f"race-{name}")
     return gallery
 
 

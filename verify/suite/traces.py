@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from kernelmodel.errors import ModelError
 from verify.html import render
-from verify.scenario import Scenario
 from verify.trace import MismatchError
-from verify.tracefile import KernelSpec, TraceFile, parse, play, save
-from verify.tracefile.record import SCHEMA
+from verify.tracefile import of_verdict, play, save
 from verify.verdict import Result, Verdict
 
 
@@ -46,27 +44,11 @@ def steps_of(verdict: Verdict) -> int:
     return max(0, len(verdict.schedule) - 1)
 
 
-def trace_of(verdict: Verdict, spec: KernelSpec) -> TraceFile:
-    """The trace file of a violated verdict; ModelError if it cannot be one."""
-    start, *steps = verdict.schedule
-    return parse({
-        "schema": SCHEMA,
-        "kernel": asdict(spec),
-        "scenario": verdict.scenario or Scenario().numbers(),
-        "property": verdict.property,
-        "engine": verdict.engine,
-        "memory_model": verdict.memory_model,
-        "start": start["start"],
-        "steps": steps,
-        "violation": {"found": verdict.found, "step": len(steps)},
-    })  # fmt: skip
-
-
-def write(verdict: Verdict, spec: KernelSpec, folder: Path, stem: str) -> Written:
+def write(verdict: Verdict, folder: Path, stem: str) -> Written:
     """Write ``stem`` with .json, .txt and .html; the trace is run once more for it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        film = play(trace_of(verdict, spec))
+        film = play(of_verdict(verdict))
         save(film.recorded(), str(folder / f"{stem}.json"))
         (folder / f"{stem}.txt").write_text(as_text(verdict), encoding="utf-8")
         (folder / f"{stem}.html").write_text(render(film), encoding="utf-8")
@@ -91,13 +73,13 @@ class Gallery:
         self.pieces: dict[tuple[str, str, str], Written] = {}
         self._seen: dict[tuple[str, str, str], Written] = {}
 
-    def add(self, verdict: Verdict, spec: KernelSpec, stem: str) -> Written | None:
+    def add(self, verdict: Verdict, stem: str) -> Written | None:
         """Write a verdict's counterexample, if it has one."""
         if not has_trace(verdict):
             return None
         what = (verdict.kernel, verdict.property, repr([_exact(s) for s in verdict.schedule]))
         if what not in self._seen:
-            self._seen[what] = write(verdict, spec, self.folder, stem)
+            self._seen[what] = write(verdict, self.folder, stem)
         made = self._seen[what]
         self.pieces[verdict.kernel, verdict.engine, verdict.property] = made
         return made

@@ -7,11 +7,11 @@ docs/trace-format.md describes the format.
 
 from verify.tracefile.film import Film, Frame, play, record
 from verify.tracefile.itf import itf
-from verify.tracefile.load import from_verdicts, load, parse, save
+from verify.tracefile.load import from_verdicts, load, of_verdict, parse, save
 from verify.tracefile.record import SCHEMA, KernelSpec, RecordedStep, TraceFile, TraceViolation
 from verify.tracefile.schedule import Schedule, format_schedule, parse_schedule, perform
 
 __all__ = [
     "SCHEMA", "Film", "Frame", "KernelSpec", "RecordedStep", "Schedule", "TraceFile", "TraceViolation", "format_schedule",
-    "from_verdicts", "itf", "load", "parse", "parse_schedule", "perform", "play", "record", "save",
+    "from_verdicts", "itf", "load", "of_verdict", "parse", "parse_schedule", "perform", "play", "record", "save",
 ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -16,12 +15,12 @@ from kernelmodel.memory_model import MODELS, model_named
 from kernelmodel.tasks import options as task_options
 from kernelmodel.versions.later_mutants import named
 from properties.catalogue import find
-from verify.options import add_kernel, add_scenario, fold_tree
 from verify.report import write_json
 from verify.scenario import Scenario, option_of
 from verify.trace import Start
 from verify.tracefile.position import line_of
 from verify.tracefile.record import SCHEMA, KernelSpec, RecordedStep, TraceFile, TraceViolation
+from verify.verdict import Verdict
 
 #: the verdict file of the engines (verify.report)
 VERDICTS = "straypage-verdicts-1"
@@ -152,71 +151,50 @@ def parse(document: Any) -> TraceFile:
 def from_verdicts(document: Mapping[str, Any]) -> TraceFile:
     """The trace of the first violated verdict that has a schedule."""
     reader = Reader(document)
-    command = [word.text() for word in reader.at("command", []).each()]
     verdicts = reader.at("verdicts").each()
     for verdict in verdicts:
-        if verdict.at("result").text() != "violated" or not verdict.at("schedule", []).each():
-            continue
-        options = _options(command)
-        start, *steps = verdict.at("schedule").each()
-        recorded = tuple(_step(s) for s in steps)
-        said = next((r for r in (verdict, reader) if r.has("scenario")), None)
-        model = verdict.at("memory_model", MODELS["sc"]).text()
-        began = replace(_start(start.at("start")), memory=model_named(model))
-        scenario = (
-            replace(_scenario_of(options), migrations=len(began.in_use))
-            if said is None
-            else _scenario(said.at("scenario"))
-        )
-        return TraceFile(
-            kernel=_spec(verdict.at("kernel").text(), options),
-            scenario=scenario,
-            property=find(verdict.at("property").text()).name,
-            engine=verdict.at("engine").text(),
-            start=began,
-            steps=recorded,
-            violation=TraceViolation(verdict.at("found").text(), len(recorded)),
-            memory_model=model,
-        )
+        if verdict.at("result").text() == "violated" and verdict.at("schedule", []).each():
+            return _of_verdict(verdict, reader)
     results = sorted({v.at("result").text() for v in verdicts}) or ["no verdict at all"]
     raise ModelError(f"no counterexample in it: its verdicts are {', '.join(results)}; there is nothing to replay")
 
 
-class _Command(argparse.ArgumentParser):
-    """Reads a command that was recorded; what is wrong with it is wrong with the file."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of leaving."""
-        raise ModelError(f"the command that it records: {message}")
+def of_verdict(verdict: Verdict) -> TraceFile:
+    """The trace of a verdict that has a schedule; ModelError if its kernel has no name."""
+    reader = Reader(verdict.as_json())
+    return _of_verdict(reader, reader)
 
 
-def _options(command: list[str]) -> argparse.Namespace:
-    """What the command that wrote the verdicts said about kernel and scenario."""
-    parser = _Command(add_help=False)
-    add_kernel(parser)
-    add_scenario(parser)
-    options = parser.parse_known_args(command)[0]
-    fold_tree(options, parser.error)
-    return options
+def _of_verdict(verdict: Reader, document: Reader) -> TraceFile:
+    start, *steps = verdict.at("schedule").each()
+    recorded = tuple(_step(s) for s in steps)
+    model = verdict.at("memory_model", MODELS["sc"]).text()
+    said = verdict if verdict.has("scenario") else document
+    return TraceFile(
+        kernel=_spec(verdict),
+        scenario=_scenario(said.at("scenario")),
+        property=find(verdict.at("property").text()).name,
+        engine=verdict.at("engine").text(),
+        start=replace(_start(start.at("start")), memory=model_named(model)),
+        steps=recorded,
+        violation=TraceViolation(verdict.at("found").text(), len(recorded)),
+        memory_model=model,
+    )
 
 
-def _scenario_of(options: argparse.Namespace) -> Scenario:
-    # what no option gives has its default
-    names = [n for n in Scenario().numbers() if n != "migrations"]
-    return Scenario(**{n: getattr(options, n) for n in names if hasattr(options, n)})
-
-
-def _spec(display: str, options: argparse.Namespace) -> KernelSpec:
-    """The kernel that a verdict means by its display name."""
+def _spec(verdict: Reader) -> KernelSpec:
+    """The kernel that a verdict is about."""
+    if verdict.has("source"):
+        return KernelSpec("variant", verdict.at("source").text())
+    display = verdict.at("kernel").text()
     mutant = named(display)
-    if is_kernel(display):
-        return KernelSpec("kernel", display)
     if mutant:
         return KernelSpec("mutant", mutant)
-    if options.variant:
-        return KernelSpec("variant", options.variant)
+    if is_kernel(display):
+        return KernelSpec("kernel", display)
     raise ModelError(
-        f"verdict of kernel {display!r}, which is none of ours: name it with --kernel, --mutant or --variant"
+        f"verdict of kernel {display!r}, which is none of ours, and {verdict.where or 'it'} has no source: let the engine"
+        " write it again, with --json"
     )
 
 

@@ -113,7 +113,6 @@ class TraceFile:
 
     def as_json(self) -> dict[str, Any]:
         """The document as JSON values."""
-        start = self.start
         return {
             "schema": SCHEMA,
             "kernel": asdict(self.kernel),
@@ -121,15 +120,7 @@ class TraceFile:
             "property": self.property,
             "engine": self.engine,
             "memory_model": self.memory_model,
-            "start": {
-                "limits": list(start.limits),
-                "block_types": list(start.block_types),
-                "lists": [list(entry) for entry in start.lists],
-                "cpu_of": dict(start.cpu_of),
-                "block_of": dict(start.block_of),
-                "type_of": dict(start.type_of),
-                "in_use": list(start.in_use),
-            },
+            "start": self.start.as_json(),
             "steps": [_step_json(n, s) for n, s in enumerate(self.steps, 1)],
             "violation": None if self.violation is None else asdict(self.violation),
         }
