@@ -11,7 +11,7 @@ from kernelmodel.kernels import kernel, mutant
 from kernelmodel.ops import read, write
 from kernelmodel.terms import lift
 from kernelmodel.versions.v6_1 import V6_1
-from properties.catalogue import PROPERTIES
+from properties.catalogue import PROPERTIES, find
 from verify.explore.decisions import Noted
 from verify.explore.finite import Finite
 from verify.explore.forgotten import held
@@ -22,6 +22,8 @@ from verify.explore.search import Limits, Search, initial_rows
 from verify.explore.solve import Explorer
 from verify.explore.symmetry import Symmetric
 from verify.explore.table import Table, Transitions
+from verify.museum import tour
+from verify.museum.tour import EXHIBITS
 from verify.scenario import Scenario
 
 SMALL = Finite(Scenario(cpus=2, frees=1, allocs=0, updates=0), 1)
@@ -207,3 +209,11 @@ def test_the_graph_alone_says_where_a_task_is_in_a_section():
     graph = fold(text, sometimes, [0], {}, False)
     inside = {n.op.text for n in graph.kept if n.number in held(graph, lock, 0)}
     assert inside == {"pcp[0]->count", "spin_unlock(&pcp[0]->lock)"}
+
+
+def test_the_same_trace_is_found_whatever_was_searched_before() -> None:
+    exhibit = EXHIBITS["lru-left-disabled"]
+    found = [
+        Explorer(exhibit.faulty, tour.finite(exhibit)).decide([find(exhibit.prop)], deadlock=False) for _ in range(3)
+    ]
+    assert found[0][0].schedule and {v.schedule == found[0][0].schedule for (v,) in found} == {True}

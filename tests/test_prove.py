@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
-import subprocess
-import sys
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +12,7 @@ import pytest
 import z3
 
 from kernelmodel.cells import CELLS, value
-from kernelmodel.kernels import kernel, mutant, variant
+from kernelmodel.kernels import kernel, mutant
 from kernelmodel.ops import Routine, happens, mark, read, write
 from kernelmodel.terms import TRUE, Cell, lnot, reg
 from kernelmodel.text import KernelText
@@ -23,7 +20,6 @@ from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES, find
 from properties.lemmas import CLOSED, GHOSTS, LEMMAS, PROTECTED_BY, Ghost, cell_of
-from verify.prove.__main__ import main
 from verify.prove.describe import failure
 from verify.prove.engine import PROVABLE, prove, weakened
 from verify.prove.explain import explanation
@@ -360,74 +356,7 @@ def test_a_failed_obligation_at_no_operation_is_told(where: str, goal: str, said
     assert lines[-1].startswith("the solver gave no state"), "it does hold here"
 
 
-# --- the command ---
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "verify.prove", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_the_command_proves_v5_11(tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    done = run("--json", str(out))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(" proved") >= len(PROVABLE)
-    record = json.loads(out.read_text())
-    assert [v["result"] for v in record["verdicts"]] == ["proved"] * len(PROVABLE)
-    assert len(record["obligations"]) >= len(v5_11().transitions) * len(LEMMAS)
-    assert not any(o["result"] == FAILED for o in record["obligations"])
-
-
-@pytest.mark.parametrize("name", quick([m.name for m in REAL], ["no-count-clamp"]))
-def test_the_command_ends_in_a_real_trace(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--mutant", name]) == 1
-    said = capsys.readouterr().out
-    assert "violated" in said and "CPU0" in said
-    if MUTANTS[name].breaks in PROVABLE:
-        assert "not preserved by: " in said and "before, for a CPU c" in said and "after:" in said
-
-
-@pytest.mark.parametrize("name", ["base", pytest.param("v5.10", marks=pytest.mark.deep)])
-def test_kernels_before_the_patch_end_in_the_race(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--kernel", name]) == 1
-    said = capsys.readouterr().out
-    assert "not applicable" in said and "left on CPU0's pcplist" in said
-
-
-def test_smt2_that_cannot_be_written_is_refused_before_any_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(SystemExit) as stop:
-        main(["--smt2", str(tmp_path / "file")])
-    assert stop.value.code == 2
-    said = capsys.readouterr()
-    assert not said.out and said.err.count("\n") == 1
-
-
-@pytest.mark.deep
-def test_the_examples_of_the_docs() -> None:
-    root = Path(__file__).parent.parent / "docs" / "examples"
-    harmless = prove(prover_of(variant(str(root / "last_cpu_first.py"))), TOGETHER)
-    assert all(harmless.proves(p) for p in PROVABLE) and not harmless.differs
-
-
-@pytest.mark.deep
-def test_the_example_that_skips_idle_cpus_is_not_proved() -> None:
-    root = Path(__file__).parent.parent / "docs" / "examples"
-    assert not prove(prover_of(variant(str(root / "skip_idle_cpus.py"))), EACH).proves("no_stray_page")
-
-
-@pytest.mark.deep
-def test_what_is_not_provable_is_undecided_where_no_trace_is_found(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--property", "lock_order"]) == 3
-    assert "no trace found within" in capsys.readouterr().out
-
-
-def test_out_of_time_is_undecided(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--timeout", "0.01", "--property", "no_stray_page"]) == 3
-    assert "out of time" in capsys.readouterr().out
+# --- the argument ---
 
 
 def test_explain_says_what_it_rests_on() -> None:
@@ -442,6 +371,23 @@ def test_explain_says_what_it_rests_on() -> None:
         assert words in said
 
 
+def test_explain_rests_an_obligation_on_no_lemma_that_it_does_without() -> None:
+    prover, spared = v5_11(), 0
+    by_label = {t.label: t for t in prover.transitions}
+    told = [a for a in thorough().answers if a.result == PROVED and a.where in by_label and len(a.uses) > 1]
+    assert len(told) > 20
+    for answer in told[::10]:
+        solver = prover.solver(by_label[answer.where])
+        solver.add(z3.Not(dict(prover.goals(by_label[answer.where]))[answer.goal]))
+        assert prover.check(solver, *(prover.use[n] for n in answer.uses)) == z3.unsat
+        for name in answer.uses:
+            assert prover.check(solver, *(prover.use[n] for n in answer.uses if n != name)) != z3.unsat
+        # its twin: what the solver says at once it has looked at is more, here or there
+        (quick_one,) = [a for a in prover.again(answer.where, [answer.goal]) if a.goal == answer.goal]
+        spared += len(quick_one.uses) > len(answer.uses)
+    assert spared
+
+
 @pytest.mark.deep
 def test_smt2_files_are_unsat(tmp_path: Path) -> None:
     number = write_all(v5_11(), thorough(), tmp_path)
@@ -451,12 +397,6 @@ def test_smt2_files_are_unsat(tmp_path: Path) -> None:
         solver = z3.Solver()
         solver.from_file(str(file))
         assert solver.check() == z3.unsat, file.name
-
-
-@pytest.mark.deep
-def test_the_command_writes_smt2_files(tmp_path: Path) -> None:
-    assert main(["--smt2", str(tmp_path), "--quiet"]) == 0
-    assert len(list(tmp_path.glob("*.smt2"))) > len(LEMMAS) * 10
 
 
 def test_provable_properties_are_in_the_catalogue() -> None:

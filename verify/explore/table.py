@@ -38,12 +38,12 @@ ColumnPairs = list[tuple[int, int]]
 Away = tuple[TaskModel, frozenset[int]]
 
 #: one random odd number for each column: rows are told apart by the sum of products modulo 2**64
-_RANDOM = random.Random(0x73747261)
+_SEED = 0x73747261
 
 
-def multipliers(n: int) -> Hashes:
-    """``n`` random odd 64-bit numbers, the same in every process that asks in the same order."""
-    return np.array([_RANDOM.getrandbits(64) | 1 for _ in range(n)], np.uint64)
+def multipliers(n: int, dice: random.Random) -> Hashes:
+    """``n`` random odd 64-bit numbers."""
+    return np.array([dice.getrandbits(64) | 1 for _ in range(n)], np.uint64)
 
 
 #: cells that count pages, and what none of them is unless a text makes pages or loses them without end
@@ -209,7 +209,9 @@ class Transitions:
         """
         self.model, self.movers, self.exact = model, movers, exact
         self.compiler = Compiler(model, exact)
-        self.random = multipliers(model.width)
+        # of each search the same: among the shortest traces it then finds the same one, whatever was searched before
+        dice = random.Random(_SEED)
+        self.random = multipliers(model.width, dice)
         self.classes = 1
         self.identities = Identities(model) if model.identities else None
         #: what stands for whom among the values of registers; None where each value is kept
@@ -233,7 +235,7 @@ class Transitions:
             for task, bad in condition.away:
                 self.away.setdefault((task, bad), model.extent + len(self.away))
         self.extent = model.extent + len(self.away)
-        self.more_random = multipliers(len(self.away))
+        self.more_random = multipliers(len(self.away), dice)
         self.visible = [
             i
             for i in self.checks
