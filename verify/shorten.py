@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kernelmodel.terms import Cell, atoms
@@ -10,6 +11,11 @@ from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.scenario import Scenario
 from verify.trace import Access, MismatchError, Replay, Start, TraceStep, exact_steps, rerun
+
+#: so many steps of a task's end may have to be left out at once
+_LONGEST_END = 24
+#: places between which orders with few context switches are looked for; beyond, each task stays while it can
+_MOST_PLACES = 20_000
 
 
 def shorten(
@@ -29,7 +35,30 @@ def shorten(
         if again.violations:
             best = again
             break
+    best = _without_ends(kernel, scenario, start, best, prop)
     return _smaller_start(kernel, scenario, start, best, prop)
+
+
+def _without_ends(
+    kernel: type[KernelText], scenario: Scenario, start: Start, found: Replay, prop: Property
+) -> Replay:  # fmt: skip
+    """Leave out of each task's end what the violation does not need, such as a lock that is taken and given back."""
+    for task in dict.fromkeys(s.task for s in found.steps):
+        whole = found
+        steps = exact_steps(whole.steps)[: whole.violations[0].step]
+        mine = [i for i, s in enumerate(steps) if s.task == task]
+        for fewer in range(1, min(len(mine), _LONGEST_END) + 1):
+            gone = set(mine[-fewer:])
+            accesses = [a for i, a in enumerate(whole.accesses) if i not in gone]
+            left = [s for i, s in enumerate(steps) if i not in gone]
+            order = _fewest_switches(left, accesses, range(len(left)))
+            try:
+                again = rerun(kernel, scenario, start, [left[i] for i in order], prop)
+            except MismatchError:
+                continue
+            if again.violations:
+                found = again
+    return found
 
 
 def _causes(found: Replay, accesses: Sequence[Access], prop: Property) -> list[int]:
@@ -60,7 +89,13 @@ def _last_writers(accesses: Sequence[Access], cell: Cell, before: int) -> list[i
 
 
 def _fewest_switches(steps: Sequence[TraceStep], accesses: Sequence[Access], chosen: Sequence[int]) -> list[int]:
-    """The chosen steps, each after those that it conflicts with, staying with one task as long as possible."""
+    """The chosen steps, each after those that it conflicts with, with as few changes of task as that allows."""
+    waits = _waits(steps, accesses, chosen)
+    return _fewest(steps, chosen, waits) or _staying(steps, chosen, waits)
+
+
+def _waits(steps: Sequence[TraceStep], accesses: Sequence[Access], chosen: Sequence[int]) -> dict[int, set[int]]:
+    """The steps after which each of the chosen ones has to come."""
     waits: dict[int, set[int]] = {}
     for n, i in enumerate(chosen):
         waits[i] = {
@@ -70,6 +105,50 @@ def _fewest_switches(steps: Sequence[TraceStep], accesses: Sequence[Access], cho
             or accesses[i].writes & (accesses[j].reads | accesses[j].writes)
             or accesses[i].reads & accesses[j].writes
         }  # fmt: skip
+    return waits
+
+
+def _fewest(steps: Sequence[TraceStep], chosen: Sequence[int], waits: Mapping[int, set[int]]) -> list[int]:
+    """The order with the fewest changes of task, the first of them; empty where there is too much to choose from.
+
+    How far each task has come is all that what may follow depends on: a shortest path over these places.
+    """
+    of: dict[str, list[int]] = {}
+    for i in chosen:
+        of.setdefault(steps[i].task, []).append(i)
+    tasks = list(of)
+    place = {i: (t, n) for t, task in enumerate(tasks) for n, i in enumerate(of[task])}
+    # a place and the task that has come there last -> the fewest changes, and where from
+    first = (tuple([0] * len(tasks)), -1)
+    cost: dict[tuple[tuple[int, ...], int], int] = {first: 0}
+    before: dict[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int]] = {}
+    queue = deque([first])
+    end = tuple(len(of[task]) for task in tasks)
+    while queue:
+        here = queue.popleft()
+        at, last = here
+        if at == end:
+            break
+        if len(cost) > _MOST_PLACES:
+            return []
+        for t, task in enumerate(tasks):
+            if at[t] == end[t] or any(at[place[j][0]] <= place[j][1] for j in waits[of[task][at[t]]]):
+                continue
+            there = ((*at[:t], at[t] + 1, *at[t + 1 :]), t)
+            price = cost[here] + (last not in (-1, t))
+            if price < cost.get(there, len(chosen) + 1):
+                cost[there], before[there] = price, here
+                # a change costs one: what costs nothing is looked at before
+                queue.appendleft(there) if price == cost[here] else queue.append(there)
+    order: list[int] = []
+    while here in before:
+        order.append(of[tasks[here[1]]][here[0][here[1]] - 1])
+        here = before[here]
+    return order[::-1]
+
+
+def _staying(steps: Sequence[TraceStep], chosen: Sequence[int], waits: Mapping[int, set[int]]) -> list[int]:
+    """An order in which a task goes on as long as it can."""
     order: list[int] = []
     done: set[int] = set()
     while len(order) < len(chosen):

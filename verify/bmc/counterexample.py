@@ -17,6 +17,7 @@ from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.bmc.encode import Encoding
 from verify.bmc.events import Event
+from verify.bmc.fewest import at_most
 from verify.counterexample import Counterexample
 from verify.scenario import Scenario
 from verify.shorten import shorten
@@ -35,9 +36,13 @@ def counterexample(
     prop: Property,
     check: Check,
     memory: Memory = "sc",
+    fewest: bool = False,
 ) -> Counterexample:
-    """The counterexample in a satisfiable ``solver``; ``replayed`` is false if the concrete machine disagrees."""
-    start, steps = _traced(scenario, encoding, solver, check, memory)
+    """The counterexample in a satisfiable ``solver``; ``replayed`` is false if the concrete machine disagrees.
+
+    ``fewest``: with as few acting tasks as there can be.
+    """
+    start, steps = _traced(scenario, encoding, solver, check, memory, fewest)
     try:
         found = replay(kernel, scenario, start, steps, prop)
     except MismatchError as error:
@@ -64,14 +69,14 @@ def witnessed(
 
 
 def _traced(
-    scenario: Scenario, encoding: Encoding, solver: z3.Solver, check: Check, memory: Memory
+    scenario: Scenario, encoding: Encoding, solver: z3.Solver, check: Check, memory: Memory, fewest: bool = False
 ) -> tuple[Start, list[TraceStep]]:  # fmt: skip
     """A simple run in a satisfiable ``solver``: its start and its steps."""
-    model = _simple_model(encoding, solver, check)
+    model = _simple_model(encoding, solver, check, fewest)
     return replace(_start(scenario, encoding, model), memory=memory), _steps(encoding, model)
 
 
-def _simple_model(encoding: Encoding, solver: z3.Solver, check: Check) -> Any:
+def _simple_model(encoding: Encoding, solver: z3.Solver, check: Check, fewest: bool) -> Any:
     """A model that has as many of the wishes as go together, the first ones first."""
     _, model = check(solver)
     kept: list[Expr] = []
@@ -80,6 +85,11 @@ def _simple_model(encoding: Encoding, solver: z3.Solver, check: Check) -> Any:
     answer, better = check(solver, *plain)
     if answer == z3.sat:
         model, kept, wishes = better, plain, wishes[len(plain) :]
+    for few in at_most(encoding, model) if fewest else ():
+        answer, better = check(solver, *kept, few)
+        if answer == z3.sat:
+            model, kept = better, [*kept, few]
+            break
     for wish in wishes:
         if z3.is_true(model.eval(wish, model_completion=True)):
             kept.append(wish)
@@ -116,9 +126,9 @@ def _plain_wishes(encoding: Encoding) -> Iterator[Expr]:
     yield z3.And([v == int(MigrateType.MOVABLE) for c, v in encoding.start.items() if CELLS[c.name].values == "type"])
     yield z3.And([p == int(MigrateType.MOVABLE) for name, p in encoding.parameters.items() if "migratetype" in name])
     yield z3.And([v == 0 for v in encoding.elsewhere.values()])
-    high, batch, *_ = (encoding.start.get(c) for c in _limits(encoding.piece.config))
+    high, batch, *greatest = (encoding.start.get(c) for c in _limits(encoding.piece.config))
     if high is not None and batch is not None:
-        yield z3.And(batch <= high, high <= 6, batch <= 3)
+        yield z3.And(batch <= high, high <= 6, batch <= 3, *(g <= 9 for g in greatest if g is not None))
     for e in encoding.events:
         if e.node.op.told.value == "pages" and e.choices:
             yield z3.Implies(e.happened, e.returned[0] == encoding.shown(e))
@@ -160,7 +170,12 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
         }
         for what, otherwise in (("block", 0), ("migratetype", int(MigrateType.MOVABLE)))
     )
-    elsewhere = (cpu + min(2, config.nr_cpus - 1)) % config.nr_cpus
+    there = [t for t in encoding.piece.tasks if t.spec.kind.on_lists and not t.spec.kind.serves]
+    here = any(
+        z3.is_true(model.eval(e.happened)) for t in there for e in encoding.by_task[t.spec.number].values()
+    )  # fmt: skip
+    # where nobody works on the lists of the followed CPU, its column is free for another task
+    elsewhere = (cpu + min(2, config.nr_cpus - (1 if here else 0))) % config.nr_cpus
     placed = dict(encoding.piece.places)
     in_use = [int(c.index[0]) for c, n in sorted(start.items()) if CELLS[c.name].in_use == "unowned" for _ in range(n)]
     return Start(

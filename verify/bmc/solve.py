@@ -17,6 +17,7 @@ from properties.property import Check, Property
 from verify.bmc.contract import AGGREGATES
 from verify.bmc.counterexample import counterexample, witnessed
 from verify.bmc.encode import Encoding
+from verify.bmc.fewest import acting, suffices
 from verify.bmc.slice import Model, Slice
 from verify.counterexample import Counterexample
 from verify.ordering.relaxed import Relaxed
@@ -63,6 +64,8 @@ class Outcome:
     events: int = 0
     queries: list[Query] = field(default_factory=list)
     seconds: float = 0.0
+    #: that of the counterexample, if it is smaller than what was asked about
+    scenario: Scenario | None = None
 
 
 class Engine:
@@ -80,6 +83,8 @@ class Engine:
         """``deadline`` is a time.monotonic() after which nothing more is decided."""
         self.kernel, self.scenario, self.deadline = kernel, scenario, deadline
         self.keep_queries, self.progress, self.memory = keep_queries, progress, memory
+        #: whether what is found is wanted with as few tasks as there can be
+        self._fewest = False
         self._relaxed: Relaxed | None = None
         self._models: dict[tuple[bool, bool], Model] = {}
         self._no_witness = ""
@@ -139,7 +144,7 @@ class Engine:
             reason=outcome.reason,
             reachable={Result.HOLDS: True, Result.VIOLATED: True, Result.VACUOUS: False}.get(outcome.result),
             seconds=outcome.seconds,
-            scenario=self.scenario.numbers(),
+            scenario=(outcome.scenario or self.scenario).numbers(),
             statistics={"events": outcome.events, "queries": len(outcome.queries), "z3": z3.get_version_string()},
         ).with_trace(outcome.found)
 
@@ -186,10 +191,24 @@ class Engine:
                 if outcome.result is Result.UNDECIDED and not self.model(misplaced, exact=False).exact:
                     # what is no run may have come from what was left out
                     outcome = self._decide_anew(prop, counts, misplaced, exact=True)
+                outcome = self._in_fewest(prop, outcome, counts, misplaced)
             except StoppedError as stop:
                 outcome = Outcome(Result.UNDECIDED, str(stop))
             self._outcomes[key] = replace(outcome, seconds=time.monotonic() - began)
         return self._outcomes[key]
+
+    def _in_fewest(self, prop: Property, outcome: Outcome, counts: bool, misplaced: bool) -> Outcome:
+        """A counterexample once more, where there is nobody but who acts in it, and two CPUs if they do."""
+        if outcome.result is not Result.VIOLATED or outcome.found is None or self._fewest:
+            return outcome
+        small = acting(self.scenario, outcome.found.schedule)
+        alone = Engine(self.kernel, small, self.deadline, progress=self.progress, memory=self.memory)
+        alone._fewest = True
+        again = alone._decide(prop, counts, misplaced)
+        if again.result is not Result.VIOLATED or again.found is None:
+            return outcome
+        few = acting(small, again.found.schedule)
+        return replace(outcome, found=again.found, scenario=small, reason=suffices(few, self.scenario))
 
     def _decide_anew(self, prop: Property, counts: bool, misplaced: bool, exact: bool) -> Outcome:
         model = self.model(misplaced, exact)
@@ -270,7 +289,9 @@ class Engine:
         """A counterexample that replays; or what is wrong with the first, where other models do no better."""
         first: Counterexample | None = None
         for n in range(_MODELS):
-            found = counterexample(self.kernel, self.scenario, encoding, solver, prop, self._check, self.memory)
+            found = counterexample(
+                self.kernel, self.scenario, encoding, solver, prop, self._check, self.memory, self._fewest
+            )  # fmt: skip
             first = first or found
             if found.replayed:
                 return found

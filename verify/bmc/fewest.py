@@ -1,0 +1,45 @@
+"""How few tasks and CPUs a counterexample does with: it is looked for again where there are no others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import z3
+
+from kernelmodel.tasks import options
+from verify.bmc.encode import Encoding
+from verify.scenario import Scenario
+from verify.smt import Expr
+
+#: a race is shown between two CPUs, also where one would do
+_CPUS = 2
+
+
+def acting(scenario: Scenario, schedule: Sequence[Mapping[str, Any]]) -> Scenario:
+    """The scenario with those of its tasks that make a step of the schedule, and no more CPUs than that needs."""
+    kinds = {t.name: t.kind for t in scenario.tasks() if not t.kind.serves}
+    there = Counter(kinds[name].option for name in {s["task"] for s in schedule[1:]} if name in kinds)
+    tasks = {option: there[option] for option in options()}
+    # with --spread a task's number is its place
+    return scenario if scenario.spread else scenario.having(cpus=min(_CPUS, scenario.cpus), **tasks)
+
+
+def suffices(small: Scenario, whole: Scenario) -> str:
+    """What a counterexample needs of a larger scenario, in words; empty if all of it."""
+    if small == whole:
+        return ""
+    return f"{small.cpus} CPU{'s' if small.cpus > 1 else ''}, {small.tasks_in_words(absent=False)} suffice"
+
+
+def at_most(encoding: Encoding, model: Any) -> Iterator[Expr]:
+    """That fewer tasks act than in a model, the fewest first."""
+    acts = [
+        z3.Or([e.happened for e in events.values()])
+        for t in encoding.piece.tasks
+        if not t.spec.kind.serves and (events := encoding.by_task[t.spec.number])
+    ]
+    now = sum(z3.is_true(model.eval(a, model_completion=True)) for a in acts)
+    for n in range(1, now):
+        yield z3.PbLe([(a, 1) for a in acts], n)
