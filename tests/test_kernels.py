@@ -29,7 +29,7 @@ from verify.verdict import Result
 
 
 def overridden(cls: type) -> set[str]:
-    return {n for n in vars(cls) if n not in ("name", "summary", "breaks") and not n.startswith("__")}
+    return {n for n in vars(cls) if n not in ("name", "summary", "breaks", "source") and not n.startswith("__")}
 
 
 # --- the versions ---

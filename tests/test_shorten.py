@@ -88,3 +88,18 @@ def test_the_end_of_a_task_that_nobody_needs_is_left_out() -> None:
     # its twin: one step more of the offliner is not needed, and one fewer is
     shorter = rerun(film.kernel, film.trace.scenario, film.trace.start, [*steps[:last], *steps[last + 1 :]], film.prop)
     assert film.violations and not shorter.violations
+
+
+def test_the_same_question_has_the_same_answer_whatever_was_asked_before() -> None:
+    scenario = Scenario(cpus=2, frees=1, allocs=1, updates=0)
+
+    def asked() -> list[tuple[object, ...]]:
+        found = []
+        for name in ("no-force-all-cpus", "no-drain"):
+            verdict = Engine(mutant(name), scenario).decide(find("no_stray_page"))
+            found.append((verdict.result, verdict.trace, verdict.reason))
+        return found
+
+    first = asked()
+    assert asked() == asked() == first
+    assert [row[0].value for row in first] == ["violated", "violated"]  # type: ignore[attr-defined]

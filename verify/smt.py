@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import z3
@@ -25,6 +27,24 @@ _BINARY: Mapping[str, Callable[[Expr, Expr], Expr]] = {
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
 }
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is asked of Z3 meanwhile is asked in a context of its own.
+
+    The numbers that Z3 gives to expressions decide which of several models it finds, and how fast; they would depend on
+    what was asked before in this process, and on when Python's collector frees expressions, whose numbers are given anew.
+    """
+    before, collects = z3.z3._main_ctx, gc.isenabled()
+    z3.z3._main_ctx = z3.Context()
+    gc.disable()
+    try:
+        yield
+    finally:
+        z3.z3._main_ctx = before
+        if collects:
+            gc.enable()
 
 
 def variable(name: str, sort: str) -> Expr:

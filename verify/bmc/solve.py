@@ -24,6 +24,7 @@ from verify.ordering.relaxed import Relaxed
 from verify.ordering.scenario import relaxed_in
 from verify.runs import Values, whole_runs
 from verify.scenario import Scenario
+from verify.smt import apart
 from verify.verdict import Result, Verdict
 
 ENGINE = "bmc"
@@ -187,10 +188,12 @@ class Engine:
         if key not in self._outcomes:
             began = time.monotonic()
             try:
-                outcome = self._decide_anew(prop, counts, misplaced, exact=False)
+                with apart():
+                    outcome = self._decide_anew(prop, counts, misplaced, exact=False)
                 if outcome.result is Result.UNDECIDED and not self.model(misplaced, exact=False).exact:
                     # what is no run may have come from what was left out
-                    outcome = self._decide_anew(prop, counts, misplaced, exact=True)
+                    with apart():
+                        outcome = self._decide_anew(prop, counts, misplaced, exact=True)
                 outcome = self._in_fewest(prop, outcome, counts, misplaced)
             except StoppedError as stop:
                 outcome = Outcome(Result.UNDECIDED, str(stop))
