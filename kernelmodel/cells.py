@@ -36,21 +36,23 @@ def _pages_of_zone(config: Config, _: Index) -> int:
 #: what each cell is, by its name
 CELLS: dict[str, CellKind] = {
     "pcp.high": CellKind(
-        axes=_PER_PCP, c="pcp[{1}]->high", when_read="The limit above which CPU{cpu} gives pages back to the buddy.",
+        axes=_PER_PCP, telling=True, c="pcp[{1}]->high",
+        when_read="The limit above which CPU{cpu} gives pages back to the buddy.",
         when_written=((0, "A free on CPU{cpu} that reads this gives its page back to the buddy at once."),),
         guard="pcp_batch_high_lock",
         limit="high", meaning="the count at which a free flushes the list; 0: pcplists are off",
         open_at_start=True, starts_as="zone.pageset_high", written_by_all=True,
     ),
     "pcp.batch": CellKind(
-        axes=_PER_PCP, c="pcp[{1}]->batch", when_read="How many pages CPU{cpu} is to move at a time.",
+        axes=_PER_PCP, telling=True, c="pcp[{1}]->batch", when_read="How many pages CPU{cpu} is to move at a time.",
         when_written=((1, "From its next look at this on, CPU{cpu} moves one page at a time."),),
         guard="pcp_batch_high_lock",
         limit="batch", meaning="how many pages move at a time", initial=1, open_at_start=True,
         least=1, starts_as="zone.pageset_batch", written_by_all=True,
     ),
     "pcp.count": CellKind(
-        axes=_PER_PCP, c="pcp[{1}]->count", when_read="A look at how many pages CPU{cpu} says it has on its pcplists.",
+        axes=_PER_PCP, telling=True, c="pcp[{1}]->count",
+        when_read="A look at how many pages CPU{cpu} says it has on its pcplists.",
         when_written=((None, "CPU{cpu}'s count catches up with its lists."),),
         guard="section",
         starts_as_sum="pcp.nr", meaning="how many pages the CPU believes to have", open_at_start=True,
@@ -81,7 +83,7 @@ CELLS: dict[str, CellKind] = {
         of_everybody=True, bookkeeping=True,
     ),
     "pageblock.migratetype": CellKind(
-        axes=("block",), values="type", words="migratetype of block {0}",
+        axes=("block",), telling=True, values="type", words="migratetype of block {0}",
         most=int(MigrateType.HIGHATOMIC), meaning="get_pageblock_migratetype()",
         initial=_block_type, open_at_start=True,
     ),
@@ -121,22 +123,23 @@ CELLS: dict[str, CellKind] = {
         meaning="free pages of the ISOLATE block that lie on another type's free list",
     ),
     "isolated": CellKind(
-        axes=("block",), sort="bool", ghost=True, words="block {0} is isolated",
+        axes=("block",), sort="bool", ghost=True, window="block {0} isolated", words="block {0} is isolated",
         meaning="start_isolate_page_range() of the block has returned, not yet undone",
     ),
     "isolated_and_drained": CellKind(
-        axes=("block",), sort="bool", ghost=True, words="block {0} is isolated and drained",
+        axes=("block",), sort="bool", ghost=True, window="block {0} isolated and drained",
+        words="block {0} is isolated and drained",
         meaning="isolated, and what the kernel drains after it has been drained",
     ),
     "zone.nr_isolate_pageblock": CellKind(
         axes=("zone",), c="zone->nr_isolate_pageblock", meaning="how many pageblocks of the zone are isolated"
     ),
     "zone.pageset_high": CellKind(
-        axes=("zone",), c="zone->pageset_high", guard="pcp_batch_high_lock",
+        axes=("zone",), telling=True, c="zone->pageset_high", guard="pcp_batch_high_lock",
         limit="high", meaning="the high that zone_pcp_enable() restores", open_at_start=True
     ),
     "zone.pageset_batch": CellKind(
-        axes=("zone",), c="zone->pageset_batch", guard="pcp_batch_high_lock",
+        axes=("zone",), telling=True, c="zone->pageset_batch", guard="pcp_batch_high_lock",
         limit="batch", meaning="the batch that zone_pcp_enable() restores", initial=1,
         open_at_start=True, least=1,
     ),
@@ -178,17 +181,19 @@ CELLS: dict[str, CellKind] = {
     "drain.zone": CellKind(
         axes=("cpu",), words="drain->zone of CPU{0}", guard="pcpu_drain_mutex",
         meaning="the zone of the CPU's drain work item, -1 for all",
-        initial=-1, bookkeeping=True,
+        initial=-1, least=-1, bookkeeping=True,
     ),
     "work.pending": CellKind(
-        axes=("cpu",), sort="bool", words="CPU{0}'s drain work queued", meaning="the CPU's drain work item is queued"
+        axes=("cpu",), sort="bool", phase="queued", words="CPU{0}'s drain work queued",
+        meaning="the CPU's drain work item is queued",
     ),
     "work.running": CellKind(
-        axes=("cpu",), sort="bool", words="CPU{0}'s drain work running",
+        axes=("cpu",), sort="bool", phase="running", words="CPU{0}'s drain work running",
         meaning="the CPU's drain work item is being executed",
     ),
     "pcp_disabled_by": CellKind(
-        axes=("zone",), values="task", ghost=True, words="task that disabled the pcplists",
+        axes=("zone",), values="task", ghost=True, window="pcplists disabled",
+        words="task that disabled the pcplists",
         meaning="0, or the task whose zone_pcp_disable() has returned, enable not entered",
     ),
 }  # fmt: skip
@@ -250,6 +255,16 @@ def guarded(config: Config, cell: Cell) -> Term | None:
 def is_derived(cell: Cell) -> bool:
     """Whether ``cell`` is a projection of the concrete structures rather than a stored variable."""
     return CELLS[cell.name].derived
+
+
+def disabler(z: int) -> Cell:
+    """The ghost with the task that has disabled the pcplists of a zone."""
+    return Cell("pcp_disabled_by", (z,))
+
+
+def isolated(block: int) -> Cell:
+    """The ghost that says that start_isolate_page_range() of a block has returned."""
+    return Cell("isolated", (block,))
 
 
 def stops_on(exclusion: Cell | None, cpu: int) -> bool:

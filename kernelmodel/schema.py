@@ -51,6 +51,12 @@ class CellKind:
     ghost: bool = False
     silent: bool = False
     bookkeeping: bool = False
+    #: what a timeline says of the time while it is not 0, with ``{0}`` for the first index
+    window: str = ""
+    #: that of a CPU's work item: what the item is while it is not 0
+    phase: Literal["", "queued", "running"] = ""
+    #: reads that came too early or too late to see a write of it tell a race; mutexes and work have their own way
+    telling: bool = False
     #: whoever writes it holds this: a mutex, or "section", the critical section of the CPU's pcplists
     guard: str = ""
     #: a proof may begin with any value that is at least ``least``
@@ -80,6 +86,11 @@ class CellKind:
     never_zero: bool = False
     #: 0 as long as a property holds: a search may take it to be 0, and has to watch that
     usually_zero: bool = False
+
+    @property
+    def sleeps(self) -> bool:
+        """Whether who has to wait for it sleeps: it is a mutex."""
+        return self.exclusion == "mutex"
 
     def position(self, axis: Axis) -> int:
         """The place of an axis in the index; -1 if it is none."""

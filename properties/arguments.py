@@ -13,6 +13,10 @@ from kernelmodel.text import KernelText
 from properties import lemmas, lock_lemmas
 from properties.lemmas import DRAIN_LOCK, LOCK, Ghost, Lemma
 
+#: of the argument that offlining ends: whose end it is, the lock that it has from the first moment of the claim on, and the
+#: one under which no CPU comes or goes
+OFFLINER, MEM, CPUS = "offline", "mem_hotplug_lock", "cpu_hotplug_lock"
+
 
 @dataclass(frozen=True, slots=True)
 class Argument:

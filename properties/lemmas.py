@@ -163,7 +163,7 @@ def _mutexes(config: Config, z: int, c: int) -> Term:
     owner = value("mutex", LOCK)
     return land(
         lnot(owner == 0) == _HOLDER, implies(_HOLDER, owner == _ID), value("mutex", DRAIN_LOCK) >= 0, owner >= 0,
-        reg("text:mutex", "bool"),
+        reg("text:drain lock", "bool"),
     )  # fmt: skip
 
 

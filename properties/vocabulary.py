@@ -32,7 +32,7 @@ def vocabulary(config: Config, z: int, c: int) -> list[Atom]:
     owner, by = value("mutex", LOCK), value("pcp_disabled_by", z)
     isolated = load(cell_of("isolated_and_drained", z, c), "bool")
     to_come = lor(value("work.pending", c), flag("worker.will_drain"), flag("worker.draining"))
-    texts = ("registers", "progress", "ranges", "mutex", "pcp.high", "pcp.batch", "zone.pageset_high",
+    texts = ("registers", "progress", "ranges", "drain lock", "pcp.high", "pcp.batch", "zone.pageset_high",
              "zone.pageset_batch", "pcp_disabled_by", "isolated_and_drained", "cpus_with_pcps", "drain.zone")  # fmt: skip
     return [
         Atom("holder", flag("holder")), Atom("section", flag("section")), Atom("section.one", flag("section.one")),

@@ -202,7 +202,7 @@ def dull(step: Step, access: Access, cpu: int | None) -> bool:
 
 
 def _bookkeeping(cell: Cell) -> bool:
-    return CELLS[cell.name].bookkeeping or (CELLS[cell.name].exclusion == "mutex" and cell.index[0] in DULL_MUTEXES)
+    return CELLS[cell.name].bookkeeping or (CELLS[cell.name].sleeps and cell.index[0] in DULL_MUTEXES)
 
 
 def _of_interest(access: Access, cpu: int | None) -> bool:

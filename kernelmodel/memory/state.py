@@ -80,6 +80,20 @@ class State:
         """The migratetype of a block."""
         return self.stored[Cell("pageblock.migratetype", (block,))]
 
+    def has_isolate_pageblock(self, z: int) -> bool:
+        """has_isolate_pageblock()."""
+        return self.stored[Cell("zone.nr_isolate_pageblock", (z,))] > 0
+
+    def isolate(self, blocks: list[int], z: int) -> None:
+        """Make blocks of a zone ISOLATE, and no others be counted as such."""
+        for block in blocks:
+            self.stored[Cell("pageblock.migratetype", (block,))] = int(MigrateType.ISOLATE)
+        self.stored[Cell("zone.nr_isolate_pageblock", (z,))] = len(blocks)
+
+    def pcp_count(self, z: int, cpu: int) -> int:
+        """pcp->count."""
+        return self.stored[Cell("pcp.count", (z, cpu))]
+
     def buddy(self, zone: Zone) -> Buddy:
         """The buddy allocator of ``zone``."""
         return self.buddies[zone.index]

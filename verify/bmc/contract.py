@@ -149,7 +149,7 @@ def merged(graph: Graph, apart: frozenset[int]) -> Graph:
     place = {n.number: i for i, n in enumerate(graph.nodes)}
     try:
         # asked anew: a kernel declares locks of its own
-        found = stretches(graph, names(lambda kind: kind.exclusion not in ("", "mutex")))
+        found = stretches(graph, names(lambda kind: bool(kind.exclusion) and not kind.sleeps))
     except UnclearError:
         return graph
     begins: dict[int, list[object]] = {}

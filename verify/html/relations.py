@@ -6,18 +6,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from kernelmodel.cells import MUTEXES, cpu_taken, mutex_owner
+from kernelmodel.cells import CELLS, MUTEXES, cpu_taken, layout, mutex_owner
 from kernelmodel.terms import Cell, atoms
 from verify.tracefile import Film, Frame
 from verify.tracefile.words import cell_name, cell_value
-
-#: cells whose reads and writes tell a race; mutexes and work items have arrows of their own
-_TELLING = ("pcp.count", "pcp.high", "pcp.batch", "pageblock.migratetype", "zone.pageset_high", "zone.pageset_batch")
-#: ghost cell -> what it says of the zone while it is set
-_WINDOWS = {
-    "pcp_disabled_by": "pcplists disabled", "isolated": "block {0} isolated",
-    "isolated_and_drained": "block {0} isolated and drained",
-}  # fmt: skip
 
 
 def spans(film: Film) -> list[dict[str, Any]]:
@@ -73,9 +65,9 @@ def _locks(film: Film) -> Iterator[dict[str, Any]]:
 
 def _work(film: Film) -> Iterator[dict[str, Any]]:
     for cpu in film.machine.config.cpus:
-        for name, kind in (("work.pending", "queued"), ("work.running", "running")):
-            for first, last, _ in _runs(film, Cell(name, (cpu,))):
-                yield _span("work", cpu, first, last, f"CPU{cpu}'s drain {kind}", phase=kind)
+        for name, kind in CELLS.items():
+            for first, last, _ in _runs(film, Cell(name, (cpu,))) if kind.phase else ():
+                yield _span("work", cpu, first, last, f"CPU{cpu}'s drain {kind.phase}", phase=kind.phase)
 
 
 def _windows(film: Film) -> Iterator[dict[str, Any]]:
@@ -84,12 +76,12 @@ def _windows(film: Film) -> Iterator[dict[str, Any]]:
     spoken = (
         set() if check is None else {a.args[0].name for t in (check.premise, check.violation) for a in atoms(t, "cell")}
     )
-    cells = [Cell("pcp_disabled_by", (0,))]
-    for block in range(film.machine.config.nr_blocks):
-        cells += [Cell("isolated", (block,)), Cell("isolated_and_drained", (block,))]
-    for cell in cells:
+    cells = [c for c in layout(film.machine.config) if CELLS[c.name].window]
+    # of the first zone, which is the one shown, and of each block in turn
+    cells = [c for c in cells if CELLS[c.name].position("zone") < 0 or c.index[0] == 0]
+    for cell in sorted(cells, key=lambda c: CELLS[c.name].position("zone") < 0 and (1 + int(c.index[0]))):
         for first, last, _ in _runs(film, cell):
-            label = _WINDOWS[cell.name].format(*cell.index)
+            label = CELLS[cell.name].window.format(*cell.index)
             yield _span("window", -1, first, last, label, spoken=cell.name in spoken)
 
 
@@ -140,12 +132,10 @@ def _telling(film: Film, frame: Frame) -> list[Cell]:
     step = frame.step
     if step is None or not (step.returned or frame.read):
         return []
-    named = [c for c, _ in frame.read if c.name in _TELLING]
+    named = [c for c, _ in frame.read if CELLS[c.name].telling]
     # free_unref_page_prepare() looks the type up through a choice of blocks: only the page's own block counts
     return [
-        c
-        for c in named
-        if c.name != "pageblock.migratetype" or step.op.told.value != "type" or _own_block(film, frame, c)
+        c for c in named if CELLS[c.name].values != "type" or step.op.told.value != "type" or _own_block(film, frame, c)
     ]
 
 
@@ -187,12 +177,13 @@ def _missed(film: Film) -> Iterator[dict[str, Any]]:
 
 
 def _over(film: Film) -> Iterator[dict[str, Any]]:
-    """A limit that one task writes over what another one wrote, while that one still holds the lock for them."""
-    owner = mutex_owner("pcp_batch_high_lock")
+    """A limit of a CPU that one task writes over what another one wrote, while that one still holds the lock for them."""
     for frame in film.frames[1:]:
         for cell in frame.access.writes if frame.step is not None else ():
-            if cell.name not in ("pcp.high", "pcp.batch"):
+            kind = CELLS[cell.name]
+            if not (kind.limit and "cpu" in kind.axes and kind.guard in MUTEXES):
                 continue
+            owner = mutex_owner(kind.guard)
             earlier = next((f for f in reversed(film.frames[1 : frame.number]) if cell in f.access.writes), None)
             if earlier is None or earlier.step is None or frame.step is None or earlier.step.task == frame.step.task:
                 continue

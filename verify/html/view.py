@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kernelmodel.cells import CELLS
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell, atoms
 from verify.columns import comment, statements
@@ -56,12 +57,13 @@ def stray_pages(film: Film) -> set[int]:
     check = violation.check
     found: set[int] = set()
     cells = set() if check is None else {a.args[0] for a in atoms(check.violation, "cell")}
-    isolated_only = any(c.name.startswith("isolated") for c in cells)
+    # a property of isolated blocks speaks of their pages only
+    windows = [c.name for c in cells if CELLS[c.name].window and "block" in CELLS[c.name].axes]
     for cell in cells:
-        if cell.name != "pcp.nr" or (check and check.cpu is not None and cell.index[1] != check.cpu):
+        if CELLS[cell.name].where != "pcplist" or (check and check.cpu is not None and cell.index[1] != check.cpu):
             continue
         _, cpu, migratetype, block = (int(i) for i in cell.index)
-        if isolated_only and not frame.cells.get(Cell("isolated", (block,))):
+        if windows and not any(frame.cells.get(Cell(name, (block,))) for name in windows):
             continue
         shown = frame.picture.blocks[block]
         last = shown.first + len(shown.places)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import z3
 
-from kernelmodel.cells import CELLS
+from kernelmodel.cells import CELLS, disabler
 from verify.prove.obligations import GHOSTS_JUSTIFIED, LOCKS_KEPT, START, Answer, Prover
 from verify.prove.roles import Step
 from verify.prove.system import NOBODY, SECTION, System, Transition
@@ -69,8 +69,9 @@ def state(system: System, model: z3.ModelRef, changes: Mapping[str, Expr]) -> li
         if steps
     ]
     cells = [name for name in system.variables if "[" in name]
-    lines += [f"{_c_name(system, name)} = {value(name)}" for name in cells if not name.startswith("pcp.nr")]
-    length = sum(value(name).as_long() for name in cells if name.startswith("pcp.nr"))
+    lists = {str(c) for c in system.followed if CELLS[c.name].where == "pcplist"}
+    lines += [f"{_c_name(system, name)} = {value(name)}" for name in cells if name not in lists]
+    length = sum(value(name).as_long() for name in cells if name in lists)
     lines.append(f"pages on pcp[c]->lists: {length}")
     lines += [
         f"{g.meaning}: {'yes' if z3.is_true(value(f'holder.{g.name}')) else 'no'}" for g in system.argument.ghosts
@@ -94,5 +95,6 @@ def _c_name(system: System, name: str) -> str:
     cell = next(c for c in system.followed if str(c) == name)
     if CELLS[cell.name].c:
         return CELLS[cell.name].in_c(cell.name, ["c" if x == system.cpu else x for x in cell.index])
-    index = ",".join("c" if x == system.cpu and cell.name != "pcp_disabled_by" else str(x) for x in cell.index)
-    return f"{cell.name}[{index}]" if cell.name not in ("pcp_disabled_by",) else "disabled by task"
+    if cell == disabler(system.zone):
+        return "disabled by task"
+    return f"{cell.name}[{','.join('c' if x == system.cpu else str(x) for x in cell.index)}]"

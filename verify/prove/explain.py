@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kernelmodel.cells import disabler
 from kernelmodel.ops import Kind
 from kernelmodel.terms import show
+from properties.arguments import OFFLINER
 from properties.lemmas import cell_of
 from verify import page
 from verify.prove.facts import Facts, Split
@@ -39,7 +41,7 @@ def _phases(prover: Prover) -> Iterator[str]:
     system = prover.system
     yield "What holds of an online CPU c, phase by phase of offline_pages(), from taking pcp_batch_high_lock on:"
     for lock in system.lock_steps:
-        if lock.kind.name != "offline":
+        if lock.kind.name != OFFLINER:
             continue
         seen: set[int] = set()
         said = ""
@@ -83,7 +85,7 @@ def _way(prover: Prover, split: Split, facts: Facts) -> str:
     words = [f"CPU c has {' and '.join(whose + ' and '.join(names) for whose, names in limits.items())}"]
     ghosts = [g.name for g, value in zip(argument.ghosts, split, strict=False) if value]
     words += [f"its drain is {' and '.join(ghosts)}"] if ghosts else []
-    by = facts.constant(("cell", cell_of("pcp_disabled_by", z, c)))
+    by = facts.constant(("cell", disabler(z)))
     if by is not None and by.op == "reg":
         words.append("the pcplists are disabled")
     return "; ".join(words)

@@ -38,13 +38,13 @@ class Loop:
 
     def free(self, cell: Cell) -> Expr | None:
         """What is known while every page of the range is free: nobody holds one."""
-        return z3.IntVal(0) if cell.name in ("held", "in_use") and cell.index[0] in self.range else None
+        return z3.IntVal(0) if CELLS[cell.name].in_use and cell.index[0] in self.range else None
 
     def settled(self, cell: Cell) -> Expr | None:
         """What is known if besides the range is isolated, and none of its pages is on a pcplist."""
-        if cell.name == "pcp.nr" and cell.index[3] in self.range:
+        if CELLS[cell.name].where == "pcplist" and cell.index[3] in self.range:
             return z3.IntVal(0)
-        if cell.name == "pageblock.migratetype" and cell.index[0] in self.range:
+        if CELLS[cell.name].values == "type" and cell.index[0] in self.range:
             return z3.IntVal(int(MigrateType.ISOLATE))
         return self.free(cell)
 
@@ -90,7 +90,7 @@ class Loop:
         return found
 
     def _after(self, step: Step, conditions: Sequence[Term], before: bool) -> bool:
-        written = [c for c, _ in step.op.updates if c.name == "pageblock.migratetype" and c.index[0] in self.range]
+        written = [c for c, _ in step.op.updates if CELLS[c.name].values == "type" and c.index[0] in self.range]
         isolate = int(MigrateType.ISOLATE)
         return before if not written else not any(
             self.can(step, conditions, lambda _: None, (c, isolate)) for c in written

@@ -8,8 +8,8 @@ from typing import Any
 from kernelmodel.errors import ModelError
 from kernelmodel.machine import Machine, Task
 from kernelmodel.text import KernelText
-from verify.scenario import Scenario
-from verify.trace import Start, boot
+from verify.trace import boot, make_exactly
+from verify.tracefile import of_verdict
 from verify.verdict import Verdict
 
 #: more steps than several rounds of the loop need
@@ -34,20 +34,10 @@ def onwards(kernel: type[KernelText], verdict: Verdict) -> str:
 
 
 def _again(kernel: type[KernelText], verdict: Verdict) -> tuple[Machine, dict[str, Task]]:
-    first, *steps = verdict.schedule
-    start = first["start"]
-    lists = tuple((c, t, b, n) for c, t, b, n in start["lists"])
-    high, batch = start["limits"]
-    began = Start(
-        (high, batch), tuple(start["block_types"]), lists, start["cpu_of"], start["block_of"], start["type_of"],
-        tuple(start["in_use"]),
-    )  # fmt: skip
-    machine, tasks = boot(kernel, Scenario(**verdict.scenario), began)
-    for step in steps:
-        task = tasks[step["task"]]
-        if task.cpu != step["cpu"]:
-            machine.migrate(task, step["cpu"])
-        machine.step(task, step["choices"])
+    trace = of_verdict(verdict)
+    machine, tasks = boot(kernel, trace.scenario, trace.start)
+    for step in trace.steps:
+        make_exactly(machine, tasks[step.task], step.cpu, step.choices)
     return machine, tasks
 
 

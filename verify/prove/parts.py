@@ -53,7 +53,7 @@ class Parts:
     @property
     def private(self) -> list[Cell]:
         """Cells that only sections of the CPU read and write: the lists and their count."""
-        return sorted((c for c in self.followed if c.name in ("pcp.nr", "pcp.count")), key=str)
+        return sorted((c for c in self.followed if (k := CELLS[c.name]).where == "pcplist" or k.starts_as_sum), key=str)
 
     # --- parts ---
 
@@ -64,7 +64,7 @@ class Parts:
         held = {u: s for u, s in steps.items() if LOCK in s.locks and u not in worker}
         on_cpu = {u: s for u, s in steps.items() if self.in_section(s) and u not in worker}
         for s in on_cpu.values():
-            if any(CELLS[c.name].exclusion == "mutex" for c, _ in s.op.updates):
+            if any(CELLS[c.name].sleeps for c, _ in s.op.updates):
                 raise ProjectionError(f"{s.name}: a mutex is taken or released with interrupts off, or in a section")
         # where the pcplist has a lock, the holder's sections of it are steps of its own
         self.holder = Part(

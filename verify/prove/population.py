@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kernelmodel.cells import names
 from kernelmodel.config import Config
 from kernelmodel.graphs.folded import fold
 from kernelmodel.graphs.folded_graph import FoldedGraph, copied
@@ -97,5 +98,5 @@ def texts(kernel: type[KernelText], size: Size | None = None, loose: Loose | Non
 
 def _graph(instance: KernelText, kind: Kind) -> FoldedGraph:
     # a zone that has pages keeps some: see the assumptions
-    populated = {Cell("zone.present_pages", (z,)): 1 for z in range(ZONES)}
+    populated = {Cell(name, (z,)): 1 for name in names(lambda kind: kind.never_zero) for z in range(ZONES)}
     return fold(instance, lambda: kind.make(instance), (kind.cpu,), populated)

@@ -26,6 +26,7 @@ class Predicates:
     def __init__(self, system: System) -> None:
         self.system = system
         self.v = system.variables
+        self._lists = {str(c) for c in system.private if CELLS[c.name].where == "pcplist"}
         self.closed, self.least = system.argument.closed, system.argument.least
         #: the sections of the holder of pcp_batch_high_lock itself, where the pcplist has a lock
         self._own = {u: s for u, s in system.holder_steps.items() if system.lock and s.inside}
@@ -125,17 +126,17 @@ class Predicates:
 
     def length(self, private: Mapping[str, Expr]) -> Expr:
         """Number of pages on the lists."""
-        return z3.Sum([e for name, e in private.items() if name.startswith("pcp.nr")])
+        return z3.Sum([e for name, e in private.items() if name in self._lists])
 
     def count(self, private: Mapping[str, Expr]) -> Expr:
         """pcp->count."""
-        return next(e for name, e in private.items() if name.startswith("pcp.count"))
+        return next(e for name, e in private.items() if name not in self._lists)
 
     def counted(self, private: Mapping[str, Expr]) -> Expr:
         """count == pages on the lists."""
         return conj(
             self.count(private) == self.length(private),
-            *(e >= 0 for name, e in private.items() if name.startswith("pcp.nr")),
+            *(e >= 0 for name, e in private.items() if name in self._lists),
         )
 
     def empty(self, private: Mapping[str, Expr]) -> Expr:
@@ -325,7 +326,7 @@ class Predicates:
             return self._progress()
         if what == "ranges":
             return self._text_says(self._ranges)
-        if what == "mutex":
+        if what == "drain lock":
             held = [u for u, s in self.system.holder_steps.items() if DRAIN_LOCK in s.locks]
             drain = self.v[f"mutex[{DRAIN_LOCK}]"]
             at = self.v["holder.at"]

@@ -231,7 +231,7 @@ def _got(node: FoldedNode, conditions: tuple[Term, ...]) -> bool:
 
 def _after(node: FoldedNode, locks: frozenset[str], conditions: tuple[Term, ...]) -> frozenset[str]:
     for cell, term in node.op.updates:
-        if CELLS[cell.name].exclusion != "mutex":
+        if not CELLS[cell.name].sleeps:
             continue
         mutex = str(cell.index[0])
         if term.op == "const":

@@ -12,6 +12,7 @@ from typing import Any
 
 import z3
 
+from kernelmodel import tasks
 from kernelmodel.cells import CELLS, cpu_there, stops_on
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
@@ -26,9 +27,7 @@ from verify.prove.roles import OVER, Step, cells, hangs, registers
 from verify.smt import Expr, translate, variable
 
 NOBODY = 0
-HOLDER, SECTION, WORKER, OTHER = "holder", "section", "worker", "other"
-#: the least and greatest value of cells that are not followed
-OPEN_RANGE = {"pageblock.migratetype": (0, max(MigrateType)), "drain.zone": (-1, None)}
+HOLDER, SECTION, WORKER, OTHER = "holder", "section", tasks.WORKER.name, "other"
 
 
 @dataclass(slots=True, eq=False)
@@ -58,13 +57,12 @@ class Opener:
 
     def cell(self, cell: Cell) -> Expr:
         """The open value of a cell."""
-        sort = CELLS[cell.name].sort
-        made = variable(f"{self.prefix}.{cell}", sort)
-        low, high = OPEN_RANGE.get(cell.name, (None, None))
-        if low is not None:
-            self.constraints.append(made >= low)
-        if high is not None:
-            self.constraints.append(made <= high)
+        kind = CELLS[cell.name]
+        made = variable(f"{self.prefix}.{cell}", kind.sort)
+        if kind.values == "type":
+            self.constraints += [made >= 0, made <= max(MigrateType)]
+        elif kind.least < 0:
+            self.constraints.append(made >= kind.least)
         return made
 
     def choice(self, term: Term) -> Expr:

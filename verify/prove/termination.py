@@ -18,6 +18,7 @@ from kernelmodel.cells import CELLS, stops_others
 from kernelmodel.ops import Kind
 from kernelmodel.terms import Term, lnot, reg
 from kernelmodel.text import KernelText
+from properties.arguments import CPUS, MEM, OFFLINER
 from properties.catalogue import find
 from properties.lemmas import DRAIN_LOCK
 from verify import page
@@ -44,9 +45,8 @@ ASSUMED = (
     " just to go on",
     "no CPU comes or goes, and one that is offline has empty lists",
 )
-IT, MEM = "offline", "mem_hotplug_lock"
 #: what it has got when the claim begins to speak of it
-BEGIN = (MEM, "cpu_hotplug_lock")
+BEGIN = (MEM, CPUS)
 WORK, INTERRUPTS = "drain work", "interrupts off"
 NOTHING_LEFT, ISOLATED, SCAN, TEST = "nothing_left_on_pcplists", "stays_isolated", "scan_finds_nothing", "test_succeeds"
 RANKS, ANY_NUMBER, WAITS, KEEPS = "ranks", "any_number_of_cpus", "waits_have_levels", "nothing_is_kept"
@@ -75,8 +75,10 @@ class Termination:
         self.kernel, self.prover, self.proof = kernel, prover, proof
         self.program = prover.system.program
         self.steps = self.program.steps
-        self.loop = Loop({u: s for u, s in self.steps.items() if s.kind.name == IT})
-        self.kinds = [k for k in dict.fromkeys(s.kind.name for s in self.steps.values()) if k == IT or self._may_run(k)]
+        self.loop = Loop({u: s for u, s in self.steps.items() if s.kind.name == OFFLINER})
+        self.kinds = [
+            k for k in dict.fromkeys(s.kind.name for s in self.steps.values()) if k == OFFLINER or self._may_run(k)
+        ]
         self.held = may_hold(self.steps)
         self.acting = [s for s in self.steps.values() if s.kind.name in self.kinds]
         self.parts = [self._nothing_left(), self._isolated(), self._scan(), self._test()]
@@ -101,7 +103,7 @@ class Termination:
 
     def _isolated(self) -> Shown:
         for s in self.steps.values():
-            if any(c.name == "pageblock.migratetype" for c, _ in s.op.updates) and MEM not in s.locks:
+            if any(CELLS[c.name].values == "type" for c, _ in s.op.updates) and MEM not in s.locks:
                 return Shown(ISOLATED, False, f"{s.name} changes a pageblock without {MEM}")
         flags = self.loop.isolated_at()
         unsure = [s for s in self.loop.testing() if not flags[s.uid]]
@@ -129,13 +131,13 @@ class Termination:
     # --- ranks ---
 
     def _ranking(self, program: Program, shut: bool) -> Ranking:
-        loop = Loop({u: s for u, s in program.steps.items() if s.kind.name == IT})
+        loop = Loop({u: s for u, s in program.steps.items() if s.kind.name == OFFLINER})
 
         def skipped(step: Step, conditions: tuple[Term, ...], _: int) -> bool:
             if hangs(step.op) or step.op.does.ends:
                 # past a hang there is nothing, and each item of work is ranked for itself
                 return True
-            if step.kind.name != IT or not shut:
+            if step.kind.name != OFFLINER or not shut:
                 return False
             known = loop.settled if step.op.does.tests else loop.free if step.op.does.scans else None
             return known is not None and not loop.can(step, conditions, known)
@@ -171,7 +173,7 @@ class Termination:
 
         for s in self.acting:
             wanted = _wait(s)
-            if wanted is None or ((wanted == MEM or "cpu_hotplug_lock" in wanted) and MEM not in s.locks):
+            if wanted is None or ((wanted == MEM or CPUS in wanted) and MEM not in s.locks):
                 continue
             if wanted == "?":
                 return Shown(WAITS, False, f"{s.name} waits for something that is not known")
@@ -267,9 +269,9 @@ def _after(step: Step, held: frozenset[str], conditions: Sequence[Term]) -> froz
     keys = {c.key for c in conditions}
     failed = any(lnot(reg(name, "bool")).key in keys for name in step.returned)
     for cell, new in op.updates:
-        if CELLS[cell.name].exclusion == "mutex" and new.op == "const":
+        if CELLS[cell.name].sleeps and new.op == "const":
             held -= {str(cell.index[0])}
-        elif CELLS[cell.name].exclusion == "mutex" and not (new.op == "ite" and failed):
+        elif CELLS[cell.name].sleeps and not (new.op == "ite" and failed):
             # a trylock that returns false has taken nothing
             held |= {str(cell.index[0])}
     does = op.does
@@ -290,9 +292,9 @@ def _wait(step: Step) -> str | None:
         return WORK
     if stops_others(op.does.acquires):
         return INTERRUPTS
-    taken = [str(c.index[0]) for c, _ in op.updates if CELLS[c.name].exclusion == "mutex"]
+    taken = [str(c.index[0]) for c, _ in op.updates if CELLS[c.name].sleeps]
     if op.kind is Kind.LOCK:
-        return taken[0] if taken else "cpu_hotplug_lock"
+        return taken[0] if taken else CPUS
     return "?"
 
 

@@ -16,6 +16,7 @@ from kernelmodel.text import KernelText
 from verify.prove.parts import Parts
 from verify.prove.population import Size
 from verify.prove.roles import ENDS, Edges, Step
+from verify.prove.system import WORKER
 
 #: no CPU beside the tracked one; two before it and one after it
 SIZES = (Size(1, 0), Size(4, 2))
@@ -43,7 +44,7 @@ def shapes(parts: Parts) -> dict[str, Any]:
     for role, steps, first in (
         ("holder", parts.holder.steps, [(s.kind.name, parts.holder.closure(s)) for s in parts.lock_steps]),
         ("section", parts.section.steps, [(s.kind.name, parts.section.closure(s)) for s in parts.all_section_entries]),
-        *([("worker", parts.worker.steps, [("worker", idle)])] if parts.worker_idle else []),
+        *([(WORKER, parts.worker.steps, [(WORKER, idle)])] if parts.worker_idle else []),
     ):
         for n, (name, edges) in enumerate(first):
             kind = f"{name} as {role}"

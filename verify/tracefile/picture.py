@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernelmodel.cells import CELLS, MUTEXES, cpu_taken, cpu_there, limits_of_cpus, mutex_owner
+from kernelmodel.cells import CELLS, MUTEXES, cpu_taken, cpu_there, disabler, isolated, limits_of_cpus, mutex_owner
 from kernelmodel.machine import Machine, Task, call_stack
 from kernelmodel.mmzone import PCPTYPES, MigrateType
 from kernelmodel.ops import Op
@@ -94,20 +94,20 @@ def take(machine: Machine) -> Picture:
         return machine.tasks[number - 1].name if number else ""
 
     def work(cpu: int) -> str:
-        if cell("work.running", cpu):
-            return "running, queued again" if cell("work.pending", cpu) else "running"
-        return "queued" if cell("work.pending", cpu) else "idle"
+        """What the CPU's work item is."""
+        phases = [k.phase for name, k in sorted(CELLS.items(), reverse=True) if k.phase and cell(name, cpu)]
+        return f"{phases[0]}, queued again" if len(phases) > 1 else "".join(phases) or "idle"
 
     cpus = tuple(
         CpuPicture(
             c, bool(look(cpu_there(c))), holder(look(cpu_taken(c))), limit("high", c), limit("batch", c),
-            cell("pcp.count", 0, c), tuple(tuple(state.pcplists[0][c].lists[t]) for t in range(PCPTYPES)), work(c),
+            state.pcp_count(0, c), tuple(tuple(state.pcplists[0][c].lists[t]) for t in range(PCPTYPES)), work(c),
         )
         for c in machine.config.cpus
     )  # fmt: skip
     blocks = tuple(
         BlockPicture(
-            b, MigrateType(state.block_type(b)).name, bool(cell("isolated", b)), state.pfns(b)[0],
+            b, MigrateType(state.block_type(b)).name, bool(look(isolated(b))), state.pfns(b)[0],
             "".join(PLACES[state.place[p].value] for p in state.pfns(b)),
         )
         for b in range(machine.config.nr_blocks)
@@ -120,7 +120,7 @@ def take(machine: Machine) -> Picture:
     locks = tuple((m, holder(look(mutex_owner(m)))) for m in MUTEXES)
     return Picture(
         cpus, blocks, buddy, locks, (limit("high"), limit("batch")),
-        holder(cell("pcp_disabled_by", 0)), tuple(_task(machine, t) for t in machine.tasks),
+        holder(look(disabler(0))), tuple(_task(machine, t) for t in machine.tasks),
     )  # fmt: skip
 
 

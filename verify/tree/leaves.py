@@ -17,7 +17,7 @@ from kernelmodel.machine import Machine, packed
 from kernelmodel.memory.state import Place, State
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Zone
 from kernelmodel.ops import Op
-from kernelmodel.terms import Cell, evaluate
+from kernelmodel.terms import evaluate
 from kernelmodel.text import KernelText
 from kernelmodel.vocabulary.concrete import CONCRETE
 from kernelmodel.vocabulary.values import Pcp, PcpList
@@ -31,7 +31,6 @@ _MACHINE = Config(
     nr_cpus=1, block_types=(MigrateType.MOVABLE, MigrateType.UNMOVABLE, MigrateType.MOVABLE, MigrateType.RECLAIMABLE),
     pageblock_order=3, max_order=5,
 )  # fmt: skip
-_COUNT = Cell("pcp.count", (0, 0))
 
 
 class PageRef(NamedTuple):
@@ -120,7 +119,7 @@ class World:
 
     def has_isolate(self) -> bool:
         """has_isolate_pageblock()."""
-        return self.state.stored[Cell("zone.nr_isolate_pageblock", (0,))] > 0
+        return self.state.has_isolate_pageblock(0)
 
     def free_one(self, page: PageRef, order: int, migratetype: int) -> None:
         """__free_one_page()."""
@@ -184,9 +183,7 @@ def _machine(era: type[KernelText], dice: random.Random) -> Machine:
     for _ in range(dice.randrange(12)):
         machine.put_on_pcplist(0, dice.randrange(len(_MACHINE.block_types)), dice.randrange(PCPTYPES))
     isolated = [b for b in range(len(_MACHINE.block_types)) if dice.random() < 0.3]
-    for block in isolated:
-        state.stored[Cell("pageblock.migratetype", (block,))] = int(MigrateType.ISOLATE)
-    state.stored[Cell("zone.nr_isolate_pageblock", (0,))] = len(isolated)
+    state.isolate(isolated, 0)
     return machine
 
 
@@ -206,7 +203,7 @@ def _run(generator: Any, state: State) -> Any:
 def _picture(state: State, result: Any) -> dict[str, Any]:
     return {
         "returned": int(result) if isinstance(result, int) else None,
-        "pcp->count": state.stored[_COUNT],
+        "pcp->count": state.pcp_count(0, 0),
         "lists": [list(pages) for pages in state.pcplists[0][0].lists],
         "free lists": {key: sorted(pages) for key, pages in state.buddies[0].free_list.items() if pages},
         "places": [place.value for place in state.place],
