@@ -9,7 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from kernelmodel.graphs.automaton import CUT, DONE, Graph, abandon
+from kernelmodel.graphs.automaton import CUT, DONE, Graph
+from kernelmodel.graphs.extraction import abandon
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph
 from kernelmodel.machine import packed
 from kernelmodel.ops import Op, advance, bound_to

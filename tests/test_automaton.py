@@ -15,7 +15,7 @@ import pytest
 from kernelmodel import V5_11, Config, Machine, MigrateType, Page, PageRange, Zone
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs import automaton, continuation
-from kernelmodel.graphs.automaton import CUT, DONE, Graph, Node, extract
+from kernelmodel.graphs.automaton import CUT, DONE, Graph, extract
 from kernelmodel.graphs.liveness import live_locals
 from kernelmodel.graphs.twice import same_unrolled
 from kernelmodel.kernels import KERNELS
@@ -335,20 +335,22 @@ def test_no_path_within_the_bound_is_cut(visits: int) -> None:
 
 
 def test_without_the_count_of_rounds_a_path_within_the_bound_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    def node(self: Any, generator: Any, yielded: Any, path: list[int]) -> Any:
+    def come_to(self: Any, generator: Any, yielded: Any, path: list[int]) -> Any:
         key, op, _ = self._key(generator, yielded, path)
         before = sum(self.places[n] == key[0] for n in path)
         if before >= self.visits(op):
-            return CUT, False
+            return (CUT,), False
         if (key[0], before) in self.numbers:
-            return self.numbers[key[0], before], False
-        number = self.numbers[key[0], before] = len(self.nodes)
+            return (self.numbers[key[0], before],), False
+        number = self.numbers[key[0], before] = len(self.ops)
         self.places.append(key[0])
         self.positions.append(())
-        self.nodes.append(Node(number, op, (), []))
-        return number, True
+        self.ops.append(op)
+        self.stacks.append(())
+        self.ways[number] = []
+        return (number,), True
 
-    monkeypatch.setattr(automaton._Extraction, "_node", node)
+    monkeypatch.setattr(automaton._Unrolling, "come_to", come_to)
     assert whole_paths(extract(V5_11, two_loops, 0, visits=lambda _: 2)) < words(2)
 
 

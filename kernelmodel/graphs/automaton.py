@@ -1,4 +1,4 @@
-"""A routine as a control graph: the generator is run with symbolic registers, and each ``bool(term)`` forks.
+"""A routine as an acyclic control graph: its loops unrolled, as often as a bound says.
 
 Two runs are at the same node if nothing that follows can tell them apart: the same continuation (everything that their
 frames hold, see :mod:`kernelmodel.graphs.continuation`) and the same operation, all of it.
@@ -13,16 +13,15 @@ from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs.continuation import continuation, op_picture
+from kernelmodel.graphs.extraction import ENTRY, MOST_ROUNDS, Extraction, Targets, with_constants
 from kernelmodel.graphs.twice import DIFFERS, same_unrolled
-from kernelmodel.machine import call_stack, packed
-from kernelmodel.ops import CpuOp, Op, Routine, advance, bound_to
-from kernelmodel.terms import Cell, Term, const, deciding, lnot, reg, substitute_cells
+from kernelmodel.machine import call_stack
+from kernelmodel.ops import CpuOp, Op, Routine, bound_to
+from kernelmodel.terms import Cell, Term
 from kernelmodel.text import KernelText, from_a_file
 
 #: where each generator of a ``yield from`` chain stands in its code
 Positions = tuple[tuple[int, int], ...]
-#: a path that comes to the same instruction more often, each time with other values, is taken for endless
-MOST_ROUNDS = 130
 #: targets of edges that leave the graph: the routine returns, or the bound on a loop cuts it off
 DONE, CUT = -1, -2
 
@@ -107,9 +106,9 @@ def _unrolled(
     visits: Callable[[Op], int], loops: Loops, other_way: bool,
 ) -> Graph:  # fmt: skip
     while True:
-        extraction = _Extraction(kernel, make, cpu, constants, visits, loops, other_way)
+        extraction = _Unrolling(kernel, make, cpu, constants, visits, loops, other_way)
         try:
-            graph = extraction.run()
+            graph = extraction.graph()
         except _HeadFoundError:
             loops.inside = None
             continue
@@ -119,7 +118,7 @@ def _unrolled(
         loops.inside = inside | known
 
 
-class _Extraction:
+class _Unrolling(Extraction):
     def __init__(
         self,
         kernel: type[KernelText],
@@ -130,100 +129,57 @@ class _Extraction:
         loops: Loops,
         other_way: bool,
     ) -> None:
-        self.kernel, self.make, self.cpu, self.loops, self.other_way = kernel, make, cpu, loops, other_way
-        self.constants = {c: const(v) for c, v in constants.items()}
-        self.visits, self.confirm = visits, from_a_file(kernel)
-        self.nodes: list[Node] = []
+        super().__init__(kernel, make, constants, other_way)
+        self.cpu, self.visits, self.loops = cpu, visits, loops
+        self.stacks: list[tuple[str, ...]] = []
         self.numbers: dict[Any, int] = {}
         self.places: list[int] = []
         self.positions: list[Positions] = []
         self.heads: set[int] = set()
         self.place_numbers: dict[Any, int] = {}
-        self.entry: list[Edge] = []
 
-    def run(self) -> Graph:
-        # (path of nodes walked so far, decisions of each segment, decisions of the last segment)
-        todo: list[tuple[list[int], list[list[bool]], list[bool]]] = [([], [], [])]
-        while todo:
-            path, script, last = todo.pop(0 if self.other_way else -1)
-            generator = self.make()
-            # for the attributes that the kernel begins with
-            continuation(generator)
-            try:
-                self._walk(generator, self._again(generator, path, script), list(path), list(script), last, todo)
-            finally:
-                abandon(generator)
-        return Graph(self.entry, self.nodes)
+    def graph(self) -> Graph:
+        self.walk_all()
 
-    def _again(self, generator: Routine, path: list[int], script: list[list[bool]]) -> Any:
-        value = None
-        for number, decisions in zip(path, script, strict=True):
-            with deciding(Decider(decisions)):
-                advance(generator, value)
-            value = self._value(self.nodes[number])
-        return value
+        def edges(number: int) -> list[Edge]:
+            return [Edge(conditions, targets[0] if targets else DONE) for conditions, targets in self.ways[number]]
 
-    def _value(self, node: Node) -> Any:
-        returned = tuple(
-            t.args[0] if t.op == "const" else reg(f"{node.number}.{i}", t.sort) for i, t in enumerate(node.op.returns)
-        )
-        return packed(node.op, returned)
+        nodes = [Node(n, op, stack, edges(n)) for n, (op, stack) in enumerate(zip(self.ops, self.stacks, strict=True))]
+        return Graph(edges(ENTRY), nodes)
 
-    def _walk(
-        self,
-        generator: Routine,
-        value: Any,
-        path: list[int],
-        script: list[list[bool]],
-        decisions: list[bool],
-        todo: Any,
-    ) -> None:
-        while True:
-            decider = Decider(decisions, not self.other_way)
-            given = len(decisions)
-            with deciding(decider):
-                try:
-                    yielded: Op | CpuOp | None = advance(generator, value)
-                except StopIteration:
-                    yielded = None
-            for i in range(given, len(decider.made)):
-                todo.append((list(path), list(script), [*decider.made[:i], not decider.made[i]]))
-            edges = self.nodes[path[-1]].edges if path else self.entry
-            conditions = tuple(decider.conditions)
-            if yielded is None:
-                edges.append(Edge(conditions, DONE))
-                return
-            number, fresh = self._node(generator, yielded, path)
-            edges.append(Edge(conditions, number))
-            if not fresh:
-                if self.confirm and number != CUT:
-                    self._confirm(generator, [*path, number])
-                return
-            path.append(number)
-            script.append(list(decider.made))
-            value, decisions = self._value(self.nodes[number]), []
+    def is_left(self, targets: Targets) -> bool:
+        return targets == (CUT,)
 
-    def _confirm(self, generator: Routine, path: list[int]) -> None:
-        """Go on from a place that was met before: the routine must do what it did then."""
-        while True:
-            node = self.nodes[path[-1]]
-            decider = Decider([], not self.other_way)
-            with deciding(decider):
-                try:
-                    yielded: Op | CpuOp | None = advance(generator, self._value(node))
-                except StopIteration:
-                    yielded = None
-            taken = [c.key for c in decider.conditions]
-            edge = next((e for e in node.edges if [c.key for c in e.conditions] == taken), None)
-            if edge is None or edge.target == CUT:
-                # that way has not been walked yet, or no further
-                return
-            key = None if yielded is None else self._key(generator, yielded, path)[0]
-            if self.numbers.get(key, DONE) != edge.target:
-                raise ModelError(DIFFERS)
-            if yielded is None:
-                return
-            path.append(edge.target)
+    def known(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> Targets | None:
+        number = self.numbers.get(self._key(generator, yielded, path)[0])
+        return None if number is None else (number,)
+
+    def come_to(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Targets, bool]:
+        key, op, positions = self._key(generator, yielded, path)
+        before = sum(self.places[n] == key[0] for n in path)
+        is_head = positions in self.loops.heads
+        if before >= self.visits(op):
+            if not is_head:
+                self._found(positions)
+            return (CUT,), False
+        if key in self.numbers:
+            number = self.numbers[key]
+            if number in path:
+                self._found(positions)
+            return (number,), False
+        if sum(self.positions[n] == positions for n in path) > MOST_ROUNDS:
+            raise ModelError(
+                f"{op.text}: a loop in which values grow without end; bound it, or keep less from round to round"
+            )
+        number = self.numbers[key] = len(self.ops)
+        self.places.append(key[0])
+        self.positions.append(positions)
+        if is_head:
+            self.heads.add(number)
+        self.ops.append(op)
+        self.stacks.append(call_stack(self.text, generator))
+        self.ways[number] = []
+        return (number,), True
 
     def _key(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Any, Op, Positions]:
         op = bound_to(yielded, self.cpu)
@@ -239,31 +195,6 @@ class _Extraction:
             return frozenset()
         return frozenset(Counter(self.places[n] for n in path if n in self.heads).items())
 
-    def _node(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[int, bool]:
-        key, op, positions = self._key(generator, yielded, path)
-        before = sum(self.places[n] == key[0] for n in path)
-        is_head = positions in self.loops.heads
-        if before >= self.visits(op):
-            if not is_head:
-                self._found(positions)
-            return CUT, False
-        if key in self.numbers:
-            number = self.numbers[key]
-            if number in path:
-                self._found(positions)
-            return number, False
-        if sum(self.positions[n] == positions for n in path) > MOST_ROUNDS:
-            raise ModelError(
-                f"{op.text}: a loop in which values grow without end; bound it, or keep less from round to round"
-            )
-        number = self.numbers[key] = len(self.nodes)
-        self.places.append(key[0])
-        self.positions.append(positions)
-        if is_head:
-            self.heads.add(number)
-        self.nodes.append(Node(number, op, call_stack(self.kernel, generator), []))
-        return number, True
-
     def _found(self, head: Positions) -> None:
         self.loops.heads.add(head)
         raise _HeadFoundError
@@ -271,57 +202,16 @@ class _Extraction:
     def inside(self) -> set[Positions]:
         """The positions from which a path may come to the head of a loop."""
         before: dict[int, list[int]] = {}
-        for node in self.nodes:
-            for edge in node.edges:
-                before.setdefault(edge.target, []).append(node.number)
+        for number, ways in self.ways.items():
+            for _, targets in ways:
+                if targets:
+                    before.setdefault(targets[0], []).append(number)
         # a path is cut at heads only
         queue = [CUT, *self.heads]
         found = set(queue)
         while queue:
             for number in before.get(queue.pop(), ()):
-                if number not in found:
+                if number not in found and number != ENTRY:
                     found.add(number)
                     queue.append(number)
         return {self.positions[n] for n in found if n >= 0}
-
-
-class Decider:
-    """Answers ``bool(term)``: first what was decided before, then always ``first``, noting that it could be otherwise.
-
-    A term with the head ``pick`` is a free choice and no condition (see :mod:`kernelmodel.graphs.folded`).
-    """
-
-    def __init__(self, decisions: list[bool], first: bool = True) -> None:
-        self.given, self.first = decisions, first
-        self.made: list[bool] = []
-        self.conditions: list[Term] = []
-        self.known: dict[Any, bool] = {}
-
-    def __call__(self, term: Term) -> bool:
-        """The decision on ``term``."""
-        if term.key in self.known:
-            return self.known[term.key]
-        decision = self.given[len(self.made)] if len(self.made) < len(self.given) else self.first
-        self.made.append(decision)
-        if term.op != "pick":
-            self.conditions.append(term if decision else lnot(term))
-        self.known[term.key] = decision
-        return decision
-
-
-def abandon(generator: Routine) -> None:
-    """End a routine that is not run any further; what its ``finally`` blocks do then is nobody's business."""
-    try:
-        with deciding(lambda _: False):
-            generator.close()
-    except Exception:
-        # a block that yields is told by a RuntimeError: the run is over all the same
-        return
-
-
-def with_constants(op: Op, constants: Mapping[Cell, Term]) -> Op:
-    """``op`` returning the values of cells that keep one value as constants."""
-    returns = tuple(substitute_cells(t, constants) for t in op.returns)
-    if all(new.key == old.key for new, old in zip(returns, op.returns, strict=True)):
-        return op
-    return replace(op, returns=returns)

@@ -13,15 +13,15 @@ from typing import Any
 
 from kernelmodel.cells import stops_others
 from kernelmodel.errors import ModelError
-from kernelmodel.graphs.automaton import MOST_ROUNDS, Decider, abandon, with_constants
 from kernelmodel.graphs.continuation import Continuation, continuation, op_picture
+from kernelmodel.graphs.extraction import ENTRY, MOST_ROUNDS, Extraction, Targets, Way
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph, FoldedNode, op_key, registers_of, terms_of
 from kernelmodel.graphs.futures import futures
 from kernelmodel.graphs.matching import matched
 from kernelmodel.graphs.twice import DIFFERS
-from kernelmodel.machine import call_stack, packed
-from kernelmodel.ops import CpuOp, Op, Routine, advance, bound_to
-from kernelmodel.terms import TRUE, Cell, Term, const, deciding, land, reg
+from kernelmodel.machine import call_stack
+from kernelmodel.ops import CpuOp, Op, Routine, bound_to
+from kernelmodel.terms import TRUE, Cell, Term, land
 from kernelmodel.text import KernelText, from_a_file
 
 
@@ -96,7 +96,7 @@ def _same(graph: FoldedGraph, other: FoldedGraph) -> bool:
     return matched(graph, other, cpus, lambda n: op_key(n.op), lambda k: k, lambda k: k) is not None
 
 
-class _Folding:
+class _Folding(Extraction):
     def __init__(
         self,
         kernel: KernelText,
@@ -108,33 +108,21 @@ class _Folding:
         other_way: bool = False,
         calls: bool = True,
     ) -> None:
+        super().__init__(type(kernel), make, constants, other_way)
         self.calls = calls
-        self.kernel, self.make, self.cpus, self.present = kernel, make, cpus, present
-        self.other_way, self.confirm = other_way, from_a_file(type(kernel))
-        self.constants = {c: const(v) for c, v in constants.items()}
+        self.kernel, self.cpus, self.present = kernel, cpus, present
         self.any_order = any_order
         self.order = AnyOrder(kernel.config.cpus)
         self.nodes: list[FoldedNode] = []
         self.positions: list[Any] = []
-        self.numbers: dict[Any, tuple[int, ...]] = {}
-        self.raw: dict[int, list[tuple[tuple[Term, ...], tuple[int, ...]]]] = {-1: []}
+        self.numbers: dict[Any, Targets] = {}
 
     def run(self) -> FoldedGraph:
         before = self.kernel.__dict__.get("for_each_cpu")
         if self.any_order:
             self.kernel.for_each_cpu = lambda: self.order  # type: ignore[method-assign]
         try:
-            # (path of nodes walked so far, decisions of each segment, decisions of the last segment)
-            todo: list[tuple[list[int], list[list[bool]], list[bool]]] = [([], [], [])]
-            while todo:
-                path, script, last = todo.pop(0 if self.other_way else -1)
-                generator = self.make()
-                # for the attributes that the kernel begins with
-                continuation(generator)
-                try:
-                    self._walk(generator, list(path), list(script), last, todo)
-                finally:
-                    abandon(generator)
+            self.walk_all()
         finally:
             if self.any_order:
                 if before is None:
@@ -143,69 +131,12 @@ class _Folding:
                     self.kernel.for_each_cpu = before  # type: ignore[method-assign]
         return self._graph()
 
-    def _walk(
-        self, generator: Routine, path: list[int], script: list[list[bool]], decisions: list[bool], todo: Any
-    ) -> None:  # fmt: skip
-        value = None
-        for number, made in zip(path, script, strict=True):
-            with deciding(Decider(made)):
-                advance(generator, value)
-            value = self._value(self.nodes[number])
-        while True:
-            decider = Decider(decisions, not self.other_way)
-            given = len(decisions)
-            with deciding(decider):
-                try:
-                    yielded: Op | CpuOp | None = advance(generator, value)
-                except StopIteration:
-                    yielded = None
-            for i in range(given, len(decider.made)):
-                todo.append((list(path), list(script), [*decider.made[:i], not decider.made[i]]))
-            edges = self.raw[path[-1] if path else -1]
-            if yielded is None:
-                edges.append((tuple(decider.conditions), ()))
-                return
-            numbers, fresh = self._nodes(generator, yielded, path)
-            edges.append((tuple(decider.conditions), numbers))
-            if not fresh:
-                if self.confirm:
-                    self._confirm(generator, [*path, numbers[0]])
-                return
-            script.append(list(decider.made))
-            for other in numbers[1:]:
-                todo.append(([*path, other], list(script), []))
-            path.append(numbers[0])
-            value, decisions = self._value(self.nodes[numbers[0]]), []
+    def is_left(self, targets: Targets) -> bool:
+        del targets
+        return False
 
-    def _value(self, node: FoldedNode) -> Any:
-        returned = tuple(
-            t.args[0] if t.op == "const" else reg(f"{node.number}.{i}", t.sort)
-            for i, t in enumerate(with_constants(node.op, self.constants).returns)
-        )
-        return packed(node.op, returned)
-
-    def _confirm(self, generator: Routine, path: list[int]) -> None:
-        """Go on from a place that was met before: the routine must do what it did then."""
-        met = {path[-1]}
-        while True:
-            decider = Decider([], not self.other_way)
-            with deciding(decider):
-                try:
-                    yielded: Op | CpuOp | None = advance(generator, self._value(self.nodes[path[-1]]))
-                except StopIteration:
-                    yielded = None
-            taken = [c.key for c in decider.conditions]
-            targets = [t for conditions, t in self.raw[path[-1]] if [c.key for c in conditions] == taken]
-            if not targets:
-                # that way has not been walked yet
-                return
-            found = () if yielded is None else self.numbers.get(self._place(generator, yielded, path)[0])
-            if found not in targets:
-                raise ModelError(DIFFERS)
-            if not found or found[0] in met:
-                return
-            path.append(found[0])
-            met.add(found[0])
+    def known(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> Targets | None:
+        return self.numbers.get(self._place(generator, yielded, path)[0])
 
     def _bound(self, yielded: Op | CpuOp, path: list[int]) -> list[tuple[Op, int]]:
         """The operation on each CPU on which it may be performed."""
@@ -225,7 +156,7 @@ class _Folding:
         ops = tuple(op_picture(op) for op, _ in self._bound(yielded, path))
         return (here.positions, here.held, *self._pinned(path), isinstance(yielded, CpuOp), ops), here
 
-    def _nodes(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[tuple[int, ...], bool]:
+    def come_to(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Targets, bool]:
         place, here = self._place(generator, yielded, path)
         known = self.numbers.get(place)
         if known is not None:
@@ -241,10 +172,10 @@ class _Folding:
         irqs_off = self._pinned(path)[1]
         for op, cpu in self._bound(yielded, path):
             number = len(self.nodes)
-            stack = call_stack(type(self.kernel), generator) if self.calls else ()
-            node = FoldedNode(number, op, stack, cpu, irqs_off)
-            self.nodes.append(node)
-            self.raw[number] = []
+            stack = call_stack(self.text, generator) if self.calls else ()
+            self.nodes.append(FoldedNode(number, op, stack, cpu, irqs_off))
+            self.ops.append(op)
+            self.ways[number] = []
             self.positions.append(position)
             numbers.append(number)
         self.numbers[place] = tuple(numbers)
@@ -279,7 +210,7 @@ class _Folding:
     def _graph(self) -> FoldedGraph:
         locations: dict[tuple[int, ...], int] = {}
 
-        def joined(raw: Iterable[tuple[tuple[Term, ...], tuple[int, ...]]]) -> list[tuple[tuple[Term, ...], int]]:
+        def joined(raw: Iterable[Way]) -> list[tuple[tuple[Term, ...], int]]:
             """Targets under the same conditions are one location: which of them comes is a free choice."""
             by_conditions: dict[Any, tuple[tuple[Term, ...], set[int], bool]] = {}
             for conditions, targets in raw:
@@ -295,9 +226,9 @@ class _Folding:
                     result.append((conditions, locations.setdefault(tuple(sorted(found)), len(locations))))
             return result
 
-        entry = tuple(joined(self.raw[-1]))
+        entry = tuple(joined(self.ways[ENTRY]))
         for node in self.nodes:
-            node.edges = joined(self.raw[node.number])
+            node.edges = joined(self.ways[node.number])
         return minimised(FoldedGraph(entry, tuple(self.nodes), tuple(locations)))
 
 
