@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernelmodel import terms
+from kernelmodel.graphs.ways import told
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.terms import Cell, Term, const, evaluate, ite, land, lnot, load, lor, minimum, reg
 from verify import smt
@@ -237,3 +240,23 @@ def test_a_decider_is_taken_away_also_after_an_error() -> None:
         bool(X < 1)
     with pytest.raises(TypeError):
         bool(X < 1)
+
+
+def test_what_a_way_tells_of_a_returned_value() -> None:
+    first, second = reg("3.0", "bool"), reg("3.1", "bool")
+    assert (told(3, [first]), told(3, [lnot(first)])) == (True, False)
+    assert (told(3, []), told(3, [second]), told(4, [first]), told(3, [lnot(lnot(first))])) == (None, None, None, True)
+    assert told(3, [second], 1) is True
+
+
+@given(any_tree)
+def test_of_equal_terms_there_is_one(tree: Tree) -> None:
+    term = term_of(tree)
+    assert term_of(tree) is term
+    assert pickle.loads(pickle.dumps(term)) is term and copy.deepcopy(term) is term
+    assert lnot(term) is lnot(term) and lnot(term) is not term
+
+
+def test_numbers_and_truth_values_are_not_one_term() -> None:
+    assert const(77) is const(77) and const(1) is not const(True) and const(0) is not const(False)
+    assert load(Cell("x", (1,))) is not load(Cell("x", (2,))) and reg("a") is not reg("a", "bool")

@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from kernelmodel.cells import CELLS, owner, stops_others
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs.automaton import Edge, Graph, Node
+from kernelmodel.graphs.ways import told
 from kernelmodel.ops import Op
-from kernelmodel.terms import Cell, Term, atoms, lnot, reg, substitute
+from kernelmodel.terms import Cell, Term, atoms, reg, substitute
 
 
 class UnclearError(ModelError):
@@ -60,13 +61,10 @@ def _from(nodes: dict[int, Node], first: Node) -> Stretch:
 def _enters(node: Node, edge: Edge, first: Node) -> bool:
     if node is not first or not node.op.does.tries:
         return True
-    got = reg(f"{node.number}.0", "bool")
-    keys = {c.key for c in edge.conditions}
-    if got.key in keys:
-        return True
-    if lnot(got).key in keys:
-        return False
-    raise UnclearError(f"{node.op.text}: what follows does not tell whether it was successful")
+    got = told(node.number, edge.conditions)
+    if got is None:
+        raise UnclearError(f"{node.op.text}: what follows does not tell whether it was successful")
+    return got
 
 
 def check_closed(graph: Graph, found: Iterable[Stretch]) -> None:

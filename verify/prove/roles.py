@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from kernelmodel.cells import CELLS, mutex_owner, stops_on, stops_others
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
+from kernelmodel.graphs.ways import told
 from kernelmodel.ops import Op
-from kernelmodel.terms import ME, Cell, Sort, Term, atoms, lnot, reg, show, substitute
+from kernelmodel.terms import ME, Cell, Sort, Term, atoms, reg, show, substitute
 from properties.lemmas import LOCK
 from verify.prove.population import Kind, Text
 
@@ -222,11 +223,10 @@ def insides(text: Text, lock: Cell) -> frozenset[int]:
 
 def _got(node: FoldedNode, conditions: tuple[Term, ...]) -> bool:
     """Whether a try has been successful where an edge goes on."""
-    keys = {c.key for c in conditions}
-    name = reg(f"{node.number}.0", "bool")
-    if name.key in keys or lnot(name).key in keys:
-        return name.key in keys
-    raise ProjectionError(f"{node.op.text}: what follows does not tell whether it was successful")
+    got = told(node.number, conditions)
+    if got is None:
+        raise ProjectionError(f"{node.op.text}: what follows does not tell whether it was successful")
+    return got
 
 
 def _after(node: FoldedNode, locks: frozenset[str], conditions: tuple[Term, ...]) -> frozenset[str]:
@@ -243,9 +243,8 @@ def _after(node: FoldedNode, locks: frozenset[str], conditions: tuple[Term, ...]
 
 def _succeeded(node: FoldedNode, condition: Term, conditions: tuple[Term, ...]) -> bool:
     """Whether a branch is the one on which a trylock, which returns ``condition``, has been successful."""
-    keys = {c.key for c in conditions}
     returned = [i for i, t in enumerate(node.op.returns) if t.key == condition.key]
-    return any(reg(f"{node.number}.{i}", "bool").key in keys for i in returned)
+    return any(told(node.number, conditions, i) for i in returned)
 
 
 def registers(terms: Iterable[Term]) -> dict[str, Sort]:

@@ -1,0 +1,16 @@
+"""What the conditions of a way through a control graph say of what an operation has returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kernelmodel.terms import Term, lnot, reg
+
+
+def told(number: int | str, conditions: Iterable[Term], which: int = 0) -> bool | None:
+    """The truth value that node ``number`` returned first (or as ``which``) on a way; None where the way does not say."""
+    returned = reg(f"{number}.{which}", "bool")
+    keys = {c.key for c in conditions}
+    if returned.key in keys:
+        return True
+    return False if lnot(returned).key in keys else None
