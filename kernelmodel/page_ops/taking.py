@@ -1,0 +1,254 @@
+"""Operations by which pages are taken from pcplists and from the buddy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kernelmodel.cells import value
+from kernelmodel.config import Config
+from kernelmodel.does import Does
+from kernelmodel.errors import ModelError
+from kernelmodel.memory.state import Place, State
+from kernelmodel.mmzone import PCPTYPES, Page, Zone
+from kernelmodel.ops import Effect, Kind, Op
+from kernelmodel.page_ops.counted import ISOLATE
+from kernelmodel.terms import (
+    Cell,
+    IntTerm,
+    Term,
+    choice,
+    implies,
+    ite,
+    land,
+    lift,
+    minimum,
+    total,
+)
+from kernelmodel.told import Told
+
+
+def _handed_out(blocks: list[int], most: IntTerm) -> tuple[dict[int, Term], dict[int, Term], Term, Term]:
+    """How many free pages of each block the buddy hands out, up to ``most``, and whether it is ISOLATE; the constraints.
+
+    Never from an ISOLATE free list, so of an ISOLATE block only pages that are misplaced.  The second constraint is for
+    engines that count free pages: as many as there are.
+    """
+    got = {b: choice(f"got{b}") for b in blocks}
+    isolated = {b: value("pageblock.migratetype", b) == ISOLATE for b in blocks}
+    where = land(
+        *(land(n >= 0, implies(isolated[b], n <= value("misplaced", b))) for b, n in got.items()),
+        total(got.values()) <= most,
+    )
+    available = {b: ite(isolated[b], value("misplaced", b), value("free", b)) for b in blocks}
+    counted = land(
+        *(n <= available[b] for b, n in got.items()),
+        total(got.values()) == minimum(lift(most), total(available.values())),
+    )
+    return got, isolated, where, counted
+
+
+def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: IntTerm) -> Op:
+    """The critical section of rmqueue_bulk(): up to ``batch`` pages of the buddy to the tail of a pcplist.
+
+    Never from an ISOLATE free list; a page of an ISOLATE block only if it is misplaced.  Returns how many.  A concrete
+    run may be told of which block the first page, the second… is (choices ``nth0``, ``nth1``…), for the order in which
+    the buddy hands pages out is that of its own past, which no engine follows.
+    """
+    z, blocks = zone.index, list(config.blocks_of(zone))
+    got, isolated, where, counted = _handed_out(blocks, batch)
+    updates = []
+    for b, n in got.items():
+        updates.append((Cell("free", (b,)), value("free", b) - n))
+        updates.append((Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)))
+        for t in range(PCPTYPES):
+            here = lift(migratetype) == t
+            if here.op != "const" or here.args[0]:
+                updates.append((Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) + ite(here, n, 0)))
+
+    def effect(state: State, wanted: Mapping[str, int]) -> Effect:
+        assert isinstance(batch, int) and isinstance(migratetype, int)
+        keep = {b: wanted[f"got{b}"] for b in blocks if f"got{b}" in wanted}
+        hidden = _hide_all_but(state, zone, keep)
+        made = {f"got{b}": 0 for b in blocks}
+        taken = []
+        for _ in range(batch):
+            pfn = state.take_from_buddy(zone, 0, migratetype)
+            if pfn is None:
+                break
+            taken.append(pfn)
+            state.place[pfn] = Place.PCP
+            state.stored_type[pfn] = migratetype
+            made[f"got{state.block_of(pfn)}"] += 1
+        taken, order = _in_wanted_order(state, taken, wanted)
+        state.pcplists[z][cpu].add_tail(taken, migratetype)
+        for pfn, free_type in hidden:
+            state.free_to_buddy(pfn, 0, free_type)
+        return Effect({**made, **order})
+
+    return Op(
+        "rmqueue_bulk({0})",
+        Kind.CRITICAL,
+        updates=tuple(updates),
+        returns=(total(got.values()),),
+        choices=tuple(got.values()),
+        where=where,
+        counted=counted,
+        effect=effect,
+        shown=(lift(batch),),
+        told=Told(
+            why="The list was empty: pages come from the buddy to CPU{cpu}'s pcplist. count does not include them yet.",
+            value="pages",
+            moves=True,
+        ),
+        tag="refill",
+        does=Does(lists=(cpu, z)),
+        info={"cpu": cpu, "zone": z},
+    )
+
+
+def list_del_first(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -> Op:
+    """list_first_entry() and list_del() of a pcplist that is not empty: the page goes to the caller."""
+    z, blocks = zone.index, list(config.blocks_of(zone))
+    picks = {(t, b): choice(f"take{t}.{b}") for t in range(PCPTYPES) for b in blocks}
+    where = land(
+        *(
+            land(k >= 0, k <= minimum(value("pcp.nr", z, cpu, t, b), ite(lift(migratetype) == t, 1, 0)))
+            for (t, b), k in picks.items()
+        ),
+        total(picks.values()) == 1,
+    )
+    per_block = {b: total(picks[t, b] for t in range(PCPTYPES)) for b in blocks}
+    updates = [(Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) - k) for (t, b), k in picks.items()]
+    updates += [(Cell(c, (b,)), value(c, b) + n) for c in ("held", "in_use") for b, n in per_block.items()]
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        assert isinstance(migratetype, int)
+        pfn = state.pcplists[z][cpu].take_head(migratetype)
+        state.place[pfn] = Place.IN_USE
+        made = {f"take{t}.{b}": int((t, b) == (migratetype, state.block_of(pfn))) for t, b in picks}
+        return Effect(made, pfn)
+
+    return Op(
+        f"page = list_first_entry(&pcp[{cpu}]->lists[]), list_del(page)",
+        updates=tuple(updates),
+        returns=(total(b * n for b, n in per_block.items()),),
+        choices=tuple(picks.values()),
+        where=where,
+        effect=effect,
+        pack=lambda values, pfn: Page(-1 if pfn is None else pfn, values[0], zone),
+        told=Told(why="The first page of CPU{cpu}'s pcplist is handed to the caller.", value="block", moves=True),
+        tag="take",
+        does=Does(lists=(cpu, z), takes=True),
+        info={"cpu": cpu, "zone": z, "taken": per_block},
+    )
+
+
+def rmqueue_page(config: Config, zone: Zone, migratetype: IntTerm) -> Op:
+    """The critical section of rmqueue_buddy() for order 0: a page straight from the buddy.  Returns (found, page)."""
+    blocks = list(config.blocks_of(zone))
+    got, isolated, where, counted = _handed_out(blocks, 1)
+    updates = [(Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in got.items()]
+    updates += [(Cell(c, (b,)), value(c, b) + n) for c in ("held", "in_use") for b, n in got.items()]
+    updates += [(Cell("free", (b,)), value("free", b) - n) for b, n in got.items()]
+
+    def effect(state: State, wanted: Mapping[str, int]) -> Effect:
+        assert isinstance(migratetype, int)
+        hidden = _hide_all_but(state, zone, {b: wanted[f"got{b}"] for b in blocks if f"got{b}" in wanted})
+        pfn = state.take_from_buddy(zone, 0, migratetype)
+        made = {f"got{b}": 0 for b in blocks}
+        if pfn is not None:
+            state.place[pfn] = Place.IN_USE
+            made[f"got{state.block_of(pfn)}"] = 1
+        for p, free_type in hidden:
+            state.free_to_buddy(p, 0, free_type)
+        return Effect(made, pfn)
+
+    return Op(
+        "spin_lock(&zone->lock): __rmqueue(order 0)",
+        Kind.CRITICAL,
+        updates=tuple(updates),
+        returns=(total(got.values()) > 0, total(b * n for b, n in got.items())),
+        choices=tuple(got.values()),
+        where=where,
+        counted=counted,
+        effect=effect,
+        pack=lambda values, pfn: (values[0], Page(-1 if pfn is None else pfn, values[1], zone)),
+        told=Told(why="A page comes straight from the buddy, under zone->lock.", value="found", moves=True),
+        tag="rmqueue",
+        info={"zone": zone.index, "taken": dict(got)},
+    )
+
+
+def rmqueue_buddy(config: Config, zone: Zone, order: int, migratetype: IntTerm) -> Op:
+    """The critical section of rmqueue() for order > 0: pages straight from the buddy.  Returns a Page or None."""
+    blocks = list(config.blocks_of(zone))
+    pages = 1 << order
+    got, isolated, where, _ = _handed_out(blocks, pages)
+    updates = [(Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)) for b, n in got.items()]
+    updates += [(Cell(c, (b,)), value(c, b) + n) for c in ("held", "in_use") for b, n in got.items()]
+    updates += [(Cell("free", (b,)), value("free", b) - n) for b, n in got.items()]
+
+    def effect(state: State, _: Mapping[str, int]) -> Effect:
+        assert isinstance(migratetype, int)
+        pfn = state.take_from_buddy(zone, order, migratetype)
+        made = {f"got{b}": 0 for b in blocks}
+        if pfn is not None:
+            for p in range(pfn, pfn + pages):
+                state.place[p] = Place.IN_USE
+                made[f"got{state.block_of(p)}"] += 1
+            if order:
+                state.order_in_use[pfn] = order
+        return Effect(made, pfn)
+
+    return Op(
+        f"spin_lock(&zone->lock): __rmqueue(order {order})",
+        Kind.CRITICAL,
+        updates=tuple(updates),
+        returns=(total(got.values()) > 0,),
+        choices=tuple(got.values()),
+        where=where,
+        effect=effect,
+        pack=lambda _, pfn: None if pfn is None else Page(pfn, pfn >> config.pageblock_order, zone),
+        told=Told(moves=True),
+        tag="rmqueue",
+        info={"zone": zone.index, "taken": {b: got[b] for b in blocks}},
+    )
+
+
+def _hide_all_but(state: State, zone: Zone, keep: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Take free pages out of the buddy until ``keep[block]`` are left that may be handed out: others hold them.
+
+    This is how an engine that treats the buddy as a set has its choice realised; the pages come back afterwards.
+    """
+    base = state.base(zone)
+    buddy = state.buddy(zone)
+    hidden: list[tuple[int, int]] = []
+    for block, wanted in keep.items():
+        usable = [
+            (p, int(free_type))
+            for p in state.pfns(block)
+            if (free_type := buddy.free_type_of(p - base)) is not None and free_type < PCPTYPES
+        ]
+        if len(usable) < wanted:
+            raise ModelError(f"block {block} has {len(usable)} free pages where the trace takes {wanted}")
+        hidden += usable[wanted:]
+    for pfn, _ in hidden:
+        buddy.remove(pfn - base)
+        state.place[pfn] = Place.IN_USE
+    return hidden
+
+
+def _in_wanted_order(state: State, taken: list[int], wanted: Mapping[str, int]) -> tuple[list[int], dict[str, int]]:
+    """The pages in the order of their blocks that ``wanted`` asks for, and that order; as they are if it asks for none."""
+    order = {f"nth{i}": wanted[f"nth{i}"] for i in range(len(taken)) if f"nth{i}" in wanted}
+    if not order:
+        return taken, {}
+    rest = list(taken)
+    placed = []
+    for block in order.values():
+        pfn = next((p for p in rest if state.block_of(p) == block), None)
+        if pfn is None:
+            raise ModelError(f"the trace wants more pages of block {block} than rmqueue_bulk() takes")
+        rest.remove(pfn)
+        placed.append(pfn)
+    return placed + rest, order
