@@ -12,6 +12,7 @@ import pytest
 import z3
 
 from kernelmodel.cells import CELLS, value
+from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel, mutant
 from kernelmodel.ops import Routine, happens, mark, read, write
 from kernelmodel.terms import TRUE, Cell, lnot, reg
@@ -284,6 +285,13 @@ def _raises_high(self, page):  # type: ignore[no-untyped-def]
 
 def test_lemmas_speak_of_known_cells() -> None:
     assert all(cell_of(name, 0, 1).name in CELLS for name in PROTECTED_BY)
+
+
+@pytest.mark.parametrize("name", ["mutex", "held"])
+def test_a_lemma_about_a_cell_that_nobody_follows_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="which the proof does not follow"):
+        v5_11().predicates.atom(f"text:{name}")
+    assert v5_11().predicates.atom("text:pcp.high") is not None
 
 
 def test_ghosts_are_read_by_nobody_and_hold_nobody_up() -> None:

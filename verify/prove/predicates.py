@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import z3
 
 from kernelmodel.cells import CELLS, stops_others
+from kernelmodel.errors import ModelError
 from kernelmodel.terms import Cell, Term, atoms
 from properties.lemmas import DRAIN_LOCK, Lemma, cell_of
 from verify.prove.facts import Facts, Item, computed_item, registers_in, term_of
@@ -334,6 +335,9 @@ class Predicates:
         if what == "registers":
             return self._text_says(lambda f: self._equal(f, lambda i: i[0] == "reg" and i[1] in self.v))
         cell = cell_of(what, self.system.zone, self.system.cpu)
+        if cell not in self.system.followed:
+            # it would say nothing, and a lemma would be weaker than it reads
+            raise ModelError(f"a lemma speaks of what a text knows of {cell}, which the proof does not follow")
         return self._text_says(lambda f: self._equal(f, lambda i: i == ("cell", cell)))
 
     def formula(self, term: Term) -> Expr:
