@@ -244,9 +244,14 @@ def test_a_decider_is_taken_away_also_after_an_error() -> None:
 
 def test_what_a_way_tells_of_a_returned_value() -> None:
     first, second = reg("3.0", "bool"), reg("3.1", "bool")
-    assert (told(3, [first]), told(3, [lnot(first)])) == (True, False)
-    assert (told(3, []), told(3, [second]), told(4, [first]), told(3, [lnot(lnot(first))])) == (None, None, None, True)
-    assert told(3, [second], 1) is True
+    assert (told("3.0", [first]), told("3.0", [lnot(first)])) == (True, False)
+    assert (told("3.0", []), told("3.0", [second]), told("4.0", [first]), told("3.0", [lnot(lnot(first))])) == (
+        None,
+        None,
+        None,
+        True,
+    )
+    assert told("3.1", [second]) is True
 
 
 @given(any_tree)

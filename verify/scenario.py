@@ -183,6 +183,10 @@ class Scenario:
                 found.append(count(n, kind.words) + ranges)
         return ", ".join(found) or "no tasks"
 
+    def suffices(self) -> str:
+        """That a counterexample needs no more than this, in words."""
+        return f"{count(self.cpus, 'CPU')}, {self.tasks_in_words(absent=False)} suffice"
+
     def visits(self, op: Op) -> int:
         """How often a path may come to the same operation of a loop."""
         if op.does.bounded_by:

@@ -26,17 +26,24 @@ def shorten(
     accesses = found.accesses[: len(steps)]
     needed = _causes(found, accesses, prop)
     best = found
-    for chosen in (needed, list(range(len(steps)))):
-        order = _fewest_switches(steps, accesses, chosen)
-        try:
-            again = rerun(kernel, scenario, start, [steps[i] for i in order], prop)
-        except MismatchError:
-            continue
-        if again.violations:
+    for chosen in (needed, range(len(steps))):
+        again = _violating(kernel, scenario, start, _in_order(steps, accesses, chosen), prop)
+        if again is not None:
             best = again
             break
     best = _without_ends(kernel, scenario, start, best, prop)
     return _smaller_start(kernel, scenario, start, best, prop)
+
+
+def _violating(
+    kernel: type[KernelText], scenario: Scenario, start: Start, steps: Sequence[TraceStep], prop: Property
+) -> Replay | None:
+    """What the machine makes of some steps, if they fit it and violate the property."""
+    try:
+        again = rerun(kernel, scenario, start, steps, prop)
+    except MismatchError:
+        return None
+    return again if again.violations else None
 
 
 def _without_ends(
@@ -44,20 +51,12 @@ def _without_ends(
 ) -> Replay:  # fmt: skip
     """Leave out of each task's end what the violation does not need, such as a lock that is taken and given back."""
     for task in dict.fromkeys(s.task for s in found.steps):
-        whole = found
-        steps = exact_steps(whole.steps)[: whole.violations[0].step]
+        steps, accesses = exact_steps(found.steps)[: found.violations[0].step], found.accesses
         mine = [i for i, s in enumerate(steps) if s.task == task]
         for fewer in range(1, min(len(mine), _LONGEST_END) + 1):
-            gone = set(mine[-fewer:])
-            accesses = [a for i, a in enumerate(whole.accesses) if i not in gone]
-            left = [s for i, s in enumerate(steps) if i not in gone]
-            order = _fewest_switches(left, accesses, range(len(left)))
-            try:
-                again = rerun(kernel, scenario, start, [left[i] for i in order], prop)
-            except MismatchError:
-                continue
-            if again.violations:
-                found = again
+            left = [i for i in range(len(steps)) if i not in mine[-fewer:]]
+            again = _violating(kernel, scenario, start, _in_order(steps, accesses, left), prop)
+            found = again or found
     return found
 
 
@@ -86,6 +85,13 @@ def _causes(found: Replay, accesses: Sequence[Access], prop: Property) -> list[i
 
 def _last_writers(accesses: Sequence[Access], cell: Cell, before: int) -> list[int]:
     return next(([j] for j in range(before - 1, -1, -1) if cell in accesses[j].writes), [])
+
+
+def _in_order(
+    steps: Sequence[TraceStep], accesses: Sequence[Access], chosen: Sequence[int]
+) -> list[TraceStep]:  # fmt: skip
+    """The chosen steps, in the order of :func:`_fewest_switches`."""
+    return [steps[i] for i in _fewest_switches(steps, accesses, chosen)]
 
 
 def _fewest_switches(steps: Sequence[TraceStep], accesses: Sequence[Access], chosen: Sequence[int]) -> list[int]:
@@ -171,16 +177,9 @@ def _smaller_start(
         for fewer in range(n):
             rest = ((cpu, migratetype, block, fewer),) if fewer else ()
             lists = (*current.lists[:i], *rest, *current.lists[i + 1 :])
-            candidate = _with_lists(current, lists)
-            try:
-                again = rerun(kernel, scenario, candidate, steps, prop)
-            except MismatchError:
-                continue
-            if again.violations and len(again.steps) <= len(found.steps):
+            candidate = replace(current, lists=lists)
+            again = _violating(kernel, scenario, candidate, steps, prop)
+            if again is not None and len(again.steps) <= len(found.steps):
                 current, found = candidate, again
                 break
     return current, found
-
-
-def _with_lists(start: Start, lists: tuple[tuple[int, int, int, int], ...]) -> Start:
-    return replace(start, lists=lists)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from kernelmodel.terms import Term, lnot, reg
 
 
-def told(number: int | str, conditions: Iterable[Term], which: int = 0) -> bool | None:
-    """The truth value that node ``number`` returned first (or as ``which``) on a way; None where the way does not say."""
-    returned = reg(f"{number}.{which}", "bool")
+def told(register: str, conditions: Iterable[Term]) -> bool | None:
+    """The truth value of a register, such as "3.0", on a way; None where the way does not say."""
+    returned = reg(register, "bool")
     keys = {c.key for c in conditions}
     if returned.key in keys:
         return True

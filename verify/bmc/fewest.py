@@ -26,13 +26,6 @@ def acting(scenario: Scenario, schedule: Sequence[Mapping[str, Any]]) -> Scenari
     return scenario if scenario.spread else scenario.having(cpus=min(_CPUS, scenario.cpus), **tasks)
 
 
-def suffices(small: Scenario, whole: Scenario) -> str:
-    """What a counterexample needs of a larger scenario, in words; empty if all of it."""
-    if small == whole:
-        return ""
-    return f"{small.cpus} CPU{'s' if small.cpus > 1 else ''}, {small.tasks_in_words(absent=False)} suffice"
-
-
 def at_most(encoding: Encoding, model: Any) -> Iterator[Expr]:
     """That fewer tasks act than in a model, the fewest first."""
     acts = [

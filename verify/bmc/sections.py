@@ -61,7 +61,7 @@ def _from(nodes: dict[int, Node], first: Node) -> Stretch:
 def _enters(node: Node, edge: Edge, first: Node) -> bool:
     if node is not first or not node.op.does.tries:
         return True
-    got = told(node.number, edge.conditions)
+    got = told(f"{node.number}.0", edge.conditions)
     if got is None:
         raise UnclearError(f"{node.op.text}: what follows does not tell whether it was successful")
     return got

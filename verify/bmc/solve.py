@@ -17,7 +17,7 @@ from properties.property import Check, Property
 from verify.bmc.contract import AGGREGATES
 from verify.bmc.counterexample import counterexample, witnessed
 from verify.bmc.encode import Encoding
-from verify.bmc.fewest import acting, suffices
+from verify.bmc.fewest import acting
 from verify.bmc.slice import Model, Slice
 from verify.counterexample import Counterexample
 from verify.ordering.relaxed import Relaxed
@@ -188,12 +188,10 @@ class Engine:
         if key not in self._outcomes:
             began = time.monotonic()
             try:
-                with apart():
-                    outcome = self._decide_anew(prop, counts, misplaced, exact=False)
+                outcome = self._decide_anew(prop, counts, misplaced, exact=False)
                 if outcome.result is Result.UNDECIDED and not self.model(misplaced, exact=False).exact:
                     # what is no run may have come from what was left out
-                    with apart():
-                        outcome = self._decide_anew(prop, counts, misplaced, exact=True)
+                    outcome = self._decide_anew(prop, counts, misplaced, exact=True)
                 outcome = self._in_fewest(prop, outcome, counts, misplaced)
             except StoppedError as stop:
                 outcome = Outcome(Result.UNDECIDED, str(stop))
@@ -211,8 +209,11 @@ class Engine:
         if again.result is not Result.VIOLATED or again.found is None:
             return outcome
         few = acting(small, again.found.schedule)
-        return replace(outcome, found=again.found, scenario=small, reason=suffices(few, self.scenario))
+        return replace(
+            outcome, found=again.found, scenario=small, reason="" if few == self.scenario else few.suffices()
+        )
 
+    @apart()
     def _decide_anew(self, prop: Property, counts: bool, misplaced: bool, exact: bool) -> Outcome:
         model = self.model(misplaced, exact)
         outcome = Outcome(Result.HOLDS)

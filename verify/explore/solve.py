@@ -324,8 +324,7 @@ class Explorer:
             why = "single steps in the kernel's own order do not violate it"
             return self._verdict(prop.name, Result.HOLDS, group, reachable=True, reason=why)
         trace = shown(self.kernel, model, path, prop, self.memory)
-        s = finite.scenario
-        words = "" if finite == self.finite else f" ({count(s.cpus, 'CPU')}, {s.tasks_in_words(absent=False)} suffice)"
+        words = "" if finite == self.finite else f" ({finite.scenario.suffices()})"
         statistics = {"steps": len(path.moves), "context_switches": path.switches, "pages_of_trace": finite.pages}
         verdict = self._verdict(prop.name, Result.VIOLATED, group, reachable=True).with_trace(trace)
         return replace(

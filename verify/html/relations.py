@@ -76,10 +76,11 @@ def _windows(film: Film) -> Iterator[dict[str, Any]]:
     spoken = (
         set() if check is None else {a.args[0].name for t in (check.premise, check.violation) for a in atoms(t, "cell")}
     )
-    cells = [c for c in layout(film.machine.config) if CELLS[c.name].window]
-    # of the first zone, which is the one shown, and of each block in turn
-    cells = [c for c in cells if CELLS[c.name].position("zone") < 0 or c.index[0] == 0]
-    for cell in sorted(cells, key=lambda c: CELLS[c.name].position("zone") < 0 and (1 + int(c.index[0]))):
+    found = [c for c in layout(film.machine.config) if CELLS[c.name].window]
+    # of the first zone, which is the one shown, then of each block in turn
+    cells = [c for c in found if "zone" in CELLS[c.name].axes and c.index[0] == 0]
+    cells += sorted((c for c in found if "block" in CELLS[c.name].axes), key=lambda c: c.index)
+    for cell in cells:
         for first, last, _ in _runs(film, cell):
             label = CELLS[cell.name].window.format(*cell.index)
             yield _span("window", -1, first, last, label, spoken=cell.name in spoken)

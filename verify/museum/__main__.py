@@ -15,7 +15,7 @@ from verify.museum.render import line, markdown, summary
 from verify.museum.tour import Row, typed, visit
 from verify.options import EXIT_CODES, Parser, add_scheduler, fail, writable
 from verify.report import write_json
-from verify.spread.alone import LostError
+from verify.spread.alone import LostError, why_stopped
 from verify.verdict import Exit
 
 
@@ -77,8 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print("\n".join(v.trace for v in row.faulty[:1]), flush=True)
     except (KeyboardInterrupt, LostError) as stop:
         interrupted = True
-        why = str(stop) if isinstance(stop, LostError) else "interrupted"
-        done = f"{why} after {len(rows)} of {len(names)} exhibits; what was decided is kept"
+        done = f"{why_stopped(stop)} after {len(rows)} of {len(names)} exhibits; what was decided is kept"
         print(f"\npython -m verify.museum: {done}", file=sys.stderr)
     except ModelError as error:
         fail(f"python -m verify.museum: {error}")

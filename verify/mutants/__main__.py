@@ -18,7 +18,7 @@ from verify.mutants.render import heading, line, markdown, summary
 from verify.mutants.systematic_options import add_options
 from verify.options import EXIT_CODES, Parser, add_scheduler, add_tree, fail, positive_seconds, writable
 from verify.report import write_json
-from verify.spread.alone import LostError
+from verify.spread.alone import LostError, why_stopped
 from verify.verdict import Exit
 
 
@@ -96,9 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(line(row), flush=True)
     except (KeyboardInterrupt, TimeoutError, LostError) as stop:
         interrupted = True
-        why = str(stop) if isinstance(stop, LostError) else "interrupted"
-        why = "out of time" if isinstance(stop, TimeoutError) else why
-        done = f"{why} after {len(matrix.rows)} of {len(names)} mutants; what was decided is kept"
+        done = f"{why_stopped(stop)} after {len(matrix.rows)} of {len(names)} mutants; what was decided is kept"
         print(f"\npython -m verify.mutants: {done}", file=sys.stderr)
     except ModelError as error:
         fail(f"python -m verify.mutants: {error}")

@@ -21,7 +21,7 @@ from verify.mutants.judge import CRASHED, DISAGREE, ENGINES, UNDECIDED, Record, 
 from verify.mutants.reviewed import Reason, reason_of, reasons
 from verify.mutants.survey import heading, line, markdown, open_, summary
 from verify.report import write_json
-from verify.spread.alone import LostError
+from verify.spread.alone import LostError, why_stopped
 from verify.spread.version import digest_of
 from verify.verdict import Exit
 
@@ -55,10 +55,9 @@ def run(options: argparse.Namespace) -> int:
             say(line(record, known))
     except (KeyboardInterrupt, LostError) as stop:
         interrupted = True
-        why = str(stop) if isinstance(stop, LostError) else "interrupted"
         kept = f"; {options.resume} has them: the same command goes on" if options.resume else ""
         print(
-            f"\npython -m verify.mutants: {why} after {len(records)} of {len(todo)} mutants{kept}",
+            f"\npython -m verify.mutants: {why_stopped(stop)} after {len(records)} of {len(todo)} mutants{kept}",
             file=sys.stderr,
         )
     order = {m.digest: i for i, m in enumerate(todo)}

@@ -10,7 +10,6 @@ from dataclasses import replace
 import z3
 
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import KERNELS
 from kernelmodel.memory_model import Memory
 from kernelmodel.text import KernelText
 from properties.property import Property
@@ -109,14 +108,14 @@ def find_trace(
     """
     # a proof that succeeds needs no search, and its import takes a while
     from verify.bmc.solve import Engine
-    from verify.explore.beside import beside
+    from verify.explore.decide import others
     from verify.explore.finite import DEFAULT
     from verify.explore.search import Limits, room_mb
     from verify.explore.solve import Explorer
 
     explorer = Explorer(
         kernel, DEFAULT, limits=Limits(deadline, room_mb()), jobs=os.cpu_count() or 1,
-        beside=beside(kernel, DEFAULT, altered=kernel not in KERNELS.values()), memory=memory,
+        beside=others(kernel, DEFAULT), memory=memory,
     )  # fmt: skip
     try:
         explored = explorer.demonstrate(prop) or explorer.decide([prop], deadlock=False)[0]

@@ -223,7 +223,7 @@ def insides(text: Text, lock: Cell) -> frozenset[int]:
 
 def _got(node: FoldedNode, conditions: tuple[Term, ...]) -> bool:
     """Whether a try has been successful where an edge goes on."""
-    got = told(node.number, conditions)
+    got = told(f"{node.number}.0", conditions)
     if got is None:
         raise ProjectionError(f"{node.op.text}: what follows does not tell whether it was successful")
     return got
@@ -244,7 +244,7 @@ def _after(node: FoldedNode, locks: frozenset[str], conditions: tuple[Term, ...]
 def _succeeded(node: FoldedNode, condition: Term, conditions: tuple[Term, ...]) -> bool:
     """Whether a branch is the one on which a trylock, which returns ``condition``, has been successful."""
     returned = [i for i, t in enumerate(node.op.returns) if t.key == condition.key]
-    return any(told(node.number, conditions, i) for i in returned)
+    return any(told(f"{node.number}.{i}", conditions) for i in returned)
 
 
 def registers(terms: Iterable[Term]) -> dict[str, Sort]:

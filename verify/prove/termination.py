@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 import z3
 
 from kernelmodel.cells import CELLS, stops_others
+from kernelmodel.graphs.ways import told
 from kernelmodel.ops import Kind
-from kernelmodel.terms import Term, lnot, reg
+from kernelmodel.terms import Term
 from kernelmodel.text import KernelText
 from properties.arguments import CPUS, MEM, OFFLINER
 from properties.catalogue import find
@@ -266,8 +267,7 @@ def may_hold(steps: Mapping[int, Step]) -> dict[int, frozenset[str]]:
 
 def _after(step: Step, held: frozenset[str], conditions: Sequence[Term]) -> frozenset[str]:
     op = step.op
-    keys = {c.key for c in conditions}
-    failed = any(lnot(reg(name, "bool")).key in keys for name in step.returned)
+    failed = any(told(name, conditions) is False for name in step.returned)
     for cell, new in op.updates:
         if CELLS[cell.name].sleeps and new.op == "const":
             held -= {str(cell.index[0])}

@@ -19,6 +19,13 @@ class LostError(ModelError):
     """A job came to nothing, however often it was tried: nothing more is decided."""
 
 
+def why_stopped(stop: BaseException) -> str:
+    """What ended a row of jobs before its end, for people."""
+    if isinstance(stop, TimeoutError):
+        return "out of time"
+    return str(stop) if isinstance(stop, LostError) else "interrupted"
+
+
 class JobError(Exception):
     """A job came to nothing: its process died, took too long, or had too little memory."""
 

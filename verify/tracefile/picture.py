@@ -93,10 +93,14 @@ def take(machine: Machine) -> Picture:
     def holder(number: int) -> str:
         return machine.tasks[number - 1].name if number else ""
 
+    phases = {k.phase: name for name, k in CELLS.items() if k.phase}
+
     def work(cpu: int) -> str:
         """What the CPU's work item is."""
-        phases = [k.phase for name, k in sorted(CELLS.items(), reverse=True) if k.phase and cell(name, cpu)]
-        return f"{phases[0]}, queued again" if len(phases) > 1 else "".join(phases) or "idle"
+        queued, running = (cell(phases[phase], cpu) for phase in ("queued", "running"))
+        if running:
+            return "running, queued again" if queued else "running"
+        return "queued" if queued else "idle"
 
     cpus = tuple(
         CpuPicture(
