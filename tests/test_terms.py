@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import operator
 import pickle
 from dataclasses import dataclass
@@ -265,3 +266,12 @@ def test_of_equal_terms_there_is_one(tree: Tree) -> None:
 def test_numbers_and_truth_values_are_not_one_term() -> None:
     assert const(77) is const(77) and const(1) is not const(True) and const(0) is not const(False)
     assert load(Cell("x", (1,))) is not load(Cell("x", (2,))) and reg("a") is not reg("a", "bool")
+
+
+@pytest.mark.parametrize("within", [smt.interruptible, smt.apart])
+def test_an_interrupt_in_the_middle_of_a_call_of_z3_is_an_interrupt(within: Any) -> None:
+    with pytest.raises(KeyboardInterrupt), within():
+        # as ctypes says it where Ctrl-C comes while it converts an argument
+        raise ctypes.ArgumentError("argument 3: KeyboardInterrupt: ")
+    with pytest.raises(ctypes.ArgumentError, match="TypeError"), within():
+        raise ctypes.ArgumentError("argument 3: TypeError: wrong type")

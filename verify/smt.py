@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,17 @@ _BINARY: Mapping[str, Callable[[Expr, Expr], Expr]] = {
 
 
 @contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt, also where it comes while an argument for Z3 is converted: ctypes gives it another name."""
+    try:
+        yield
+    except ctypes.ArgumentError as error:
+        if KeyboardInterrupt.__name__ in str(error):
+            raise KeyboardInterrupt from error
+        raise
+
+
+@contextmanager
 def apart() -> Iterator[None]:
     """What is asked of Z3 meanwhile is asked in a context of its own.
 
@@ -40,7 +52,8 @@ def apart() -> Iterator[None]:
     z3.z3._main_ctx = z3.Context()
     gc.disable()
     try:
-        yield
+        with interruptible():
+            yield
     finally:
         z3.z3._main_ctx = before
         if collects:

@@ -51,6 +51,7 @@ from verify.prove.second import available, recheck
 from verify.report import given
 from verify.run import Run
 from verify.scenario import Scenario
+from verify.smt import interruptible
 from verify.verdict import Exit, Result, Verdict
 
 
@@ -267,17 +268,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.variant:
             check_reached(kernel, ", ".join(t.kind.name for t in texts(kernel)))
         try:
-            if options.terminates:
-                run.ends()
-            if options.infer:
-                run.infer()
-            if options.property or not (options.terminates or options.infer):
-                run.decide()
-            if options.explain:
-                print("\n" + explanation(*run.deciding.proved()))
+            with interruptible():
+                if options.terminates:
+                    run.ends()
+                if options.infer:
+                    run.infer()
+                if options.property or not (options.terminates or options.infer):
+                    run.decide()
+                if options.explain:
+                    print("\n" + explanation(*run.deciding.proved()))
         except KeyboardInterrupt:
             interrupted = True
-            run.interrupted()
+            # the properties are not what is asked about with these
+            run.interrupted(None if options.terminates or options.infer else len(run.properties()[0]))
         code = run.finish(interrupted)
     except TimeoutError as error:
         print(f"  out of time: {error}", file=sys.stderr)
