@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, Union
+from operator import is_
+from typing import Any, Literal, NamedTuple, TypeVar, Union
 
 Sort = Literal["int", "bool"]
 
@@ -27,6 +28,11 @@ class Cell(NamedTuple):
     def __str__(self) -> str:
         return f"{self.name}[{','.join(map(str, self.index))}]" if self.index else self.name
 
+
+#: what a visitor makes of a term
+R = TypeVar("R")
+#: the heads without terms below them
+LEAVES = frozenset({"const", "cell", "reg", "choice", "pick"})
 
 _INTERNED: dict[tuple[Any, ...], Term] = {}
 
@@ -325,7 +331,7 @@ def evaluate(
 def size(term: Term) -> int:
     """How large a term is when it is written out: what it shares with itself counts as often as it is there."""
     if not term._size:
-        term._size = 1 + sum(size(a) for a in term.args if isinstance(a, Term))
+        term._size = 1 if term.op in LEAVES else 1 + sum(map(size, term.args))
     return term._size
 
 
@@ -336,45 +342,63 @@ def atoms(term: Term, op: str) -> tuple[Term, ...]:
         known = term._atoms = {}
     found = known.get(op)
     if found is None:
-        inner = (x for a in term.args if isinstance(a, Term) for x in atoms(a, op))
-        found = known[op] = (term, *inner) if term.op == op else tuple(inner)
+        inner = () if term.op in LEAVES else (x for a in term.args for x in atoms(a, op))
+        found = known[op] = (term,) if term.op == op else tuple(inner)
     return found
+
+
+def visit(term: Term, leaf: Callable[[Term], R], inner: Callable[[Term, list[R]], R]) -> R:
+    """What a back end makes of ``term``, from the leaves upwards, each sub-term once however often it stands there.
+
+    ``leaf(term)`` says what it makes of a constant, cell, register or choice (:data:`LEAVES`), ``inner(term, parts)`` of any
+    other head from what it made of the arguments.
+    """
+    made: dict[int, R] = {}
+
+    def at(t: Term) -> R:
+        if t.op in LEAVES:
+            return leaf(t)
+        if t.number not in made:
+            made[t.number] = inner(t, list(map(at, t.args)))
+        return made[t.number]
+
+    return at(term)
+
+
+def replaced(term: Term, leaf: Callable[[Term], Term]) -> Term:
+    """``term`` with each leaf replaced by what ``leaf`` gives for it, constants folded again."""
+    return visit(term, leaf, lambda t, parts: t if all(map(is_, parts, t.args)) else rebuild(t, parts))
 
 
 def substitute(term: Term, regs: Mapping[str, Term]) -> Term:
     """``term`` with registers replaced, constants folded again."""
-    op, args = term.op, term.args
-    if op == "reg":
-        return regs.get(args[0], term)
-    if op in ("const", "cell", "choice"):
+    if not atoms(term, "reg"):
         return term
-    return rebuild(term, [substitute(a, regs) for a in args])
-
-
-def show(term: Term) -> str:
-    """``term`` as one line of infix text."""
-    op, args = term.op, term.args
-    if op in ("const", "cell", "reg", "choice"):
-        return str(args[0])
-    if op == "not":
-        return f"!({show(args[0])})"
-    if op in ("and", "or"):
-        return "(" + (" && " if op == "and" else " || ").join(map(show, args)) + ")"
-    if op == "ite":
-        return f"({show(args[0])} ? {show(args[1])} : {show(args[2])})"
-    if op == "min":
-        return f"min({show(args[0])}, {show(args[1])})"
-    return f"({show(args[0])} {op} {show(args[1])})"
+    return replaced(term, lambda t: regs.get(t.args[0], t) if t.op == "reg" else t)
 
 
 def substitute_cells(term: Term, cells: Mapping[Cell, Term]) -> Term:
     """``term`` with the given cells replaced, constants folded again."""
-    op, args = term.op, term.args
-    if op == "cell":
-        return cells.get(args[0], term)
-    if op in ("const", "reg", "choice"):
+    if not atoms(term, "cell"):
         return term
-    return rebuild(term, [substitute_cells(a, cells) for a in args])
+    return replaced(term, lambda t: cells.get(t.args[0], t) if t.op == "cell" else t)
+
+
+def show(term: Term) -> str:
+    """``term`` as one line of infix text."""
+    return visit(term, lambda t: str(t.args[0]), _shown)
+
+
+def _shown(term: Term, parts: list[str]) -> str:
+    if term.op == "not":
+        return f"!({parts[0]})"
+    if term.op in ("and", "or"):
+        return "(" + (" && " if term.op == "and" else " || ").join(parts) + ")"
+    if term.op == "ite":
+        return f"({parts[0]} ? {parts[1]} : {parts[2]})"
+    if term.op == "min":
+        return f"min({parts[0]}, {parts[1]})"
+    return f"({parts[0]} {term.op} {parts[1]})"
 
 
 def rebuild(term: Term, args: list[Term]) -> Term:

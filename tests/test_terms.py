@@ -175,6 +175,30 @@ def test_rebuilding_a_term_from_its_own_parts_gives_the_same_term(tree: Tree) ->
 
 @settings(deadline=None)
 @given(any_tree, every_value)
+def test_a_visitor_sees_each_leaf_and_each_sub_term_once(tree: Tree, values: dict[str, int]) -> None:
+    term = term_of(tree)
+    inner: list[int] = []
+
+    def leaf(t: Term) -> int:
+        return by_python(t, values)
+
+    def computed(t: Term, parts: list[int]) -> int:
+        inner.append(t.number)
+        if t.op in ("and", "or"):
+            return (all if t.op == "and" else any)(parts)
+        if t.op == "ite":
+            return parts[1] if parts[0] else parts[2]
+        return not parts[0] if t.op == "not" else terms.FOLD[t.op](*parts)
+
+    # shared with itself, as what an engine puts together is
+    twice = land(lor(term == 0, term == term), lnot(term == 0))
+    assert terms.visit(twice, leaf, computed) == by_python(twice, values)
+    assert len(inner) == len(set(inner))
+    assert terms.replaced(twice, lambda t: t) is twice
+
+
+@settings(deadline=None)
+@given(any_tree, every_value)
 def test_negation_turns_the_value_and_twice_is_the_term_itself(tree: Tree, values: dict[str, int]) -> None:
     term = term_of(tree)
     if term.sort == "bool":

@@ -11,7 +11,7 @@ from typing import Any
 import z3
 import z3.z3
 
-from kernelmodel.terms import Cell, Term
+from kernelmodel.terms import Cell, Term, visit
 
 # z3's own checks of its arguments' types take a tenth of a run
 z3.z3.Z3_DEBUG = False
@@ -74,22 +74,24 @@ def translate(
     term: Term, cells: Callable[[Cell], Expr], regs: Callable[[str], Expr], choices: Callable[[Term], Expr]
 ) -> Expr:
     """``term`` as a Z3 expression over what the three functions give for its atoms."""
-    op, args = term.op, term.args
-    if op == "const":
-        return literal(args[0])
-    if op == "cell":
-        return cells(args[0])
-    if op == "reg":
-        return regs(args[0])
-    if op == "choice":
-        return choices(term)
-    new = [translate(a, cells, regs, choices) for a in args]
-    if op == "not":
-        return z3.Not(new[0])
-    if op == "and":
-        return z3.And(new)
-    if op == "or":
-        return z3.Or(new)
-    if op == "ite":
-        return z3.If(new[0], new[1], new[2])
-    return _BINARY[op](new[0], new[1])
+
+    def leaf(atom: Term) -> Expr:
+        if atom.op == "const":
+            return literal(atom.args[0])
+        if atom.op == "cell":
+            return cells(atom.args[0])
+        return regs(atom.args[0]) if atom.op == "reg" else choices(atom)
+
+    return visit(term, leaf, _applied)
+
+
+def _applied(term: Term, parts: list[Expr]) -> Expr:
+    if term.op == "not":
+        return z3.Not(parts[0])
+    if term.op == "and":
+        return z3.And(parts)
+    if term.op == "or":
+        return z3.Or(parts)
+    if term.op == "ite":
+        return z3.If(*parts)
+    return _BINARY[term.op](*parts)

@@ -11,7 +11,7 @@ from typing import Any
 
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
-from kernelmodel.terms import Cell, Term
+from kernelmodel.terms import Cell, Term, visit
 from verify.explore.model import Model, TaskModel, returns_of
 from verify.explore.values import choice_values
 
@@ -22,7 +22,18 @@ Outcome = tuple[list[int], int, int, int, tuple[int, ...]]
 Function = Callable[[list[int], list[Outcome]], None]
 
 _NONE: Mapping[Cell, int] = {}
-_INFIX = {"+": "+", "-": "-", "*": "*", "==": "==", "<": "<", "<=": "<="}
+
+
+def _python(term: Term, parts: list[str]) -> str:
+    if term.op == "not":
+        return f"(not {parts[0]})"
+    if term.op in ("and", "or"):
+        return "(" + f" {term.op} ".join(parts) + ")"
+    if term.op == "ite":
+        return f"({parts[1]} if {parts[0]} else {parts[2]})"
+    if term.op == "min":
+        return f"min({parts[0]}, {parts[1]})"
+    return f"({parts[0]} {term.op} {parts[1]})"
 
 
 class Compiler:
@@ -40,31 +51,19 @@ class Compiler:
 
         ``own`` are names of registers and choices that are local variables; ``cells`` are known values.
         """
-        op, args = term.op, term.args
-        if op == "const":
-            return repr(int(args[0]))
-        if op == "cell":
-            return self._cell(args[0]) if args[0] not in cells else repr(int(cells[args[0]]))
-        if op == "choice":
-            return own[args[0]]
-        if op == "reg":
-            if args[0] == "me":
-                assert task is not None
-                return str(task.number)
-            if args[0] in own:
-                return own[args[0]]
+
+        def leaf(atom: Term) -> str:
+            named = atom.args[0]
+            if atom.op == "const":
+                return repr(int(named))
+            if atom.op == "cell":
+                return self._cell(named) if named not in cells else repr(int(cells[named]))
+            if atom.op == "choice" or (named in own and named != "me"):
+                return own[named]
             assert task is not None
-            return f"v[{task.slots[args[0]]}]"
-        parts = [self.source(a, task, own, cells) for a in args]
-        if op == "not":
-            return f"(not {parts[0]})"
-        if op in ("and", "or"):
-            return "(" + f" {op} ".join(parts) + ")"
-        if op == "ite":
-            return f"({parts[1]} if {parts[0]} else {parts[2]})"
-        if op == "min":
-            return f"min({parts[0]}, {parts[1]})"
-        return f"({parts[0]} {_INFIX[op]} {parts[1]})"
+            return str(task.number) if named == "me" else f"v[{task.slots[named]}]"
+
+        return visit(term, leaf, _python)
 
     def _cell(self, cell: Cell) -> str:
         constant = self.model.analysis.constant(cell)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 
+from kernelmodel.cells import CELLS
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
-from kernelmodel.terms import Cell, Term, const, substitute
+from kernelmodel.terms import Cell, Term, const, replaced, substitute, substitute_cells, visit
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.command import write_text
@@ -20,8 +21,6 @@ from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.search import Limits, Search, initial_rows
 from verify.explore.table import Transitions
 from verify.explore.values import choice_values
-
-_INFIX = {"+": "+", "-": "-", "*": "*", "==": "==", "<": "<", "<=": "<="}
 
 
 def write_promela(path: str, kernel: type[KernelText], finite: Finite, properties: list[Property]) -> str:
@@ -152,42 +151,46 @@ class _Printer:
         return self._print(term, task)
 
     def _print(self, term: Term, task: TaskModel | None) -> str:
-        op, args = term.op, term.args
-        if op == "const":
-            return str(int(args[0]))
-        if op == "cell":
-            constant = self.model.analysis.constant(args[0])
-            return f"c{self.model.address[args[0]]}" if constant is None else str(int(constant))
-        if op == "reg":
+
+        def leaf(atom: Term) -> str:
+            if atom.op == "const":
+                return str(int(atom.args[0]))
+            if atom.op == "cell":
+                return f"c{self.model.address[atom.args[0]]}"
             assert task is not None
-            return f"c{task.slots[args[0]]}"
-        parts = [self._print(a, task) for a in args]
-        if op == "not":
-            return f"!({parts[0]})" if parts[0] not in "01" else str(1 - int(parts[0]))
-        if op in ("and", "or"):
-            unit, other = ("1", "0") if op == "and" else ("0", "1")
-            if other in parts:
-                return other
-            left = [p for p in parts if p != unit]
-            return unit if not left else "(" + (" && " if op == "and" else " || ").join(left) + ")"
-        if op == "ite":
-            return f"({parts[0]} -> {parts[1]} : {parts[2]})"
-        if op == "min":
-            return f"(({parts[0]}) <= ({parts[1]}) -> ({parts[0]}) : ({parts[1]}))"
-        if all(p.lstrip("-").isdigit() for p in parts):
-            a, b = map(int, parts)
-            folded = {"+": a + b, "-": a - b, "*": a * b, "==": a == b, "<": a < b, "<=": a <= b}[op]
-            return str(int(folded))
-        return f"({parts[0]} {_INFIX[op]} {parts[1]})"
+            return f"c{task.slots[atom.args[0]]}"
+
+        return visit(self._known(term), leaf, _printed)
+
+    def _known(self, term: Term) -> Term:
+        """The term in which cells that keep one value are constants."""
+        values = {c: self.model.analysis.constant(c) for c in cells_in([term])}
+        kept = {c: const(bool(v) if CELLS[c.name].sort == "bool" else v) for c, v in values.items() if v is not None}
+        return substitute_cells(term, kept)
+
+
+def _printed(term: Term, parts: list[str]) -> str:
+    if term.op == "not":
+        return f"!({parts[0]})"
+    if term.op in ("and", "or"):
+        return "(" + (" && " if term.op == "and" else " || ").join(parts) + ")"
+    if term.op == "ite":
+        return f"({parts[0]} -> {parts[1]} : {parts[2]})"
+    if term.op == "min":
+        return f"(({parts[0]}) <= ({parts[1]}) -> ({parts[0]}) : ({parts[1]}))"
+    return f"({parts[0]} {term.op} {parts[1]})"
 
 
 def _picked(term: Term, picked: Mapping[str, int]) -> Term:
     """``term`` with its choices made."""
-    if term.op == "choice":
-        return const(bool(picked[term.args[0]]) if term.sort == "bool" else picked[term.args[0]])
-    if not term.args or not isinstance(term.args[-1], Term):
-        return term
-    return Term(term.op, tuple(_picked(a, picked) for a in term.args), term.sort)
+
+    def leaf(atom: Term) -> Term:
+        if atom.op != "choice":
+            return atom
+        value = picked[atom.args[0]]
+        return const(bool(value) if atom.sort == "bool" else value)
+
+    return replaced(term, leaf)
 
 
 def _safe(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kernelmodel.ops import Op
-from kernelmodel.terms import FOLD, Cell, Term, atoms
+from kernelmodel.terms import FOLD, Cell, Term, atoms, visit
 
 #: a set of values; None stands for "any"
 Values = frozenset[int] | None
@@ -23,36 +23,37 @@ def possible(
     term: Term, cells: Callable[[Cell], Values], regs: Mapping[str, Values], choices: Mapping[str, Values]
 ) -> Values:
     """A superset of the values that ``term`` can take."""
-    op, args = term.op, term.args
-    if op == "const":
-        return frozenset((args[0],))
-    if op == "cell":
-        return cells(args[0])
-    if op == "reg":
-        return regs.get(args[0])
-    if op == "choice":
-        return choices.get(args[0], _BOTH if term.sort == "bool" else None)
+
+    def leaf(atom: Term) -> Values:
+        named = atom.args[0]
+        if atom.op == "const":
+            return frozenset((named,))
+        if atom.op == "cell":
+            return cells(named)
+        return regs.get(named) if atom.op == "reg" else choices.get(named, _BOTH if atom.sort == "bool" else None)
+
+    return visit(term, leaf, _combined)
+
+
+def _combined(term: Term, parts: list[Values]) -> Values:
+    op = term.op
     if op in ("and", "or"):
         stop = op == "or"
-        parts = [possible(a, cells, regs, choices) for a in args]
         if any(p is not None and p and all(bool(x) == stop for x in p) for p in parts):
             return frozenset((stop,))
         if all(p is not None and all(bool(x) != stop for x in p) for p in parts):
             return frozenset((not stop,))
         return _BOTH
     if op == "not":
-        inner = possible(args[0], cells, regs, choices)
+        inner = parts[0]
         return _BOTH if inner is None else frozenset(not x for x in inner)
     if op == "ite":
-        condition = possible(args[0], cells, regs, choices)
-        branches = [
-            possible(args[2 - int(x)], cells, regs, choices)
-            for x in sorted({bool(c) for c in (_BOTH if condition is None else condition) or ()})
-        ]
+        condition = _BOTH if parts[0] is None else parts[0]
+        branches = [parts[2 - int(x)] for x in sorted({bool(c) for c in condition or ()})]
         return _small(
             None if any(b is None for b in branches) else frozenset().union(*(b or frozenset() for b in branches))
         )
-    a, b = (possible(x, cells, regs, choices) for x in args)
+    a, b = parts
     if a is None or b is None:
         return _BOTH if op in ("==", "<", "<=") else None
     fold = FOLD[op]

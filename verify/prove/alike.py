@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kernelmodel.terms import Term
+from kernelmodel.terms import Term, visit
 from verify.prove.roles import Program, Step
 
 
@@ -42,11 +42,13 @@ class Alike:
         return (tuple(shown), tuple(said))
 
     def _named(self, term: Term, met: list[str]) -> Any:
+        return visit(term, lambda atom: self._leaf(atom, met), lambda t, parts: (t.op, t.sort, *parts))
+
+    def _leaf(self, term: Term, met: list[str]) -> Any:
         if term.op == "reg" and term.args[0] != "me":
             name = str(term.args[0])
             if name not in self._names:
                 self._names[name] = ("reg", len(self._names))
                 met.append(name)
             return (*self._names[name], term.sort)
-        parts = (self._named(a, met) if isinstance(a, Term) else a for a in term.args)
-        return (term.op, term.sort, *parts)
+        return (term.op, term.sort, *term.args)

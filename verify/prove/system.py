@@ -16,7 +16,7 @@ from kernelmodel import tasks
 from kernelmodel.cells import CELLS, cpu_there, stops_on
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Op
-from kernelmodel.terms import Cell, Term, reg
+from kernelmodel.terms import Cell, Term, reg, visit
 from kernelmodel.text import KernelText
 from properties.lemmas import DRAIN_LOCK, LOCK, NOTHING_WHEN_UNLOCKED, cell_of
 from verify.ordering.loosened import Loose
@@ -418,6 +418,8 @@ def _no_cell(cell: Cell) -> Expr:
 
 def _nameless(term: Term) -> str:
     """A term without the names of registers: two operations that differ in nothing else are open in the same way."""
-    if term.op == "reg" and term.args[0] != "me":
-        return term.sort
-    return f"{term.op}({','.join(_nameless(a) if isinstance(a, Term) else str(a) for a in term.args)})"
+
+    def leaf(atom: Term) -> str:
+        return atom.sort if atom.op == "reg" and atom.args[0] != "me" else f"{atom.op}({atom.args[0]})"
+
+    return visit(term, leaf, lambda t, parts: f"{t.op}({','.join(parts)})")
