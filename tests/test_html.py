@@ -53,6 +53,8 @@ def pages(films, tmp_path_factory):
     for name, film in films.items():
         (folder / f"{name}.html").write_text(render(film), encoding="utf-8")
     (folder / "holds.html").write_text(render(serialised()), encoding="utf-8")
+    for cpus in (3, 4):
+        (folder / f"{cpus}.html").write_text(render(side_by_side(cpus)), encoding="utf-8")
     wide = Engine(mutant("no-mutex"), Scenario(cpus=8)).decide(find("limits_exclusive"))
     trace = parse(as_json([wide], ["--mutant", "no-mutex", "--cpus", "8"], False))
     (folder / "wide.html").write_text(render(trace), encoding="utf-8")
@@ -190,6 +192,20 @@ def serialised():
     while machine.operation(tasks["offline0"]).text != "mutex_trylock(&pcpu_drain_mutex)":
         machine.step(tasks["offline0"])
     machine.run(tasks["free0"])
+    steps = [TraceStep(s.task, "", dict(s.choices), s.cpu) for s in machine.history]
+    return record(spec, scenario, find("limits_exclusive"), "hand", start, steps)
+
+
+def side_by_side(cpus):
+    """A free on each CPU, then an offliner, as far as its drain."""
+    scenario, spec = Scenario(cpus=cpus, frees=cpus, allocs=0), KernelSpec("kernel", "v5.11")
+    frees = {f"free{i}": i for i in range(cpus)}
+    start = Start((4, 2), (1, 1), cpu_of={"offline0": 1, **frees}, block_of=dict.fromkeys(frees, 0))
+    machine, tasks = boot(spec.load(), scenario, start)
+    for name in frees:
+        machine.run(tasks[name])
+    while machine.operation(tasks["offline0"]).text != "mutex_trylock(&pcpu_drain_mutex)":
+        machine.step(tasks["offline0"])
     steps = [TraceStep(s.task, "", dict(s.choices), s.cpu) for s in machine.history]
     return record(spec, scenario, find("limits_exclusive"), "hand", start, steps)
 
@@ -371,13 +387,18 @@ def test_the_mouse_the_slider_and_the_address_choose_a_step(browser, pages, film
 @needs_browser
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 820, 1100, 1400])
-@pytest.mark.parametrize("name", [*SHOWN, "holds", "wide"])
+@pytest.mark.parametrize("name", [*SHOWN, "holds", "3", "4", "wide"])
 def test_nothing_sticks_out_and_no_text_is_covered(browser, pages, name, width, dark):
     browser.open(str(pages / f"{name}.html"), width, 844, dark, phone=width == 390)
     assert browser.run("document.documentElement.scrollWidth") <= width
     for _ in range(3):
         browser.key("ArrowUp")
     assert browser.run("document.documentElement.scrollWidth") <= width
+    # the underscores of a lock's name hang below its letters
+    assert browser.run(
+        "[...document.querySelectorAll('#under text')].every(t => t.getBoundingClientRect().left >="
+        " t.previousElementSibling.getBoundingClientRect().left + 1)"
+    )
     # each text lies inside the page, and no two rows' texts lie on each other
     boxes = browser.run(
         "[...document.querySelectorAll('.row:not(.minor) .cell > *')].map(e => e.getBoundingClientRect())"
@@ -389,6 +410,48 @@ def test_nothing_sticks_out_and_no_text_is_covered(browser, pages, name, width, 
     ordered = sorted((top, bottom) for _, top, _, bottom in boxes)
     assert all(b <= t + 1 for (_, b), (t, _) in pairwise(ordered))
     assert browser.complaints() == []
+
+
+@needs_browser
+@pytest.mark.parametrize("cpus", [3, 4])
+def test_three_and_four_cpus_stand_side_by_side(browser, pages, cpus):
+    for width in (1100, 1400):
+        browser.open(str(pages / f"{cpus}.html"), width, 900)
+        lefts = browser.run("[...document.querySelectorAll('.cell .who')].map(e => e.getBoundingClientRect().left)")
+        assert len(set(lefts)) == cpus
+    browser.open(str(pages / f"{cpus}.html"), 390, 844, phone=True)
+    lefts = browser.run("[...document.querySelectorAll('.cell .who')].map(e => e.getBoundingClientRect().left)")
+    assert len(set(lefts)) == 1
+
+
+#: [height of the panel, of the page], whether the finding lies in it unscrolled, whether the chosen row is free of it
+PANEL = """
+(() => {
+  const panel = document.querySelector('#state').getBoundingClientRect();
+  const found = document.querySelector('#now .broken')?.getBoundingClientRect();
+  const row = document.querySelector('.row.chosen').getBoundingClientRect();
+  return [panel.height / innerHeight, !found || found.bottom <= innerHeight, row.bottom <= panel.top && row.top >= 0];
+})()
+"""
+
+
+@needs_browser
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_phone_shows_the_lanes_and_the_panel_unfolds(browser, pages, name):
+    browser.open(str(pages / f"{name}.html"), 390, 844, phone=True)
+    browser.key("ArrowUp")
+    browser.key("End")
+    height, told, free = browser.run(PANEL)
+    assert height <= 0.25 and told and free
+    browser.run("document.querySelector('#unfold').click()")
+    height, told, free = browser.run(PANEL)
+    assert 0.5 < height <= 0.75 and told and free
+    assert browser.run("document.querySelector('#unfold').ariaExpanded") == "true"
+    browser.run("document.querySelector('#unfold').click()")
+    assert browser.run(PANEL)[0] <= 0.25
+    # beside the lanes there is nothing to unfold
+    browser.open(str(pages / f"{name}.html"), 1400, 900)
+    assert browser.run("getComputedStyle(document.querySelector('#unfold')).display") == "none"
 
 
 @needs_browser

@@ -44,7 +44,7 @@ function plan(trace, width, shown) {
   let slot = SLOT, num = NUM, step = 9, dot = 15, pad = 4;
   const narrow = () => lanes.reduce((sum, l) => sum + l.bars * slot + l.arrows * step + dot + 2 * pad, 0);
   let text = width - num - zone * slot - (zone ? 4 : 0) - narrow();
-  const whole = demand.reduce((sum, d) => sum + d, 0), stacked = text < 132 * lanes.length || text / whole < 5.6;
+  const whole = demand.reduce((sum, d) => sum + d, 0), stacked = text < 132 * lanes.length || text / whole < (lanes.length > 2 ? 4.4 : 5.6);
   if (stacked) {
     if (width < 560) { slot = 5; num = 24; step = 7; dot = 11; }
     text = width - num - zone * slot - 4 - narrow();
@@ -132,7 +132,7 @@ function bar(parent, layout, span, x, y, h) {
   }, parent, title);
   const words = span.kind === "work" ? "drain " + span.phase : span.label;
   if (layout.labelled && h > words.length * 5.2 + 8) {
-    svg("text", { transform: `translate(${x + w / 2 + 0.5} ${y + 5}) rotate(90)`, "font-size": 10, fill: colour, "font-weight": spoken ? 700 : 500, dy: "0.36em" }, parent).textContent = words;
+    svg("text", { transform: `translate(${x + w / 2 + 0.5} ${y + 5}) rotate(90)`, "font-size": 10, fill: colour, "font-weight": spoken ? 700 : 500, dy: "0.24em" }, parent).textContent = words;
   }
 }
 

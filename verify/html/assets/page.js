@@ -170,6 +170,11 @@ slider.addEventListener("input", () => choose(Number(slider.value)));
 for (const [id, to] of Object.entries({ first: KEYS.Home, prev: KEYS.ArrowUp, next: KEYS.ArrowDown, last: KEYS.End })) {
   document.getElementById(id).addEventListener("click", () => choose(to()));
 }
+const unfold = document.getElementById("unfold");
+unfold.addEventListener("click", () => {
+  unfold.setAttribute("aria-expanded", unfold.ariaExpanded !== "true");
+  if (elements[chosen]) elements[chosen].scrollIntoView({ block: "nearest" });
+});
 every.addEventListener("change", () => { build(); choose(chosen); });
 window.addEventListener("hashchange", () => { const n = address(); if (n !== null && n !== chosen) choose(n); });
 let width = 0;
@@ -183,6 +188,10 @@ function address() {
   return found ? Number(found[1]) : null;
 }
 
+// Three CPUs side by side want the width that the state would have.
+const below = () => document.documentElement.toggleAttribute("data-below", innerWidth <= (trace.lanes.length > 2 ? 1500 : 1000));
+window.addEventListener("resize", below);
+below();
 legend(trace, document.getElementById("legend"));
 build();
 choose(address() ?? (trace.violatedAt || trace.steps.length), address() !== null);
