@@ -404,6 +404,12 @@ def test_mutants_and_their_races_are_on_the_page_and_in_junit(matrix):
     gallery = hang(out, results)
     text = page(results, gallery, ["python -m x"], {"python": "3"}, "today")
     assert 'href="traces/race-no-drain.html"' in text and "18 steps, 1 context switch" in text
+    # the picture of the race leads to it: a page strays, in the part where none must, after a read that came too early
+    picture = re.search(r'<a class="picture" href="traces/race-no-drain.html">(<svg.*?</svg>)</a>', text)[1]
+    svg = ET.fromstring(picture)
+    marks = [e.get("class") for e in svg.iter() if e.get("class")]
+    assert svg.get("role") == "img" and svg.get("aria-label").startswith(results.races["no-drain"].found)
+    assert {"window", "run"} <= set(marks) and [t.text for t in svg.findall("text")] == ["CPU0", "CPU1"]
     assert "mutants: 1 of 1 killed" in text and (out / "traces" / "race-no-drain.html").is_file()
     root = ET.fromstring(junit(results, {"mutants": ("no-drain", "no-flush")}).split("\n", 1)[1])
     cases = {c.get("name"): c for c in root.iter("testcase")}

@@ -27,6 +27,12 @@ _PILLS = {
 }
 
 
+_LEGEND = (
+    'In a picture time runs from left to right: <span class="swatch stray">■</span> is a page that strays, the shaded part '
+    "is where the promise must hold, and a dashed line leads from what was read to the change that came too late for it."
+)
+
+
 def page(results: Results, gallery: Gallery, commands: Sequence[str], versions: Mapping[str, Any], when: str) -> str:
     """The page's text; ``gallery`` tells where the counterexamples lie, in a folder beside the page."""
     name = escape(title(results.spec))
@@ -132,7 +138,7 @@ def _prose(text: str) -> str:
 
 def _cell(verdict: Verdict | None, gallery: Gallery) -> str:
     if verdict is None:
-        return ""
+        return '<span class="r none">not asked</span>'
     word, kind = verdict.result.value, verdict.result.value
     if verdict.exit_code is Exit.DISAGREE:
         kind = "contradiction"
@@ -152,6 +158,7 @@ def _link(written: Written | None, found: str) -> str:
         return ""
     target = escape(f"traces/{written.stem}")
     return (
+        f'<a class="picture" href="{target}.html">{written.picture}</a>'
         f'<span class="go"><a href="{target}.html">{escape(found)}</a></span>'
         f'<span class="t">{escape(written.length)}; <a href="{target}.txt">columns</a>, <a href="{target}.json">trace</a>'
         "</span>"
@@ -169,6 +176,7 @@ def _bounds(results: Results) -> str:
 def _mutants(results: Results, gallery: Gallery) -> str:
     rows = []
     shown = {row["mutant"]: row for row in results.rows}
+    columns = ("kernel", "breaks", "found by", "shortest race")[: 4 if results.races else 3]
     for name in dict.fromkeys([*results.races, *shown]):
         row, race = shown.get(name), results.races.get(name)
         what = row["summary"] if row else ("the kernel before the patch" if name == "base" else "")
@@ -176,13 +184,14 @@ def _mutants(results: Results, gallery: Gallery) -> str:
         rows.append(
             f'<tr><th scope="row"><code>{escape(name)}</code><span class="say">{_prose(what)}</span></th>'
             f'<td data-of="breaks"><code>{escape(breaks)}</code></td>'
-            f'<td data-of="found by">{_kills(row)}</td><td data-of="race">{_race(race, gallery)}</td></tr>'
+            f'<td data-of="found by">{_kills(row)}</td>{_race(race, gallery) if results.races else ""}</tr>'
         )
     if not rows:
         return ""
     return f"""<h2>What goes wrong without it</h2>
-<p>A mutant is a kernel with one function changed. The engines have to find what it breaks; a control has to stay equivalent.</p>
-{_head("wide", ("kernel", "breaks", "found by", "shortest race"))}<tbody>{"".join(rows)}</tbody></table>
+<p>A mutant is a kernel with one function changed. The engines have to find what it breaks; a control has to stay equivalent.
+{_LEGEND if results.races else ""}</p>
+{_head("wide", columns)}<tbody>{"".join(rows)}</tbody></table>
 """
 
 
@@ -206,11 +215,12 @@ def _kills(row: Mapping[str, Any] | None) -> str:
 
 def _race(race: Verdict | None, gallery: Gallery) -> str:
     if race is None:
-        return ""
-    written = gallery.find(race)
-    return (
-        _link(written, race.found) if written else f"<span>{escape(race.result.value)}, {escape(length(race))}</span>"
-    )
+        said = '<span class="r none">not asked</span>'
+    elif written := gallery.find(race):
+        said = _link(written, race.found)
+    else:
+        said = f"<span>{escape(race.result.value)}, {escape(length(race))}</span>"
+    return f'<td data-of="race">{said}</td>'
 
 
 def _made(commands: Sequence[str], versions: Mapping[str, Any]) -> str:

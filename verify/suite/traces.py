@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernelmodel.errors import ModelError
-from verify.html import render
+from verify.html import render, thumbnail
 from verify.trace import MismatchError
 from verify.tracefile import of_verdict, play, save
 from verify.verdict import Result, Verdict
@@ -15,11 +15,15 @@ from verify.verdict import Result, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A counterexample in a folder; ``length`` in words; ``problem`` says why it is not there, if it is not."""
+    """A counterexample in a folder; ``length`` in words; ``problem`` says why it is not there, if it is not.
+
+    ``picture`` is the race as an SVG element.
+    """
 
     stem: str
     length: str
     problem: str = ""
+    picture: str = ""
 
 
 def has_trace(verdict: Verdict) -> bool:
@@ -56,7 +60,7 @@ def write(verdict: Verdict, folder: Path, stem: str) -> Written:
         return Written(stem, length(verdict), str(error))
     if film.violation is None:
         return Written(stem, length(verdict), f"run again, it does not violate {verdict.property}")
-    return Written(stem, length(verdict))
+    return Written(stem, length(verdict), picture=thumbnail(film))
 
 
 def as_text(verdict: Verdict) -> str:
