@@ -15,354 +15,57 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import math
-import os
-import platform
-import re
-import shutil
-import signal
-import statistics
-import subprocess
 import sys
 import tempfile
-import textwrap
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
-if TYPE_CHECKING:
-    from verify.explore.model import Model
+# siblings: benchmarks/ is no package, and its folder is on the path when a script in it is run
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-ROOT = Path(__file__).resolve().parent.parent
-HAND = ROOT / "benchmarks" / "spin" / "pcplists.pml"
-PERFORMANCE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- begin: explore_vs_spin -->", "<!-- end: explore_vs_spin -->"
+from asking import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, Parser, configs_of, count, fail, memory_for_all, positive
+from goals import goals
+from programs import (
+    explore,
+    explore_row,
+    exported,
+    expressible,
+    has_compiler_option,
+    median_row,
+    missing,
+    say,
+    spin_row,
+)
+from rows import (
+    ALL,
+    BY_HAND,
+    BY_HAND_ON_S,
+    CONFIGS,
+    EXPORT,
+    FAILED,
+    HAND,
+    HOLDS,
+    NOT_RUN,
+    PAGEBLOCKS,
+    REDUCED,
+    SOME,
+    SPINS_PROPERTIES,
+    UNREDUCED,
+    VIOLATED,
+    WITHOUT,
+    X_SPIN_SECONDS,
+    Row,
+)
+from tables import PERFORMANCE, goal_lines, machine, markdown, ratios, text_head, text_row, write_between_markers
 
-EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 EXIT_CODES = """exit codes:
   0  measured; whether a goal is met does not matter, nor that SPIN's rows are left out because spin or gcc is missing
   1  a verdict is not the expected one, or a process failed: the times mean nothing then
   2  bad options
 130  interrupted
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """A finite configuration: CPUs, pages, frees, allocs; always one offline_pages() and one zone_pcp_update()."""
-
-    cpus: int
-    pages: int
-    frees: int
-    allocs: int
-
-    def options(self) -> list[str]:
-        """The options of verify.explore."""
-        names = (("cpus", self.cpus), ("pages", self.pages), ("frees", self.frees), ("allocs", self.allocs))
-        # the hand-written model has neither CPUs that come and go nor pages to migrate
-        return [*(x for name, n in names for x in (f"--{name}", str(n))), "--migrations", "0", "--hotplugs", "0"]
-
-    def defines(self) -> list[str]:
-        """The same for the hand-written model."""
-        return [f"-DCPUS={self.cpus}", f"-DPAGES={self.pages}", f"-DFREES={self.frees}", f"-DALLOCS={self.allocs}"]
-
-
-CONFIGS = {"s": Config(2, 2, 1, 1), "m": Config(2, 3, 2, 1), "l": Config(3, 3, 2, 2), "x": Config(4, 4, 3, 2)}
-
-#: what the hand-written model asserts without pageblocks, as properties of verify.explore
-SPINS_PROPERTIES = ("no_stray_page", "pages_conserved", "limits_restored", "limits_exclusive", "bulk_free_terminates")
-
-#: the rows: explore
-ALL, SOME, UNREDUCED = "explore, all properties", "explore, the hand model's properties", "explore --reduce none"
-WITHOUT = ", no compiler"
-#: and SPIN
-BY_HAND, PAGEBLOCKS, EXPORT = "SPIN, by hand", "SPIN, by hand, pageblocks", "SPIN, exported"
-REDUCED = "SPIN, exported, movers"
-BY_HAND_ON_S = BY_HAND + ", on s"
-
-HOLDS, VIOLATED, UNFINISHED, NO_MEMORY, NOT_RUN, FAILED = (
-    "holds", "violated", "not finished", "out of memory", "not run", "failed",
-)  # fmt: skip
-
-#: the goals: seconds and megabytes on a configuration; how long SPIN must not finish; a mutant; states a second
-SECONDS_GOALS = {"s": 0.5, "m": 0.5, "l": 1.5, "x": 10.0}
-X_MEGABYTES, X_SPIN_SECONDS, MUTANT_SECONDS, STATES_PER_SECOND = 1500, 600, 5.0, 1_000_000
-
-
-@dataclass(slots=True)
-class Row:
-    """One line of the table."""
-
-    config: str
-    tool: str
-    outcome: str
-    seconds: float | None = None
-    #: spin -a, gcc, pan
-    parts: list[float] = field(default_factory=list)
-    states: int | None = None
-    #: of the search alone, on one core
-    states_per_second: float | None = None
-    peak_mb: float | None = None
-    runs: int = 1
-    mutant: str = ""
-
-    @property
-    def finished(self) -> bool:
-        """Whether there is an answer."""
-        return self.outcome in (HOLDS, VIOLATED)
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What is asked for, what was measured, and whether it is enough; ``met`` is None if it was not measured."""
-
-    what: str
-    wanted: str
-    measured: str
-    met: bool | None
-
-    @property
-    def said(self) -> str:
-        """The judgement in words."""
-        return {True: "met", False: "not met", None: "not measured"}[self.met]
-
-
-# --- processes ---
-
-
-@dataclass(slots=True)
-class Process:
-    """A process that has ended, and everything it started."""
-
-    seconds: float
-    code: int
-    peak_mb: float
-    output: str
-    timed_out: bool
-
-
-def _tree(pid: int) -> Iterable[int]:
-    yield pid
-    with suppress(OSError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            yield from _tree(int(child))
-
-
-def _proportional_mb(pid: int) -> float:
-    """Memory of one process; a page that forked processes share is split among them."""
-    with suppress(OSError):
-        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-        return int(found[1]) / 1024 if found else 0.0
-    return 0.0
-
-
-def run(command: Sequence[str], limit: float, cwd: str | Path | None = None) -> Process:
-    """Run a command to its end or to the limit; the peak is that of the whole process tree where /proc tells it."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    sampled, over = 0.0, threading.Event()
-    with tempfile.TemporaryFile("w+") as output:
-        began = time.perf_counter()
-        child = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, cwd=cwd, env=environment, start_new_session=True
-        )
-
-        def watch() -> None:
-            nonlocal sampled
-            while not over.wait(0.1):
-                sampled = max(sampled, sum(map(_proportional_mb, _tree(child.pid))))
-                if time.perf_counter() - began > limit:
-                    with suppress(OSError):
-                        os.killpg(child.pid, signal.SIGKILL)
-                    return
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except BaseException:
-            with suppress(OSError):
-                os.killpg(child.pid, signal.SIGKILL)
-            raise
-        finally:
-            over.set()
-        seconds = time.perf_counter() - began
-        watcher.join()
-        child.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        text = output.read()
-    own = usage.ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
-    return Process(seconds, child.returncode, max(own, sampled), text, child.returncode == -signal.SIGKILL)
-
-
-# --- explore ---
-
-
-def searches(record: dict[str, Any]) -> list[tuple[int, float]]:
-    """States and seconds of each search of a run's JSON: properties that were decided by one search share its numbers."""
-    found = {
-        (s["states"], s.get("transitions"), s["seconds_of_search"])
-        for v in record["verdicts"]
-        if "seconds_of_search" in (s := v["statistics"])
-    }
-    return [(states, seconds) for states, _, seconds in sorted(found, key=str)]
-
-
-def explore(arguments: Sequence[str], limit: float, memory_mb: int | None) -> tuple[Process, dict[str, Any]]:
-    """A fresh process of verify.explore."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "verdicts.json"
-        command = [sys.executable, "-m", "verify.explore", *arguments, "--json", str(report), "--timeout", f"{limit:g}"]
-        if memory_mb:
-            command += ["--memory-limit", str(memory_mb)]
-        # it ends by itself and tells how far it came, unless it cannot
-        process = run(command, limit + 30, ROOT)
-        return process, json.loads(report.read_text()) if report.exists() else {}
-
-
-def explore_row(config: str, tool: str, process: Process, record: dict[str, Any], mutant: str = "") -> Row:
-    """What a run of verify.explore amounts to."""
-    outcome = {0: HOLDS, 1: VIOLATED, 3: UNFINISHED}.get(process.code, UNFINISHED if process.timed_out else FAILED)
-    reasons = " ".join(v.get("reason", "") for v in record.get("verdicts", []))
-    if outcome == UNFINISHED and "memory" in reasons:
-        outcome = NO_MEMORY
-    made = searches(record) if record else []
-    states, seconds = sum(n for n, _ in made), sum(s for _, s in made)
-    row = Row(config, tool, outcome, process.seconds, peak_mb=process.peak_mb, mutant=mutant)
-    if made and not mutant:
-        row.states, row.states_per_second = states, states / seconds if seconds else None
-    return row
-
-
-def has_compiler_option() -> bool:
-    """Whether verify.explore can be told to do without a C compiler."""
-    return "--compiler" in run([sys.executable, "-m", "verify.explore", "--help"], 60, ROOT).output
-
-
-# --- SPIN ---
-
-
-def missing() -> list[str]:
-    """The programs that are not installed."""
-    return [name for name in ("spin", "gcc") if shutil.which(name) is None]
-
-
-def pan_outcome(process: Process) -> tuple[str, int | None]:
-    """The verdict and the number of states, from what pan has printed; a run that was stopped tells states now and then."""
-    text = process.output
-    stored = re.findall(r"^\s*([\d.e+]+) states, stored", text, re.MULTILINE)
-    under_way = re.findall(r"States=\s*([\d.e+]+)", text)
-    states = int(float(stored[-1])) if stored else int(float(under_way[-1])) if under_way else None
-    if process.timed_out:
-        return UNFINISHED, states
-    if ("MEMLIM" in text and "reached" in text) or "out of memory" in text:
-        return NO_MEMORY, states
-    errors = re.search(r"errors: (\d+)", text)
-    if errors is None or "search depth too small" in text:
-        return FAILED, states
-    return VIOLATED if int(errors[1]) else HOLDS, states
-
-
-def spin_row(
-    config: str, tool: str, model: Path, defines: Sequence[str], limit: float, memory_mb: int, mutant: str = ""
-) -> Row:
-    """spin -a, gcc and pan on one model."""
-    row = Row(config, tool, FAILED, mutant=mutant)
-    with tempfile.TemporaryDirectory() as folder:
-        commands = (
-            ["spin", "-a", *defines, str(model)],
-            ["gcc", "-O2", "-w", "-DSAFETY", "-DCOLLAPSE", f"-DMEMLIM={memory_mb}", "-o", "pan", "pan.c"],
-            ["./pan", "-m1000000"],
-        )
-        for command in commands:
-            left = limit - sum(row.parts)
-            process = run(command, left, folder)
-            row.parts.append(process.seconds)
-            row.peak_mb = max(row.peak_mb or 0.0, process.peak_mb)
-            if process.timed_out:
-                row.outcome = UNFINISHED
-                break
-            if process.code and command[0] != "./pan":
-                break
-        else:
-            row.outcome = FAILED
-        row.seconds = sum(row.parts)
-        if len(row.parts) == len(commands):
-            row.outcome, row.states = pan_outcome(process)
-            if row.states:
-                row.states_per_second = row.states / row.parts[-1]
-    return row
-
-
-def reduced_promela(model: Model) -> str:
-    """What `verify.explore --promela` writes, with the left movers of verify.explore performed at once.
-
-    After each step its task goes on while its next operation needs no interleaving, within the same atomic, so that SPIN
-    does not store what lies between.  Right movers and the symmetries of explore are not in it.
-    """
-    from kernelmodel.graphs.folded_graph import RETURNED
-    from verify.explore.movers import Movers
-    from verify.explore.promela import _Printer, promela
-
-    printer, movers = _Printer(model), Movers(model)
-    steps, at_once = [], []
-    for task in model.tasks:
-        for location in range(len(task.graph.locations)):
-            options = [o for node in task.at(location) for o in printer.options(task, location, node)]
-            steps += [o.replace(" } /*", f"; mover = {task.number + 1} }} /*", 1) for o in options]
-            condition = movers.conditions.get((task.number, location))
-            if condition is None:
-                continue
-            guard = [f"mover == {task.number + 1}", *(f"c{model.address[c]} == {x}" for c, x in condition.values)]
-            guard += [f"c{t.location} != {k}" for t, bad in condition.away for k in sorted(bad) if k != RETURNED]
-            at_once += [o.replace("d_step { (", f"d_step {{ ({' && '.join(guard)} && ", 1) for o in options]
-    whole = promela(model)
-    head, rest = whole.split("    do\n", 1)
-    done = rest[rest.rindex("    :: d_step") :].split("    od")[0]
-    return (
-        head.replace("hidden short", "byte mover;\nhidden short", 1)
-        + "    do\n    :: atomic {\n    if\n"
-        + "\n".join(steps)
-        + f"\n{done}    fi;\n    do\n"
-        + "\n".join(at_once)
-        + "\n    :: else -> mover = 0; break\n    od\n    }\n    od\n}\n"
-    )
-
-
-def exported(config: Config, reduced: bool) -> str:
-    """Our model for SPIN, of v5.11 with all properties."""
-    from kernelmodel.versions.v5_11 import V5_11
-    from properties.catalogue import PROPERTIES
-    from verify.explore.finite import Finite
-    from verify.explore.model import Model
-    from verify.explore.promela import promela
-    from verify.scenario import Scenario
-
-    scenario = Scenario(cpus=config.cpus, frees=config.frees, allocs=config.allocs)
-    model = Model(V5_11, Finite(scenario, config.pages), [p for p in PROPERTIES.values() if p.applies_to(V5_11)])
-    return reduced_promela(model) if reduced else promela(model)
-
-
-def expressible() -> set[str]:
-    """The mutants that the hand-written model has."""
-    return {name.replace("_", "-") for name in re.findall(r"\bMUTANT_(\w+)", HAND.read_text())}
-
-
-# --- measuring ---
-
-
-def median_row(measure: Callable[[], Row], runs: int) -> Row:
-    """The row of median time of some runs; what takes long is run once, for noise matters less there."""
-    rows = [measure()]
-    while len(rows) < runs and rows[0].finished and (rows[0].seconds or 0) < 10:
-        rows.append(measure())
-    times = [r.seconds or 0.0 for r in rows]
-    middle = statistics.median_low(times)
-    return replace(rows[times.index(middle)], runs=len(rows))
 
 
 @dataclass(slots=True)
@@ -461,267 +164,6 @@ class Benchmark:
         ]
 
 
-def say(text: str) -> None:
-    """Progress, for a person who waits."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}\r", end="", file=sys.stderr, flush=True)
-
-
-# --- goals ---
-
-
-def goals(rows: Sequence[Row], mutants: Sequence[Row], limit: float, mutants_on: str = "x") -> list[Goal]:
-    """Each goal, for each way in which explore was run."""
-    at = {(r.config, r.tool): r for r in rows}
-    suffixes = [s for s in ("", WITHOUT) if any(r.tool == ALL + s for r in rows)] or [""]
-    found = []
-    for config, seconds in SECONDS_GOALS.items():
-        for tool in [t + s for s in suffixes for t in (ALL, SOME)]:
-            found.append(_in_time(f"{config}: {tool}", at.get((config, tool)), seconds))
-            if config == "x":
-                found.append(_in_memory(f"x: {tool}", at.get((config, tool))))
-    for tool in (BY_HAND, PAGEBLOCKS):
-        found.append(_spin_does_not_finish(tool, at.get(("x", tool)), limit))
-    for suffix in suffixes:
-        found.append(_mutants_in_time(suffix, [m for m in mutants if m.tool == "explore" + suffix], mutants_on))
-    for suffix in suffixes:
-        row = at.get(("l", UNREDUCED + suffix))
-        rate = row.states_per_second if row and row.states_per_second else None
-        found.append(
-            Goal(
-                f"l: {UNREDUCED}{suffix}", f">= {STATES_PER_SECOND:,} states/s", _number(rate, "states/s"),
-                None if rate is None else rate >= STATES_PER_SECOND,
-            )
-        )  # fmt: skip
-    return found
-
-
-def _in_time(what: str, row: Row | None, wanted: float) -> Goal:
-    bound = f"{'under' if wanted < 1 else 'at most'} {wanted:g} s"
-    if row is None or row.outcome == NOT_RUN:
-        return Goal(what, bound, "-", None)
-    enough = row.outcome == HOLDS and (row.seconds or math.inf) <= wanted
-    return Goal(what, bound, f"{row.seconds:.2f} s" if row.outcome == HOLDS else row.outcome, enough)
-
-
-def _in_memory(what: str, row: Row | None) -> Goal:
-    bound = f"at most {X_MEGABYTES / 1000:g} GB"
-    if row is None or row.peak_mb is None:
-        return Goal(what, bound, "-", None)
-    return Goal(what, bound, f"{row.peak_mb / 1000:.2f} GB", row.outcome == HOLDS and row.peak_mb <= X_MEGABYTES)
-
-
-def _spin_does_not_finish(tool: str, row: Row | None, limit: float) -> Goal:
-    what, wanted = f"x: {tool}", f"not finished in {X_SPIN_SECONDS} s"
-    if row is None or row.outcome == NOT_RUN:
-        return Goal(what, wanted, "-", None)
-    if row.finished:
-        return Goal(what, wanted, f"finished in {row.seconds:.0f} s", (row.seconds or 0) > X_SPIN_SECONDS)
-    if row.outcome != UNFINISHED or max(limit, row.seconds or 0) < X_SPIN_SECONDS:
-        return Goal(what, wanted, f"{row.outcome} after {row.seconds:.0f} s", None)
-    return Goal(what, wanted, f"not finished after {row.seconds:.0f} s", True)
-
-
-def _mutants_in_time(suffix: str, mutants: Sequence[Row], mutants_on: str) -> Goal:
-    what, wanted = f"x: each mutant's counterexample, explore{suffix}", f"within {MUTANT_SECONDS:g} s"
-    if not mutants or mutants_on != "x":
-        return Goal(what, wanted, "-", None)
-    late = [m for m in mutants if m.outcome != VIOLATED or (m.seconds or math.inf) > MUTANT_SECONDS]
-    slowest = max(mutants, key=lambda m: m.seconds if m.outcome == VIOLATED and m.seconds else math.inf)
-    took = f"{slowest.seconds:.2f} s" if slowest.outcome == VIOLATED else slowest.outcome
-    measured = f"slowest {took} ({slowest.mutant})" + (f"; {len(late)} of {len(mutants)} too slow" if late else "")
-    return Goal(what, wanted, measured, not late)
-
-
-# --- text ---
-
-
-def _number(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:,.0f} {unit}"
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} s"
-
-
-def text_head() -> str:
-    """The table's head."""
-    return (
-        f"{'':60} {'seconds':>9} {'spin':>5} {'gcc':>5} {'pan':>7} {'states':>12} {'states/s':>10} {'MB':>6}  outcome"
-    )
-
-
-def text_row(row: Row) -> str:
-    """One line of the table."""
-    name = f"{row.config}  {row.tool}" + (f", {row.mutant}" if row.mutant else "")
-    if row.outcome == NOT_RUN:
-        why = "not expressible in the model by hand" if row.mutant else "not run (see --spin-x)"
-        return f"{name:60} {'-':>9} {'':5} {'':5} {'':7} {'':12} {'':10} {'':6}  {why}"
-    parts = [f"{p:.2f}" for p in row.parts] + [""] * (3 - len(row.parts))
-    cells = [
-        f"{'' if row.seconds is None else f'{row.seconds:.2f}':>9}",
-        f"{parts[0]:>5}", f"{parts[1]:>5}", f"{parts[2]:>7}",
-        f"{'' if row.states is None else f'{row.states:,}':>12}",
-        f"{'' if row.states_per_second is None else f'{row.states_per_second:,.0f}':>10}",
-        f"{'' if row.peak_mb is None else f'{row.peak_mb:.0f}':>6}",
-    ]  # fmt: skip
-    return f"{name:60} {' '.join(cells)}  {row.outcome}"
-
-
-def ratios(rows: Sequence[Row]) -> list[str]:
-    """SPIN's times and states as multiples of explore's: model by hand beside the same properties, pageblocks beside all."""
-    at = {(r.config, r.tool): r for r in rows}
-    found = []
-    for spin, ours in ((BY_HAND, SOME), (PAGEBLOCKS, ALL)):
-        for config in CONFIGS:
-            theirs, mine = at.get((config, spin)), at.get((config, ours))
-            if theirs is None or mine is None or theirs.outcome == NOT_RUN or not (theirs.seconds and mine.seconds):
-                continue
-            more = "" if theirs.finished else "more than "
-            states = f", {theirs.states / mine.states:.1f} times the states" if theirs.states and mine.states else ""
-            found.append(
-                f"{config}: {spin}, takes {more}{theirs.seconds / mine.seconds:.2f} times as long as {ours}{states}"
-            )
-    return found
-
-
-def goal_lines(judged: Sequence[Goal]) -> list[str]:
-    """The goals as text."""
-    return [f"  {g.what:64} {g.wanted:24} {g.measured:34} {g.said}" for g in judged]
-
-
-def markdown(record: dict[str, Any]) -> str:
-    """The part of docs/performance.md between the markers."""
-    rows, mutants = [Row(**r) for r in record["rows"]], [Row(**r) for r in record["mutants"]]
-    about = f"Measured on {record['date']}, at most {record['limit']:g} s each: {record['machine']}."
-    lines = ["", *textwrap.wrap(about, 118), ""]
-    lines += [
-        "| | seconds | spin -a + gcc + pan | states | states/s | peak MB | outcome |",
-        "|---|--:|--:|--:|--:|--:|---|",
-    ]
-    for row in rows:
-        parts = " + ".join(f"{p:.2f}" for p in row.parts)
-        cells = [
-            f"**{row.config}** {row.tool}", _bare(row.seconds, ".2f"), parts, _bare(row.states, ","),
-            _bare(row.states_per_second, ",.0f"), _bare(row.peak_mb, ".0f"), row.outcome,
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    told = ratios(rows)
-    if told:
-        lines += ["", *(f"- {line}" for line in told)]
-    if mutants:
-        lines += ["", *_mutant_table(mutants, record["mutants_on"], record["mutant_limit"])]
-    lines += ["", "Goals:", "", "| | goal | measured | |", "|---|---|---|---|"]
-    for goal in goals(rows, mutants, record["limit"], record["mutants_on"]):
-        lines.append(f"| {goal.what} | {goal.wanted} | {goal.measured} | {goal.said} |")
-    return "\n".join([*lines, ""])
-
-
-def _bare(value: float | None, spec: str) -> str:
-    return "" if value is None else format(value, spec)
-
-
-def _mutant_table(mutants: Sequence[Row], config: str, limit: float) -> list[str]:
-    tools = list(dict.fromkeys(m.tool for m in mutants))
-    at = {(m.mutant, m.tool): m for m in mutants}
-    about = (
-        f"Seconds to the counterexample on {config}, at most {limit:g}. explore looks in a smaller one first, and shows a "
-        "shortest trace; SPIN shows the first it finds:"
-    )
-    lines = [*textwrap.wrap(about, 118), "", "| mutant | " + " | ".join(tools) + " |", "|---|" + "--:|" * len(tools)]
-    for name in dict.fromkeys(m.mutant for m in mutants):
-        cells = []
-        for tool in tools:
-            row = at.get((name, tool))
-            if row is None or row.outcome == NOT_RUN:
-                cells.append("not expressible")
-            else:
-                cells.append(_bare(row.seconds, ".2f") if row.outcome == VIOLATED else row.outcome)
-        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    return lines
-
-
-def write_between_markers(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a page."""
-    page = path.read_text()
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        fail(f"{path.name} does not have the markers {BEGIN} and {END}, once each")
-    before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
-
-
-def machine() -> str:
-    """The machine and the versions, without names of hosts."""
-    cpu = platform.machine()
-    with suppress(OSError):
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        cpu = f"{found[1].strip()}, {cpu}" if found else cpu
-    parts = [cpu, f"{os.cpu_count()} cores"]
-    with suppress(OSError, ValueError):
-        parts.append(f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.0f} GB")
-    parts.append(f"Python {platform.python_version()}")
-    with suppress(PackageNotFoundError):
-        parts.append(f"NumPy {version('numpy')}")
-    if shutil.which("spin"):
-        found = re.search(r"Version ([\d.]+)", run(["spin", "-V"], 10).output)
-        parts.append(f"SPIN {found[1]}" if found else "SPIN")
-    if shutil.which("gcc"):
-        parts.append(f"gcc {run(['gcc', '-dumpfullversion'], 10).output.strip()}")
-    return ", ".join(parts)
-
-
-# --- the command ---
-
-
-def fail(text: str) -> NoReturn:
-    """One clear line, and the exit code of bad options."""
-    print(f"explore_vs_spin.py: {text}", file=sys.stderr)
-    raise SystemExit(EXIT_USAGE)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse."""
-        fail(message)
-
-
-def _configs(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [n for n in names if n not in CONFIGS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(CONFIGS)}")
-    return list(dict.fromkeys(names))
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
-    return value
-
-
-def _count(text: str) -> int:
-    value = _positive(text)
-    if value != int(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(value)
-
-
-def memory_for_all() -> int:
-    """Three quarters of the memory that is available, in MB."""
-    with suppress(OSError):
-        found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-        if found:
-            return int(found[1]) * 3 // 4096
-    return 4000
-
-
 def parser() -> Parser:
     """The command line."""
     assert __doc__
@@ -730,11 +172,11 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     p.add_argument(
-        "--configs", type=_configs, default=list(CONFIGS), metavar="LIST", help="of s, m, l, x (default all)"
+        "--configs", type=configs_of, default=list(CONFIGS), metavar="LIST", help="of s, m, l, x (default all)"
     )
     p.add_argument(
         "--limit",
-        type=_positive,
+        type=positive,
         metavar="S",
         help=f"seconds of each proof, SPIN's parts together (default 60; with --spin-x {X_SPIN_SECONDS})",
     )
@@ -743,11 +185,11 @@ def parser() -> Parser:
     )
     p.add_argument("--mutants", action="store_true", help="measure each mutant's counterexample, too")
     p.add_argument("--mutants-on", choices=CONFIGS, default="x", help="the mutants' configuration (default x)")
-    p.add_argument("--mutant-limit", type=_positive, default=60.0, metavar="S", help="seconds of each (default 60)")
-    p.add_argument("--runs", type=_count, default=3, metavar="N", help="runs of what is fast; the median (default 3)")
+    p.add_argument("--mutant-limit", type=positive, default=60.0, metavar="S", help="seconds of each (default 60)")
+    p.add_argument("--runs", type=count, default=3, metavar="N", help="runs of what is fast; the median (default 3)")
     p.add_argument(
         "--memory-limit",
-        type=_count,
+        type=count,
         metavar="MB",
         help="of each process (default: three quarters of what is available)",
     )

@@ -23,27 +23,11 @@ from typing import Any
 # the sibling: benchmarks/ is no package, and its folder is on the path when a script in it is run
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from explore_vs_spin import (
-    FAILED,
-    HAND,
-    HOLDS,
-    NO_MEMORY,
-    ROOT,
-    SPINS_PROPERTIES,
-    UNFINISHED,
-    Config,
-    Parser,
-    _count,
-    _positive,
-    explore,
-    explore_row,
-    machine,
-    memory_for_all,
-    missing,
-    run,
-    say,
-    spin_row,
-)  # fmt: skip
+from asking import Parser, count, memory_for_all, positive
+from processes import run
+from programs import explore, explore_row, missing, say, spin_row
+from rows import FAILED, HAND, HOLDS, NO_MEMORY, ROOT, SPINS_PROPERTIES, UNFINISHED, Config
+from tables import machine
 
 DATA, PICTURE = ROOT / "docs" / "growth.json", ROOT / "docs" / "growth.png"
 EXIT_CODES = """exit codes:
@@ -214,9 +198,9 @@ def parser() -> Parser:
         prog="growth.py", description=__doc__, epilog=EXIT_CODES, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    p.add_argument("--limit", type=_positive, default=60.0, metavar="S", help="seconds of each point (default 60)")
+    p.add_argument("--limit", type=positive, default=60.0, metavar="S", help="seconds of each point (default 60)")
     p.add_argument(
-        "--memory-limit", type=_count, metavar="MB", help="of each process (default: 3/4 of what is available)"
+        "--memory-limit", type=count, metavar="MB", help="of each process (default: 3/4 of what is available)"
     )
     p.add_argument("--plot", action="store_true", help="measure nothing; draw docs/growth.json")
     return p

@@ -1,6 +1,6 @@
 """What store buffers cost a search: ``python benchmarks/memory_models.py [KERNEL...]``, states and seconds under sc and tso.
 
-Ratios in one run, on the configurations s, m and l of explore_vs_spin.py; a kernel is a version or a mutant of v5.11.
+Ratios in one run, on the configurations s, m and l of rows.py; a kernel is a version or a mutant of v5.11.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from explore_vs_spin import CONFIGS
+from rows import CONFIGS
 
 from kernelmodel.kernels import is_kernel, kernel, mutant
 from properties.catalogue import find

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import explore_vs_spin as bench
+import growth
 import pytest
+from goals import goals
+from processes import Process, run
+from programs import explore_row, expressible, pan_outcome, reduced_promela
+from rows import ALL, BY_HAND, CONFIGS, HAND, HOLDS, PAGEBLOCKS, SOME, SPINS_PROPERTIES, UNREDUCED, WITHOUT, Config, Row
+from tables import BEGIN, END, ratios
 
 from kernelmodel import V5_11
 from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS, build
@@ -23,22 +30,6 @@ from verify.explore.promela import expected_states, promela
 from verify.scenario import Scenario
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-def _load(name: str) -> ModuleType:
-    """A program of benchmarks/, which is no package."""
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-bench = _load("explore_vs_spin")
-growth = _load("growth")
 
 _ABSENT = [p for p in ("spin", "gcc") if shutil.which(p) is None]
 needs_spin = pytest.mark.skipif(bool(_ABSENT), reason=f"{' and '.join(_ABSENT)} not installed: apt install spin gcc")
@@ -54,7 +45,7 @@ ASSERTIONS = {
     "isolated_page_not_allocated": r"began_isolated\)&&isolated",
 }
 #: mutants that the hand-written model has, and that break something
-BREAKING = sorted(m.name for m in MUTANTS.values() if m.name in bench.expressible() and m.breaks != EQUIVALENT)
+BREAKING = sorted(m.name for m in MUTANTS.values() if m.name in expressible() and m.breaks != EQUIVALENT)
 
 
 def _pan(folder: Path, model: Path, *defines: str, every_error: bool = False) -> str:
@@ -73,9 +64,9 @@ def _pan(folder: Path, model: Path, *defines: str, every_error: bool = False) ->
 @needs_spin
 @pytest.mark.parametrize("defines", [(), ("-DISOLATION",), ("-DMUTANT_swapped_limit_stores",)])
 def test_the_hand_written_model_holds(tmp_path: Path, defines: tuple[str, ...]) -> None:
-    output = _pan(tmp_path, bench.HAND, *bench.CONFIGS["s"].defines(), *defines)
-    outcome, states = bench.pan_outcome(bench.Process(1.0, 0, 1.0, output, False))
-    assert outcome == bench.HOLDS
+    output = _pan(tmp_path, HAND, *CONFIGS["s"].defines(), *defines)
+    outcome, states = pan_outcome(Process(1.0, 0, 1.0, output, False))
+    assert outcome == HOLDS
     assert states > 1000
 
 
@@ -84,14 +75,14 @@ def test_the_hand_written_model_holds(tmp_path: Path, defines: tuple[str, ...]) 
 def test_each_mutant_of_the_hand_written_model_fails_as_ours_does(tmp_path: Path, mutant: str) -> None:
     breaks = "no_isolated_page_left" if mutant == "base" else MUTANTS[mutant].breaks
     define = f"-DMUTANT_{mutant.replace('-', '_')}"
-    output = _pan(tmp_path, bench.HAND, *bench.CONFIGS["s"].defines(), define, every_error=True)
+    output = _pan(tmp_path, HAND, *CONFIGS["s"].defines(), define, every_error=True)
     violated = re.findall(r"assertion violated (.*)", output)
     assert any(re.search(ASSERTIONS[breaks], v) for v in violated), violated[:3]
 
 
 def test_the_hand_written_model_has_most_mutants() -> None:
     assert len(BREAKING) >= 12
-    assert set(bench.SPINS_PROPERTIES) <= set(ASSERTIONS)
+    assert set(SPINS_PROPERTIES) <= set(ASSERTIONS)
 
 
 # --- what verify.explore exports ---
@@ -110,15 +101,15 @@ def _exported(folder: Path, kernel: type) -> tuple[Model, Path]:
 def test_spin_finds_as_many_states_as_we_do(tmp_path: Path) -> None:
     model, path = _exported(tmp_path, V5_11)
     output = _pan(tmp_path, path)
-    assert bench.pan_outcome(bench.Process(1.0, 0, 1.0, output, False)) == (bench.HOLDS, expected_states(model))
+    assert pan_outcome(Process(1.0, 0, 1.0, output, False)) == (HOLDS, expected_states(model))
 
 
 @needs_spin
 def test_spin_agrees_on_the_export_with_movers_and_stores_less(tmp_path: Path) -> None:
     model, path = _exported(tmp_path, V5_11)
-    path.write_text(bench.reduced_promela(model))
-    outcome, states = bench.pan_outcome(bench.Process(1.0, 0, 1.0, _pan(tmp_path, path), False))
-    assert outcome == bench.HOLDS
+    path.write_text(reduced_promela(model))
+    outcome, states = pan_outcome(Process(1.0, 0, 1.0, _pan(tmp_path, path), False))
+    assert outcome == HOLDS
     assert states * 3 < expected_states(model)
 
 
@@ -127,7 +118,7 @@ def test_spin_agrees_on_the_export_with_movers_and_stores_less(tmp_path: Path) -
 def test_spin_finds_the_mistake_in_an_exported_mutant(tmp_path: Path, reduced: bool) -> None:
     model, path = _exported(tmp_path, build(MUTANTS["no-drain"]))
     if reduced:
-        path.write_text(bench.reduced_promela(model))
+        path.write_text(reduced_promela(model))
     assert "errors: 1" in _pan(tmp_path, path)
 
 
@@ -148,7 +139,7 @@ def test_spin_finds_the_mistake_in_an_exported_mutant(tmp_path: Path, reduced: b
     ],
 )
 def test_what_pan_prints_is_understood(output: str, timed_out: bool, expected: tuple[str, int | None]) -> None:
-    assert bench.pan_outcome(bench.Process(1.0, 0, 1.0, output, timed_out)) == expected
+    assert pan_outcome(Process(1.0, 0, 1.0, output, timed_out)) == expected
 
 
 def _statistics(states: int, seconds: float) -> dict[str, Any]:
@@ -157,7 +148,7 @@ def _statistics(states: int, seconds: float) -> dict[str, Any]:
 
 def test_a_search_counts_once_however_many_properties_it_decides() -> None:
     record = {"verdicts": [_statistics(100, 0.5), _statistics(100, 0.5), _statistics(300, 1.5)]}
-    row = bench.explore_row("s", bench.ALL, bench.Process(2.0, 0, 70.0, "", False), record)
+    row = explore_row("s", ALL, Process(2.0, 0, 70.0, "", False), record)
     assert (row.outcome, row.states, row.states_per_second, row.seconds) == ("holds", 400, 200, 2.0)
 
 
@@ -170,14 +161,14 @@ def test_a_search_counts_once_however_many_properties_it_decides() -> None:
 )  # fmt: skip
 def test_exit_codes_of_explore_are_understood(code: int, timed_out: bool, reason: str, outcome: str) -> None:
     record = {"verdicts": [{"statistics": {}, "reason": reason}]}
-    assert bench.explore_row("s", bench.ALL, bench.Process(2.0, code, 70.0, "", timed_out), record).outcome == outcome
+    assert explore_row("s", ALL, Process(2.0, code, 70.0, "", timed_out), record).outcome == outcome
 
 
 def test_a_process_is_stopped_at_its_limit_and_its_memory_is_seen() -> None:
-    process = bench.run([sys.executable, "-c", "x = bytearray(50_000_000); print('here', flush=True); input()"], 20)
+    process = run([sys.executable, "-c", "x = bytearray(50_000_000); print('here', flush=True); input()"], 20)
     assert "here" in process.output
     assert process.peak_mb > 45
-    process = bench.run([sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
+    process = run([sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
     assert process.timed_out
     assert process.seconds < 20
 
@@ -186,12 +177,12 @@ def test_a_process_is_stopped_at_its_limit_and_its_memory_is_seen() -> None:
 
 
 def _row(config: str, tool: str, seconds: float, outcome: str = "holds", mb: float = 100.0, **more: Any) -> Any:
-    return bench.Row(config, tool, outcome, seconds, peak_mb=mb, **more)
+    return Row(config, tool, outcome, seconds, peak_mb=mb, **more)
 
 
 def _judged(rows: list[Any], mutants: list[Any] | None = None, limit: float = 600) -> dict[str, list[bool | None]]:
     found: dict[str, list[bool | None]] = {}
-    for goal in bench.goals(rows, mutants or [], limit):
+    for goal in goals(rows, mutants or [], limit):
         found.setdefault(goal.what, []).append(goal.met)
     return found
 
@@ -200,26 +191,26 @@ def _judged(rows: list[Any], mutants: list[Any] | None = None, limit: float = 60
     ("config", "enough", "too_long"), [("s", 0.49, 0.51), ("m", 0.2, 0.6), ("l", 1.5, 1.6), ("x", 10, 11)]
 )
 def test_a_proof_in_time_meets_its_goal(config: str, enough: float, too_long: float) -> None:
-    what = f"{config}: {bench.ALL}"
-    assert _judged([_row(config, bench.ALL, enough)])[what][0] is True
-    assert _judged([_row(config, bench.ALL, too_long)])[what][0] is False
-    assert _judged([_row(config, bench.ALL, enough, "not finished")])[what][0] is False
+    what = f"{config}: {ALL}"
+    assert _judged([_row(config, ALL, enough)])[what][0] is True
+    assert _judged([_row(config, ALL, too_long)])[what][0] is False
+    assert _judged([_row(config, ALL, enough, "not finished")])[what][0] is False
     assert _judged([])[what][0] is None
 
 
 def test_memory_on_x_is_a_goal() -> None:
-    what = f"x: {bench.ALL}"
-    assert _judged([_row("x", bench.ALL, 9, mb=1499)])[what] == [True, True]
-    assert _judged([_row("x", bench.ALL, 9, mb=1600)])[what] == [True, False]
+    what = f"x: {ALL}"
+    assert _judged([_row("x", ALL, 9, mb=1499)])[what] == [True, True]
+    assert _judged([_row("x", ALL, 9, mb=1600)])[what] == [True, False]
 
 
 def test_spin_not_finishing_is_believed_after_600_seconds_only() -> None:
-    what = f"x: {bench.BY_HAND}"
-    assert _judged([_row("x", bench.BY_HAND, 600, "not finished")])[what] == [True]
-    assert _judged([_row("x", bench.BY_HAND, 151)])[what] == [False]
-    assert _judged([_row("x", bench.BY_HAND, 60, "not finished")], limit=60)[what] == [None]
-    assert _judged([_row("x", bench.BY_HAND, 300, "out of memory")])[what] == [None]
-    assert _judged([bench.Row("x", bench.BY_HAND, "not run")])[what] == [None]
+    what = f"x: {BY_HAND}"
+    assert _judged([_row("x", BY_HAND, 600, "not finished")])[what] == [True]
+    assert _judged([_row("x", BY_HAND, 151)])[what] == [False]
+    assert _judged([_row("x", BY_HAND, 60, "not finished")], limit=60)[what] == [None]
+    assert _judged([_row("x", BY_HAND, 300, "out of memory")])[what] == [None]
+    assert _judged([Row("x", BY_HAND, "not run")])[what] == [None]
 
 
 def test_one_slow_mutant_fails_the_goal() -> None:
@@ -234,24 +225,24 @@ def test_one_slow_mutant_fails_the_goal() -> None:
 
 
 def test_states_a_second_unreduced_is_a_goal() -> None:
-    what = f"l: {bench.UNREDUCED}"
-    assert _judged([_row("l", bench.UNREDUCED, 50, states_per_second=1_000_000.0)])[what] == [True]
-    assert _judged([_row("l", bench.UNREDUCED, 50, states_per_second=999_999.0)])[what] == [False]
+    what = f"l: {UNREDUCED}"
+    assert _judged([_row("l", UNREDUCED, 50, states_per_second=1_000_000.0)])[what] == [True]
+    assert _judged([_row("l", UNREDUCED, 50, states_per_second=999_999.0)])[what] == [False]
     assert _judged([])[what] == [None]
 
 
 def test_without_the_compiler_is_judged_apart() -> None:
-    rows = [_row("s", bench.ALL, 0.4), _row("s", bench.ALL + bench.WITHOUT, 0.9)]
+    rows = [_row("s", ALL, 0.4), _row("s", ALL + WITHOUT, 0.9)]
     found = _judged(rows)
-    assert (found[f"s: {bench.ALL}"], found[f"s: {bench.ALL}{bench.WITHOUT}"]) == ([True], [False])
+    assert (found[f"s: {ALL}"], found[f"s: {ALL}{WITHOUT}"]) == ([True], [False])
 
 
 def test_ratios_compare_the_same_questions() -> None:
     rows = [
-        _row("l", bench.SOME, 2.0, states=100), _row("l", bench.BY_HAND, 5.0, states=150),
-        _row("l", bench.ALL, 3.0, states=400), _row("l", bench.PAGEBLOCKS, 60.0, "not finished", states=2000),
+        _row("l", SOME, 2.0, states=100), _row("l", BY_HAND, 5.0, states=150),
+        _row("l", ALL, 3.0, states=400), _row("l", PAGEBLOCKS, 60.0, "not finished", states=2000),
     ]  # fmt: skip
-    first, second = bench.ratios(rows)
+    first, second = ratios(rows)
     assert "2.50 times as long" in first
     assert "1.5 times the states" in first
     assert "more than 20.00 times as long" in second
@@ -283,13 +274,13 @@ def test_bad_options_are_one_line(
 
 
 def _record(**more: Any) -> dict[str, Any]:
-    rows = [_row("s", bench.ALL, 0.4, states=5), _row("s", bench.BY_HAND, 1.5, parts=[0.1, 1.2, 0.2])]
+    rows = [_row("s", ALL, 0.4, states=5), _row("s", BY_HAND, 1.5, parts=[0.1, 1.2, 0.2])]
     mutants = [
-        _row("x", "explore", 1.25, "violated", mutant="no-drain"), bench.Row("x", bench.BY_HAND, "not run", mutant="no-drain"),
+        _row("x", "explore", 1.25, "violated", mutant="no-drain"), Row("x", BY_HAND, "not run", mutant="no-drain"),
     ]  # fmt: skip
     return {
         "date": "2026-01-02", "machine": "a machine", "limit": 600.0, "mutants_on": "x", "mutant_limit": 60.0,
-        "rows": [bench.asdict(r) for r in rows], "mutants": [bench.asdict(m) for m in mutants], **more,
+        "rows": [asdict(r) for r in rows], "mutants": [asdict(m) for m in mutants], **more,
     }  # fmt: skip
 
 
@@ -297,14 +288,14 @@ def test_an_earlier_run_is_written_between_the_markers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page, saved = tmp_path / "performance.md", tmp_path / "run.json"
-    page.write_text(f"before\n{bench.BEGIN}\nof yesterday\n{bench.END}\nafter\n")
+    page.write_text(f"before\n{BEGIN}\nof yesterday\n{END}\nafter\n")
     saved.write_text(json.dumps(_record()))
     monkeypatch.setattr(bench, "PERFORMANCE", page)
     for _ in range(2):
         assert bench.main(["--read", str(saved), "--write"]) == 0
     text = page.read_text()
-    assert text.startswith(f"before\n{bench.BEGIN}\n")
-    assert text.endswith(f"{bench.END}\nafter\n")
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
     assert "yesterday" not in text
     assert "Measured on 2026-01-02, at most 600 s each: a machine." in text
     assert "| **s** SPIN, by hand | 1.50 | 0.10 + 1.20 + 0.20 |" in text
@@ -330,7 +321,7 @@ def test_without_spin_explore_is_measured_all_the_same(
 ) -> None:
     monkeypatch.setattr(bench, "missing", lambda: ["spin"])
     monkeypatch.setattr(bench, "has_compiler_option", lambda: False)
-    monkeypatch.setitem(bench.CONFIGS, "s", bench.Config(1, 1, 1, 0))
+    monkeypatch.setitem(CONFIGS, "s", Config(1, 1, 1, 0))
     assert bench.main(["--configs", "s", "--runs", "1"]) == bench.EXIT_OK
     said = capsys.readouterr()
     assert "spin missing: only explore is measured; for SPIN's rows: apt install spin gcc" in said.out
@@ -368,7 +359,7 @@ def _points(axis: str) -> list[Any]:
 def test_the_picture_is_drawn_from_the_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib not installed: pip install 'straypage[plots]'")
     data, picture = tmp_path / "growth.json", tmp_path / "growth.png"
-    points = [growth.asdict(p) for axis in growth.AXES for p in _points(axis)]
+    points = [asdict(p) for axis in growth.AXES for p in _points(axis)]
     data.write_text(json.dumps({"date": "2026-01-02", "machine": "a machine", "limit": 60.0, "points": points}))
     monkeypatch.setattr(growth, "DATA", data)
     monkeypatch.setattr(growth, "PICTURE", picture)

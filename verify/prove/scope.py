@@ -36,6 +36,7 @@ class Assumption:
 
 
 _MACHINE = "tests/test_machine.py::test_"
+_CPUS = "tests/test_machine_cpus.py::test_"
 
 ASSUMPTIONS = (
     Assumption(
@@ -53,8 +54,8 @@ ASSUMPTIONS = (
         "the guard of local_irq_save(); interrupts_off_exclude is proved from it, and the concrete machine runs nothing else"
         " there",
         (
-            _MACHINE + "nobody_else_runs_on_a_cpu_with_interrupts_off_while_other_cpus_go_on",
-            _MACHINE + "drain_work_waits_until_its_cpu_has_interrupts_on_and_then_takes_the_page",
+            _CPUS + "nobody_else_runs_on_a_cpu_with_interrupts_off_while_other_cpus_go_on",
+            _CPUS + "drain_work_waits_until_its_cpu_has_interrupts_on_and_then_takes_the_page",
         ),
     ),
     Assumption(
@@ -103,7 +104,7 @@ ASSUMPTIONS = (
         "a populated zone stays populated, CPUs do not come or go, and a task stays on its CPU while interrupts are off",
         "docs/not-modelled.md; offlining holds cpus_read_lock(); CPU hotplug with pcplists is run on the concrete machine",
         (
-            _MACHINE + "no_cpu_goes_down_while_memory_goes_offline",
+            _CPUS + "no_cpu_goes_down_while_memory_goes_offline",
             _MACHINE + "a_task_with_interrupts_off_does_not_migrate",
             "tests/test_hwpoison_hotplug.py::test_a_dying_cpu_has_pages_after_zone_pcp_disable_until_cpu_dead_has_run",
         ),
@@ -112,6 +113,6 @@ ASSUMPTIONS = (
         "where it starts: no lock held, interrupts on, no work queued, each CPU with the zone's cached limits, high >= 0,"
         " batch >= 1, and count equal to the pages on its lists",
         "the state after setup_zone_pageset(); lists and limits are otherwise arbitrary",
-        (_MACHINE + "a_zone_boots_with_the_limits_of_its_size",),
+        (_CPUS + "a_zone_boots_with_the_limits_of_its_size",),
     ),
 )  # fmt: skip
