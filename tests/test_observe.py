@@ -60,7 +60,7 @@ def test_recorded_traces(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert {p for p, r in results.items() if r is Result.VIOLATED} == FOUND[name]
     assert code == (1 if FOUND[name] else 0)
     assert ("=> " in said) is bool(FOUND[name])
-    assert "6.1.0-56-cloud-amd64, observe" in said
+    assert re.search(r"6\.1\.0-5\d-cloud-amd64, observe", said)
     if name == "late":
         assert "=> pcp->count is 23 on CPU0 when a free begins, while the pcplists are disabled" in said
         assert "CPU0" in said

@@ -9,10 +9,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kernelmodel.errors import ModelError
 from verify import page
 from verify.command import command, write_text
+from verify.observe import difference
+from verify.observe.conform import ERAS, Offlinings, conformance
 from verify.observe.events import Quality, events, lines_of
 from verify.observe.judge import Judge
 from verify.observe.script import script
@@ -20,7 +23,7 @@ from verify.observe.show import exit_code, known_events, quality_lines, told, ve
 from verify.observe.zoneinfo import findings, parse
 from verify.options import EXIT_CODES, Parser, fail, writable
 from verify.report import SAID, as_json, heading, write_json
-from verify.verdict import Exit
+from verify.verdict import Exit, Result
 
 PROG = "python -m verify.observe"
 _SAID = SAID | {
@@ -51,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
     checked.add_argument("trace", help="the file")
     checked.add_argument("--json", metavar="FILE", help="write the verdicts as JSON (-: to standard output)")
     checked.add_argument("--html", metavar="FILE", help="write the first violation as one page for a browser")
+    checked.add_argument(
+        "--era",
+        metavar="NAME",
+        choices=sorted({*ERAS.values()}),
+        default="",
+        help="hold its steps against the text of that kernel (default: by the release that the trace names)",
+    )
     checked.add_argument("--all", action="store_true", help="print more than one violation of a property")
     zones = verbs.add_parser("zoneinfo", help="snapshots of /proc/zoneinfo: disabled, and who holds pages?")
     zones.add_argument("file", nargs="+", help="snapshots, in the order in which they were taken")
@@ -70,7 +80,8 @@ def check(options: argparse.Namespace) -> int:
         if sys.stderr.isatty():
             print(f"\r\x1b[K{n:,} events", end="", file=sys.stderr, flush=True)
 
-    judge.follow(events(lines_of(options.trace), quality), quality, progress)
+    offlinings = Offlinings()
+    judge.follow(offlinings.watch(events(lines_of(options.trace), quality)), quality, progress)
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     if not quality.events:
@@ -85,6 +96,7 @@ def check(options: argparse.Namespace) -> int:
         print(told(verdict))
         if verdict.trace:
             print(f"\n{page.fit(verdict.trace)}\n")
+    conforms, result = _conformance(offlinings, quality, options.era, [v.property for v in found if v.trace])
     if options.all:
         for violation in judge.violations:
             print(page.paragraph(f"{violation.property}: {violation.found}, line {violation.event.line}", "  ", "    "))
@@ -93,11 +105,28 @@ def check(options: argparse.Namespace) -> int:
         from verify.observe.timeline import timeline
 
         write_text(options.html, timeline(judge, quality, judge.violations[0]))
-    code = exit_code(found)
+    code = max(exit_code(found), result)
     if options.json:
-        write_json(options.json, {**as_json(found, sys.argv[1:], interrupted=False), "exit": int(code)})
+        write_json(
+            options.json,
+            {**as_json(found, sys.argv[1:], interrupted=False), "conformance": conforms, "exit": int(code)},
+        )
     print(f"exit {int(code)}: {_SAID[code]}")
     return int(code)
+
+
+def _conformance(
+    found: Offlinings, quality: Quality, era: str, broken: list[str]
+) -> tuple[dict[str, Any] | None, Exit]:
+    """Hold the trace against the text of its era and say so; what goes into the JSON, and the exit code of a misfit."""
+    try:
+        made = conformance(found, quality, era)
+    except ModelError as error:
+        print(page.paragraph(str(error), f"  {'does as its text does':29} undecided ", " " * 42))
+        return None, Exit.OK
+    print("\n".join(difference.lines(made, broken)))
+    codes = {Result.HOLDS: Exit.OK, Result.VIOLATED: Exit.VIOLATED}
+    return difference.as_json(made), codes.get(difference.result(made), Exit.UNDECIDED)
 
 
 def record(options: argparse.Namespace) -> int:

@@ -61,6 +61,14 @@ class Quality:
         """Events that the buffers had no room for, by the trace itself and by what the recorder counted."""
         return max(self.lost, self.number("lost"))
 
+    @property
+    def missed(self) -> frozenset[str] | None:
+        """The events of which probes missed some; None where the recorder has noted only that they did."""
+        words = self.said.get("missed", "0").split()
+        if words[:1] != ["0"] and len(words) == 1:
+            return None
+        return frozenset(w.partition("=")[0] for w in words[1:])
+
     def number(self, name: str) -> int:
         """A number that the recorder has noted; 0 where it has not."""
         word = self.said.get(name, "0").split(" ")[0]

@@ -21,10 +21,12 @@ from pathlib import Path
 
 from kernelmodel.errors import ModelError
 from verify import page
+from verify.observe.conform import Offlinings, conformance
 from verify.observe.events import Quality, events, lines_of
 from verify.observe.judge import Judge
 from verify.observe.script import script
 from verify.observe.show import exit_code, verdicts
+from verify.scenario import count
 from verify.verdict import Exit, Result
 
 HERE = Path(__file__).parent
@@ -138,11 +140,12 @@ def laboratory(options: argparse.Namespace) -> int:
 
 def _judged(name: str, trace: Path) -> tuple[Exit, str]:
     judge, quality = Judge(), Quality()
-    judge.follow(events(lines_of(str(trace)), quality), quality)
+    offlinings = Offlinings()
+    judge.follow(offlinings.watch(events(lines_of(str(trace)), quality)), quality)
     found = verdicts(judge, quality)
     broken = [f"{v.property} ({v.statistics['violations']})" for v in found if v.result is Result.VIOLATED]
     frees = sum(w.frees for w in judge.windows)
-    words = f"{len(judge.windows)} windows, {frees} frees in them"
+    words = f"{len(judge.windows)} windows, {frees} frees in them; {_conforms(offlinings, quality)}"
     if broken:
         told = f"violated: {', '.join(broken)}; {words}"
         return (Exit.DISAGREE if name == "none" else Exit.OK), told
@@ -154,6 +157,14 @@ def _judged(name: str, trace: Path) -> tuple[Exit, str]:
     if name in NOT_SEEN:
         return Exit.OK, f"not noticed, as expected: it takes a store buffer, which a probe empties; {words}"
     return Exit.UNDECIDED, f"not noticed; {words}"
+
+
+def _conforms(found: Offlinings, quality: Quality) -> str:
+    try:
+        made = conformance(found, quality)
+    except ModelError as error:
+        return f"not held against a text: {error}"
+    return f"{count(len(made.misfits), 'offlining')} of {made.offlinings} left the text of {made.era}"
 
 
 def _programs(names: Sequence[str]) -> None:

@@ -59,7 +59,7 @@ echo 0 > $I/tracing_on
 # the number of MIGRATE_ISOLATE depends on the configuration
 ISOLATE=$(awk '/, type / { if (seen[$6]++) exit; if ($6 == "Isolate") { print n; exit } n++ }' n=0 /proc/pagetypeinfo)
 LOST=$(cat $I/per_cpu/cpu*/stats | awk '/overrun|dropped/ { n += $NF } END { print n + 0 }')
-MISSED=$(awk '$1 ~ /^(@NAMES@)$/ { n += $3 } END { print n + 0 }' $T/kprobe_profile)
+MISSED=$(awk '$1 ~ /^(@NAMES@)$/ && $3 { n += $3; of = of " " $1 "=" $3 } END { print n + 0 of }' $T/kprobe_profile)
 write() {
   echo "# straypage: kernel $REL"
   echo "# straypage: isolate ${ISOLATE:-4}"

@@ -173,6 +173,8 @@ def said(event: Event) -> tuple[str, str]:
             return "", "zone_pcp_disable() has returned"
         case "pcp_enable":
             return "zone_pcp_enable()", ""
+        case "offline":
+            return "offline_pages()", ""
         case "limits":
             return "__zone_set_pageset_high_and_batch()", f"high {f.get('high', '?')}"
         case "drain":
