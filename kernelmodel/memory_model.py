@@ -23,13 +23,16 @@ from kernelmodel.errors import ModelError
 from kernelmodel.ops import Kind, Op
 from kernelmodel.terms import Cell
 
-Memory = Literal["sc", "tso", "weak"]
+Memory = Literal["sc", "tso", "weak", "compiler"]
 #: the models, with their names in verdicts
 MODELS: dict[Memory, str] = {
     "sc": "sequential consistency",
     "tso": "x86-TSO",
     "weak": "any loads between synchronisations",
+    "compiler": "sequential consistency, plain accesses in any order",
 }
+#: those that allow more than any machine does: what holds under them, holds; a violation need be no run
+WIDER = frozenset({"weak", "compiler"})
 _LEFT = " is in memory"
 
 

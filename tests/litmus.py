@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from kernelmodel.config import Config
 from kernelmodel.machine import Machine
 from kernelmodel.memory_model import Memory
-from kernelmodel.ops import Kind, Op, Routine, full_barrier, read_once, write_once
+from kernelmodel.ops import Kind, Op, Routine, full_barrier, read, read_once, write, write_once
 from kernelmodel.schema import CellKind
 from kernelmodel.tasks import TaskKind
 from kernelmodel.terms import TRUE, Cell, const, land, lift, load
@@ -22,7 +22,7 @@ from verify.scenario import Scenario
 
 #: variables, and registers with what was loaded, of all threads together
 VARIABLES, REGISTERS, THREADS = "xyz", 4, 4
-#: an operation: ("W", variable, value), ("R", variable), ("xchg", variable, value) or ("mb",)
+#: an operation: ("W", variable, value), ("R", variable), ("xchg", variable, value) or ("mb",); "w" and "r" are plain accesses
 Thread = tuple[tuple[Any, ...], ...]
 Program = tuple[Thread, ...]
 Outcome = tuple[int, ...]
@@ -59,11 +59,11 @@ class Litmus(V5_11):
                 yield full_barrier()
                 continue
             cell = Cell(f"litmus.{args[0]}")
-            if what == "W":
-                yield write_once(args[1], cell.name)
+            if what in ("W", "w"):
+                yield (write_once if what == "W" else write)(args[1], cell.name)
                 continue
-            if what == "R":
-                value = yield read_once(cell.name)
+            if what in ("R", "r"):
+                value = yield (read_once if what == "R" else read)(cell.name)
             else:
                 old = load(cell)
                 value = yield Op(f"xchg({args[0]})", Kind.RMW, updates=((cell, const(args[1])),), returns=(old,))
@@ -75,12 +75,12 @@ class Litmus(V5_11):
 
 def loads(thread: Thread) -> int:
     """How many registers a thread fills."""
-    return sum(op[0] in ("R", "xchg") for op in thread)
+    return sum(op[0] in ("R", "r", "xchg") for op in thread)
 
 
 def values(program: Program) -> list[Outcome]:
     """Everything that could come of a program, on any machine: the registers."""
-    stored = sorted({0, *(op[2] for t in program for op in t if op[0] in ("W", "xchg"))})
+    stored = sorted({0, *(op[2] for t in program for op in t if op[0] in ("W", "w", "xchg"))})
     return list(itertools.product(stored, repeat=sum(map(loads, program))))
 
 

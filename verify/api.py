@@ -14,7 +14,7 @@ from typing import Any
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, is_kernel, mutant, variant
 from kernelmodel.kernels import kernel as named
-from kernelmodel.memory_model import MODELS, Memory
+from kernelmodel.memory_model import MODELS, WIDER, Memory
 from kernelmodel.text import KernelText, from_a_file
 from kernelmodel.variants.overrides import check_reached, nearest
 from kernelmodel.versions.later_mutants import EVERY
@@ -44,7 +44,7 @@ def check(
     "prove" (any size).  ``tasks`` says how many tasks of a kind there are, such as ``{"free": 2, "offline": 1}``, and
     ``cpus`` how many CPUs; what is not given is the engine's default, and "prove" takes neither.  ``timeout`` is in
     seconds; what is not decided then is undecided.  ``memory`` is the memory model: "sc", "tso", or for
-    "explore" "weak".
+    "explore" "weak" and "compiler" (--compiler-reorders).
 
     A counterexample is in ``trace`` (columns) and ``schedule``, and has been replayed.  ModelError, whose text is one
     line, where an argument does not fit or a text cannot be read.
@@ -53,8 +53,8 @@ def check(
         raise nearest("engine", engine, ENGINES)
     if memory not in MODELS:
         raise nearest("memory model", memory, list(MODELS))
-    if memory == "weak" and engine != "explore":
-        raise ModelError("the memory model weak is one of explore alone: give engine='explore', or memory='tso'")
+    if memory in WIDER and engine != "explore":
+        raise ModelError(f"the memory model {memory} is one of explore alone: give engine='explore', or memory='tso'")
     text = _kernel(kernel)
     chosen = [find(name) for name in properties] or list(PROPERTIES.values())
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -127,7 +127,7 @@ def _explore(
 
     scenario = _scenario(DEFAULT.scenario, numbers)
     finite = replace(DEFAULT, scenario=scenario, pages=default_pages(scenario))
-    beside = () if memory == "weak" else others(kernel, finite)
+    beside = () if memory in WIDER else others(kernel, finite)
     for one in (finite, *beside):
         Model(kernel, one, [])
     check_reached(kernel, scenario.tasks_in_words())

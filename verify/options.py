@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, kernel, mutant, variant
-from kernelmodel.memory_model import MODELS
+from kernelmodel.memory_model import MODELS, Memory
 from kernelmodel.tasks import shared_options as task_options
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import nearest
@@ -181,12 +181,28 @@ def add_scenario(
 
 def add_memory(parser: argparse.ArgumentParser, weak: bool = False) -> None:
     """--memory; ``weak`` where the engine has that model."""
-    models = [m for m in MODELS if weak or m != "weak"]
+    models = [m for m in MODELS if m in ("sc", "tso") or (weak and m == "weak")]
     parser.add_argument(
         "--memory", choices=models, default="sc",
         help="the memory model: sc, every store is seen at once (default); tso, x86's: it may wait in its CPU's store buffer"
         + ("; weak: loads that race find anything until they are told, so that what holds, holds on any machine" if weak else ""),
     )  # fmt: skip
+    if weak:
+        parser.add_argument(
+            "--compiler-reorders", action="store_true",
+            help="the compiler may have put plain accesses in another order, also around READ_ONCE() and WRITE_ONCE() of "
+            "others, as far as locks and barriers let it: loads that race with one find anything",
+        )  # fmt: skip
+
+
+def memory_of(options: argparse.Namespace) -> Memory:
+    """The memory model that is asked for, the compiler's part in it too; ends with one line where they do not go together."""
+    chosen: Memory = options.memory
+    if not getattr(options, "compiler_reorders", False) or chosen == "weak":
+        return chosen
+    if chosen == "tso":
+        fail("--compiler-reorders with --memory tso: --memory weak allows both, so leave these out and give that")
+    return "compiler"
 
 
 def add_property(parser: argparse.ArgumentParser) -> None:

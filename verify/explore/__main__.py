@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kernelmodel.errors import ModelError
+from kernelmodel.memory_model import WIDER
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import check_reached
 from kernelmodel.versions.v5_11 import V5_11
@@ -36,6 +37,7 @@ from verify.options import (
     fail,
     kernel_of,
     listing,
+    memory_of,
     positive_number,
     positive_seconds,
     properties_of,
@@ -147,6 +149,7 @@ def finite_of(options: argparse.Namespace) -> Finite:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     options = parser().parse_args(arguments)
+    options.memory = memory_of(options)
     if options.list:
         print(listing())
         return int(Exit.OK)
@@ -173,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     limits = Limits(deadline, options.memory_limit or room_mb())
     # who may change what cpus_read_lock() keeps is not followed by loads that find anything
-    alone = options.hotplugs is not None or options.beside == "none" or options.memory == "weak"
+    alone = options.hotplugs is not None or options.beside == "none" or options.memory in WIDER
     others = () if alone else searched_too(kernel, finite, options.beside == "all")
     explorer = Explorer(
         kernel,

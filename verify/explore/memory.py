@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph
-from kernelmodel.memory_model import Memory
+from kernelmodel.memory_model import WIDER, Memory
 from verify.explore.model import Change, Model
 from verify.explore.movers import Movers
 from verify.ordering.buffers import declare_buffers, with_buffers
@@ -20,8 +20,8 @@ def changed(memory: Memory, model: Model, without: frozenset[str] = frozenset())
     ``without``: synchronisations that the weak model is to do without.
     """
     movers = Movers(model, (), only_facts=True)
-    if memory == "weak":
-        what = weak(movers, without)
+    if memory in WIDER:
+        what = weak(movers, without, compiler=memory == "compiler")
         declare_doubts(what.doubted)
         return lambda spec, graph: weaken(spec.name, graph.kept, what)
     found = relaxed(movers)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernelmodel.errors import ModelError
-from kernelmodel.memory_model import MODELS, Memory
+from kernelmodel.memory_model import MODELS, WIDER, Memory
 from kernelmodel.text import KernelText
 from properties.catalogue import NO_DEADLOCK as DEADLOCK
 from properties.catalogue import PROPERTIES, find
@@ -249,7 +249,7 @@ class Explorer:
             migrations=min(1, s.migrations),
         )  # fmt: skip
         small = replace(self.finite, scenario=few, pages=min(self.finite.pages, 3))
-        if small == self.finite or self.reduce != "full" or self.memory == "weak":
+        if small == self.finite or self.reduce != "full" or self.memory in WIDER:
             return []
         explorer = self.within(small)
         if explorer.cannot_follow(properties):
@@ -260,7 +260,7 @@ class Explorer:
 
     def demonstrate(self, prop: Property) -> Verdict | None:
         """A violation, or a deadlock, in the smallest configuration within this one; None if no smaller one has it."""
-        if self.why_not(prop) or self.reduce != "full" or self.memory == "weak":
+        if self.why_not(prop) or self.reduce != "full" or self.memory in WIDER:
             return None
         from verify.explore.counterexample import smaller
 
@@ -289,7 +289,7 @@ class Explorer:
 
     def _conclude(self, prop: Property, group: Group) -> Verdict:
         result, reached = group.verdict(prop)
-        if result is Result.VIOLATED and self.memory == "weak":
+        if result is Result.VIOLATED and self.memory in WIDER:
             why = "more than any machine allows breaks it, which need not be a run of one: --memory tso asks about x86"
             return self._verdict(prop.name, Result.UNDECIDED, group, reachable=True, reason=why)
         if result is Result.VIOLATED:
@@ -336,7 +336,7 @@ class Explorer:
 
     def _deadlock(self, groups: Sequence[Group], seconds: float) -> Verdict:
         dead = next((g for g in groups if g.dead_end), None)
-        if dead is not None and self.memory == "weak":
+        if dead is not None and self.memory in WIDER:
             why = "more than any machine allows ends there: --memory tso asks about x86"
             return self._verdict(NO_DEADLOCK, Result.UNDECIDED, dead, reason=why)
         if dead is not None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from kernelmodel.errors import ModelError
+from kernelmodel.kernels import KERNELS
 from kernelmodel.memory_model import MODELS
 from kernelmodel.text import KernelText
 from kernelmodel.versions.v5_11 import V5_11
@@ -41,6 +42,11 @@ def parser() -> argparse.ArgumentParser:
         "--explain-order", action="store_true",
         help="which synchronisation carries no_stray_page: each is taken away in turn, in a small configuration (--memory weak)",
     )  # fmt: skip
+    p.add_argument(
+        "--table", action="store_true",
+        help="every property of every kernel (or of the one that is named) under every memory model, in a small configuration",
+    )  # fmt: skip
+    p.add_argument("--markdown", action="store_true", help="the table as Markdown")
     p.add_argument("--list", action="store_true", help="list kernels, mutants and properties")
     return p
 
@@ -80,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(listing())
         return int(Exit.OK)
     try:
+        if options.table:
+            return int(table(options))
         kernel = kernel_of(options) or V5_11
         kernel.sized(everybody(V5_11).config)
         found = relaxed_in(kernel, everybody(kernel))
@@ -89,6 +97,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(explain(kernel))
     print("\n".join(lines(kernel, found)))
     return int(Exit.OK)
+
+
+def table(options: argparse.Namespace) -> Exit:
+    """Print the table."""
+    # nobody else needs the search
+    from verify.ordering.survey import print_survey
+
+    if options.mutant or options.variant or options.tree:
+        raise ModelError("--table is about the kernels by name: give --kernel, or none for all of them")
+    return print_survey([options.kernel] if options.kernel else list(KERNELS), options.markdown)
 
 
 def explain(kernel: type[KernelText]) -> Exit:

@@ -36,6 +36,8 @@ _DOUBT, _TOLD = ".in_doubt", "work.told"
 LOCK = "the list's lock, taken by the task that has stored"
 WORK = "the CPU's work item, queued after the stores"
 EDGES = (LOCK, WORK)
+#: what a compiler may put elsewhere
+_PLAIN = (Kind.PLAIN, Kind.CRITICAL)
 _SYNCHRONISES = (Kind.RMW, Kind.LOCK, Kind.UNLOCK)
 
 
@@ -49,6 +51,8 @@ class Weak:
     held: Mapping[Place, frozenset[str]]
     #: the synchronisations that are taken away, of :data:`EDGES`
     without: frozenset[str] = frozenset()
+    #: whether a lock may be tried in vain that has been given back
+    tries_fail: bool = True
 
     @property
     def doubted(self) -> frozenset[str]:
@@ -56,9 +60,14 @@ class Weak:
         return frozenset(c.name for _, c in self.loads if _is_limit(c))
 
 
-def weak(movers: Movers, without: frozenset[str] = frozenset()) -> Weak:
-    """Analyse the tasks of a model; ``without``: synchronisations that end no doubt."""
-    races = _Unsynchronised(movers)
+def weak(movers: Movers, without: frozenset[str] = frozenset(), compiler: bool = False) -> Weak:
+    """Analyse the tasks of a model; ``without``: synchronisations that end no doubt.
+
+    ``compiler``: the machine is sequentially consistent, and only plain accesses are not where the text has them.  A compiler
+    moves them past accesses to other variables, volatile ones too, and not past locks and barriers (Documentation/
+    memory-barriers.txt, "Compiler barrier"): a load finds anything where it is plain, or a store that it races with is.
+    """
+    races = _Unsynchronised(movers, compiler)
     loads: dict[tuple[Place, Cell], tuple[int, ...]] = {}
     held: dict[Place, set[str]] = {}
     for f in movers.prints:
@@ -69,7 +78,7 @@ def weak(movers: Movers, without: frozenset[str] = frozenset()) -> Weak:
         held[here] = held[here] & mine if here in held else mine
         for cell in races.loaded_anyhow(f):
             loads[here, cell] = _values(movers, cell)
-    return Weak(movers.model.config, loads, {p: frozenset(m) for p, m in held.items()}, without)
+    return Weak(movers.model.config, loads, {p: frozenset(m) for p, m in held.items()}, without, not compiler)
 
 
 def _values(movers: Movers, cell: Cell) -> tuple[int, ...]:
@@ -95,7 +104,8 @@ def _constants(term: Term) -> Iterable[Term]:
 class _Unsynchronised(Races):
     """The loads that race, where flags that only atomic operations change exclude too."""
 
-    def __init__(self, movers: Movers) -> None:
+    def __init__(self, movers: Movers, plain_only: bool) -> None:
+        self.plain_only = plain_only
         self.flags = {
             c for c, writers in movers.writers.items() if all(f.node.op.kind in _SYNCHRONISES for f in writers)
         }  # fmt: skip
@@ -116,7 +126,8 @@ class _Unsynchronised(Races):
                 continue
             for g in self.movers.writers.get(cell, ()):
                 both_critical = f.node.op.kind is Kind.CRITICAL and g.node.op.kind is Kind.CRITICAL
-                if not both_critical and self.together(f, g):
+                both_stay = self.plain_only and f.node.op.kind is Kind.READ_ONCE and g.node.op.kind not in _PLAIN
+                if not both_critical and not both_stay and self.together(f, g):
                     found.add(cell)
         return found
 
@@ -150,7 +161,8 @@ def weaken(task: str, nodes: Sequence[Any], what: Weak) -> None:
         here = place(task, node)
         cells = {c: values for (p, c), values in what.loads.items() if p == here}
         op = _finds_anything(node.op, cells, what.doubted) if cells else node.op
-        node.op = _may_fail(_told(_stored(op, what), what, what.held.get(here, frozenset())))
+        told = _told(_stored(op, what), what, what.held.get(here, frozenset()))
+        node.op = _may_fail(told) if what.tries_fail else told
 
 
 def _may_fail(op: Op) -> Op:
