@@ -51,6 +51,8 @@ def apart() -> Iterator[None]:
     before, collects = z3.z3._main_ctx, gc.isenabled()
     z3.z3._main_ctx = z3.Context()
     gc.disable()
+    # what there is already is not looked through when the question is answered, and what is left of it is freed
+    gc.freeze()
     try:
         with interruptible():
             yield
@@ -58,6 +60,8 @@ def apart() -> Iterator[None]:
         z3.z3._main_ctx = before
         if collects:
             gc.enable()
+        gc.collect()
+        gc.unfreeze()
 
 
 def variable(name: str, sort: str) -> Expr:
