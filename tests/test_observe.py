@@ -21,7 +21,7 @@ from verify.observe import lab
 from verify.observe.__main__ import main
 from verify.observe.events import Quality, events, lines_of
 from verify.observe.judge import Judge
-from verify.observe.probes import LAYOUTS, PROBES, TRACEPOINTS, layout_of
+from verify.observe.probes import LAYOUTS, PROBES, TRACEPOINTS
 from verify.observe.script import script
 from verify.observe.show import exit_code, known_events, verdicts
 from verify.observe.zoneinfo import findings, parse
@@ -315,7 +315,7 @@ def test_the_script_is_shell_and_names_what_the_checker_reads(
     subprocess.run(["sh", "-n", str(file)], check=True)
     text = script()
     for probe in PROBES:
-        assert f"probe {probe.name} {probe.function} " in text
+        assert re.search(rf"^probe {probe.name} {probe.function}(,{probe.renamed})? [01] ", text, re.M)
     assert all(event in text for event in TRACEPOINTS)
     assert known_events() >= {"commit_r", "pcp_disable", *TRACEPOINTS}
     ran = subprocess.run(["sh", str(file)], capture_output=True, text=True, check=False)
@@ -323,15 +323,53 @@ def test_the_script_is_shell_and_names_what_the_checker_reads(
     assert "give a file for the trace" in ran.stderr
 
 
-def test_layouts_by_version() -> None:
-    """Where the fields are is known of some versions, and refused of others."""
-    assert layout_of("6.1.0-56-cloud-amd64").fetch == {"count": 4, "high": 8, "batch": 12}
-    assert layout_of("6.12.3").high == 12
-    for release in ("5.15.0-1", "6.13.0", "7.0", "next"):
-        with pytest.raises(ModelError, match=r"v6\.0 to v6\.12 only"):
-            layout_of(release)
-    pattern = re.findall(r"^  (6\.\S+)\) FIELDS", script(), re.MULTILINE)
-    assert len(pattern) == len(LAYOUTS)
+def fields(folder: Path, release: str, dump: str = "") -> subprocess.CompletedProcess[str]:
+    """What the script takes for the fields of struct per_cpu_pages; ``dump``: what bpftool says, if it is there."""
+    lines = script().splitlines()
+    functions = "\n".join(lines[lines.index("btf() {") : lines.index("BTF=${BTF:-/sys/kernel/btf/vmlinux}")])
+    chosen = "\n".join(lines[lines.index("FIELDS= OWN=$(btf)") : lines.index("I=$T/instances/straypage")])
+    (folder / "vmlinux").write_text("")
+    if dump:
+        tool = folder / "bpftool"
+        tool.write_text(f"#!/bin/sh\ncat <<'EOF'\n{dump}\nEOF\n")
+        tool.chmod(0o755)
+    text = f'fail() {{ echo "$*" >&2; exit 2; }}\n{functions}\nBTF={folder}/vmlinux REL={release}\n{chosen}\necho "$FIELDS"'
+    tools = f"{folder}:{Path(shutil.which('awk') or '/usr/bin/awk').parent}"
+    return subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False, env={"PATH": tools})
+
+
+#: as bpftool has it of Debian's 6.1.0-50, shortened; and with the fields of later kernels
+BTF = """[472] STRUCT 'pages' size=8 vlen=1
+\t'count' type_id=28 bits_offset=0
+[473] STRUCT 'per_cpu_pages' size=256 vlen=7
+\t'lock' type_id=300 bits_offset=0
+\t'count' type_id=28 bits_offset=32
+\t'high' type_id=28 bits_offset=64
+\t'batch' type_id=28 bits_offset=96
+\t'lists' type_id=474 bits_offset=192
+[474] ARRAY '(anon)' type_id=95 index_type_id=28 nr_elems=14
+[475] STRUCT 'per_cpu_zonestat' size=64 vlen=3
+\t'batch' type_id=476 bits_offset=8"""
+LATER_BTF = BTF.replace("\t'batch' type_id=28 bits_offset=96", """\t'high_min' type_id=28 bits_offset=128
+\t'high_max' type_id=28 bits_offset=160
+\t'batch' type_id=28 bits_offset=224""")  # fmt: skip
+
+
+def test_where_the_fields_are(tmp_path: Path) -> None:
+    """From a table by version, and from the kernel's own type information, which is believed where both are there."""
+    assert fields(
+        tmp_path, "6.1.0-56-cloud-amd64"
+    ).stdout == "count=+4(%si):s32 high=+8(%si):s32 batch=+12(%si):s32\n".replace("%si", "$P")
+    assert "high=+12($P)" in fields(tmp_path, "6.12.3").stdout
+    for release, why in (("5.15.0-1", "from v6.0 on"), ("6.13.0", "install bpftool"), ("7.0", "install bpftool")):
+        refused = fields(tmp_path, release)
+        assert refused.returncode == 2 and why in refused.stderr
+    assert len(re.findall(r"^  (6\.\S+)\) FIELDS", script(), re.MULTILINE)) == len(LAYOUTS)
+    assert fields(tmp_path, "7.0", LATER_BTF).stdout == "count=+4($P):s32 high=+16($P):s32 batch=+28($P):s32\n"
+    assert fields(tmp_path, "6.1.0", LATER_BTF).stdout == "count=+4($P):s32 high=+16($P):s32 batch=+28($P):s32\n"
+    assert fields(tmp_path, "6.1.0", BTF).stdout == "count=+4($P):s32 high=+8($P):s32 batch=+12($P):s32\n"
+    # a dump without the structure says nothing
+    assert fields(tmp_path, "7.0", BTF.replace("per_cpu_pages", "others")).returncode == 2
 
 
 def test_tools_trim(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = Parser(
         prog=PROG,
-        description="Records what memory offlining does with the pcplists of a running kernel (x86-64, v6.0 to v6.12), and "
+        description="Records what memory offlining does with the pcplists of a running kernel (x86-64, from v6.0 on), and "
         "checks such traces: was a page left on a pcplist, or a page of the isolated range handed out?  One run of one machine "
         "proves nothing; it shows that the promise was kept, or was not, where it was put to the test.",
         epilog=EXIT_CODES,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernelmodel.errors import ModelError
-
 #: the group of our probes in tracefs
 GROUP = "straypage"
 
@@ -28,6 +26,8 @@ class Probe:
     returns: bool = False
     value: str = ""
     needed: bool = False
+    #: what the function is called in later kernels
+    renamed: str = ""
     routine: str = ""
     compared: tuple[tuple[str, str], ...] = ()
 
@@ -46,7 +46,10 @@ PROBES = (
         compared=(("force", "force_all_cpus"),),
     ),
     Probe("drain_zone", "drain_pages_zone", "cpu=%di:u32 zone=%si", routine="drain_pages_zone", compared=(("cpu", "cpu"),)),
-    Probe("commit", "free_unref_page_commit", "zone=%di pcp=%si page=%dx type=%cx:s32 order=%r8:u32", "%si", True, "", True),
+    Probe(
+        "commit", "free_unref_page_commit", "zone=%di pcp=%si page=%dx type=%cx:s32 order=%r8:u32", "%si", returns=True,
+        needed=True, renamed="free_frozen_page_commit",
+    ),
     Probe("refill", "rmqueue_bulk", "zone=%di order=%si:u32 list=%cx type=%r8:s32", returns=True, needed=True),
     # mm/page_isolation.c
     Probe(
@@ -90,14 +93,3 @@ class Layout:
 
 LAYOUTS = (Layout((6, 0), (6, 6), 4, 8, 12), Layout((6, 7), (6, 12), 4, 12, 20))
 KNOWN = "v6.0 to v6.12"
-
-
-def layout_of(release: str) -> Layout:
-    """The layout of a kernel by what ``uname -r`` says; ModelError where it is not known."""
-    major, _, rest = release.partition(".")
-    minor = rest.split(".")[0].split("-")[0]
-    if major.isdecimal() and minor.isdecimal():
-        for layout in LAYOUTS:
-            if layout.first <= (int(major), int(minor)) <= layout.last:
-                return layout
-    raise ModelError(f"kernel {release!r}: where the fields of struct per_cpu_pages are is known of {KNOWN} only")

@@ -19,6 +19,22 @@ T=/sys/kernel/tracing
 [ -e $T/kprobe_events ] || T=/sys/kernel/debug/tracing
 [ -e $T/kprobe_events ] || fail "no kprobe_events: mount -t tracefs tracefs /sys/kernel/tracing (or CONFIG_KPROBE_EVENTS is off)"
 REL=$(uname -r)
+# where fields of struct per_cpu_pages are, from the type information that the kernel has of itself
+btf() {
+  command -v bpftool > /dev/null && [ -r "$BTF" ] || return 0
+  bpftool btf dump file "$BTF" format raw 2> /dev/null | awk '
+    /^\[/ { inside = /STRUCT \047per_cpu_pages\047/ }
+    inside && match($0, /bits_offset=[0-9]+/) {
+      bits = substr($0, RSTART + 12, RLENGTH - 12); gsub(/\047/, "", $1); at[$1] = bits / 8
+    }
+    END {
+      high = ("high_min" in at) ? "high_min" : "high"
+      if (("count" in at) && (high in at) && ("batch" in at))
+        printf "count=+%d($P):s32 high=+%d($P):s32 batch=+%d($P):s32", at["count"], at[high], at["batch"]
+    }'
+}
+BTF=${BTF:-/sys/kernel/btf/vmlinux}
+FIELDS= OWN=$(btf)
 """
 
 _BODY = r"""
@@ -35,9 +51,9 @@ trap 'exit 130' INT TERM HUP
 MADE= MISSING=
 # a function that the compiler has inlined is not there, one that it has cloned has a suffix
 symbol() { awk -v n="$1" '$3 == n || index($3, n ".") == 1 { print $3; exit }' /proc/kallsyms; }
-probe() { # NAME FUNCTION RETURN-TOO VALUE FETCH...
+probe() { # NAME FUNCTION[,ITS-LATER-NAME] RETURN-TOO VALUE FETCH...
   n=$1 f=$2 r=$3 v=$4; shift 4
-  s=$(symbol $f)
+  s=$(symbol ${f%,*}); [ -n "$s" ] || s=$(symbol ${f#*,})
   if [ -z "$s" ] || ! echo "p:@GROUP@/$n $s $*" >> $T/kprobe_events; then MISSING="$MISSING $n"; return; fi
   MADE="$MADE $n"
   [ $r = 0 ] && return
@@ -83,13 +99,20 @@ def script() -> str:
         patterns = "|".join(f"6.{m}.*|6.{m}-*|6.{m}" for m in minors)
         fields = " ".join(f"{name}=+{offset}($P):s32" for name, offset in layout.fetch.items())
         lines.append(f"  {patterns}) FIELDS='{fields}';;")
-    lines.append(f'  *) fail "knows struct per_cpu_pages of {KNOWN} only, and this is $REL";;')
+    lines.append('  [1-5].*) fail "knows kernels from v6.0 on, and this is $REL";;')
     lines.append("esac")
+    # backports may move fields, and later kernels do
+    lines.append('[ -n "$OWN" ] && FIELDS=$OWN')
+    lines.append(
+        f'[ -n "$FIELDS" ] || fail "knows struct per_cpu_pages of {KNOWN} by itself, and this is $REL: install bpftool, which '
+        'reads it from $BTF"'
+    )
     probes = []
     for p in PROBES:
         fields = f' $(echo "$FIELDS" | sed "s/[$]P/{p.pcp}/g")' if p.pcp else ""
         fetch = f"'{p.fetch}'{fields}"
-        probes.append(f"probe {p.name} {p.function} {int(p.returns)} '{p.value}' {fetch}")
+        function = f"{p.function},{p.renamed}" if p.renamed else p.function
+        probes.append(f"probe {p.name} {function} {int(p.returns)} '{p.value}' {fetch}")
     names = "|".join(f"{p.name}|{p.name}_r" if p.returns else p.name for p in PROBES)
     body = (_BODY + "\n".join(probes) + _TAIL).replace("@GROUP@", GROUP)
     body = body.replace("@TRACEPOINTS@", " ".join(TRACEPOINTS)).replace("@NAMES@", names)
