@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from kernelmodel.cells import CELLS
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode, registers_of
 from kernelmodel.terms import Cell, Term, atoms, substitute
 from verify.explore.compiled import Compiler
@@ -122,9 +123,8 @@ class Observed:
 
     @property
     def _largest(self) -> int:
-        """No choice of a search is larger."""
-        limits = [x for values in self.model.finite.new_limits for x in values]
-        return max(self.model.finite.pages, *(x + 1 for x in limits))
+        """No choice of a search is larger; one above the largest limit stands for all that are."""
+        return 1 + self.model.finite.largest(CELLS[name].limit for name in self.model.config.limits)
 
     def _observed(self, task: TaskModel) -> list[list[Term]]:
         """For each location the terms in which registers are looked at there or later, before they are given new values."""
