@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from kernelmodel import ops
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS
+from kernelmodel.mmzone import Zone
+from kernelmodel.ops import Routine
+from kernelmodel.versions.v6_1 import V6_1
 from verify.observe import conform, difference
 from verify.observe.__main__ import main
 from verify.observe.conform import Conformance, Offlinings, conformance, era_of
 from verify.observe.events import Quality, events, lines_of
+from verify.observe.sections import WORKS, in_section
 from verify.observe.text import Text
 from verify.verdict import Result
 
@@ -144,6 +149,64 @@ def test_a_hit_that_a_probe_missed_is_no_step_left_out(said: str, doubt: str) ->
 def test_where_nothing_can_be_said(lines: list[str], why: str) -> None:
     with pytest.raises(ModelError, match=why):
         held(lines)
+
+
+def at_work(*steps: str) -> list[str]:
+    """A whole offlining, and then steps of tasks on CPU0, each with its pid and its context."""
+    lines = trace(WHOLE)
+    for i, step in enumerate(steps):
+        pid, context, rest = step.split(" ", 2)
+        name, _, fields = rest.partition(" ")
+        lines.append(f"  dd-{pid}  [000] ..{context}2.  {200 + i}: {name}: (f+0x0/0x1) {fields}")
+    return lines
+
+
+ONE, TWO = "commit zone=0x1 pcp=0x5 page=0x9 order=0", "refill zone=0x1 order=0 list=0x6 type=1"
+
+
+@pytest.mark.parametrize(
+    ("steps", "together"),
+    [
+        ((f"8 . {ONE}", "8 . commit_r", f"9 . {TWO}", "9 . refill_r"), False),
+        # two tasks, and an interrupt in a task
+        ((f"8 . {ONE}", f"9 . {TWO}", "9 . refill_r", "8 . commit_r"), True),
+        ((f"8 . {ONE}", f"8 h {ONE}", "8 h commit_r", "8 . commit_r"), True),
+        # another zone's list is another one's section
+        ((f"8 . {ONE}", f"8 h {ONE.replace('0x1', '0x2')}", "8 h commit_r", "8 . commit_r"), False),
+    ],
+)
+def test_nobody_works_on_a_pcplist_while_another_one_does(steps: tuple[str, ...], together: bool) -> None:
+    made = held(at_work(*steps))
+    assert bool(made.together) is together and made.sections == 2 and not made.misfits
+    assert difference.result(made) is (Result.VIOLATED if together else Result.HOLDS)
+    assert (
+        any("two were at work on one pcplist" in re.sub(r"\s+", " ", x) for x in difference.lines(made, [])) is together
+    )
+
+
+def test_a_return_that_was_missed_leaves_it_open() -> None:
+    lines = at_work(f"8 . {ONE}", f"9 . {TWO}", "9 . refill_r")
+    lines[1] = "# straypage: missed 1 commit_r=1"
+    made = held(lines)
+    assert made.together and difference.result(made) is Result.UNDECIDED
+    assert any("the probe of commit_r missed hits" in line for line in difference.lines(made, []))
+
+
+class Unlocked(V6_1):
+    def pcp_spin_trylock(self, zone: Zone) -> Routine:
+        del zone
+        return (yield ops.local_irq_save(0))
+
+    def pcp_spin_unlock(self, zone: Zone, cpu: int) -> Routine:
+        del zone
+        yield ops.local_irq_restore(cpu)
+
+
+def test_that_a_routine_is_in_the_section_is_looked_up_in_the_text() -> None:
+    """The twin: a text that takes no lock."""
+    assert all(in_section(k, r) for k in KERNELS.values() for r in WORKS.values())
+    assert not in_section(Unlocked, "free_unref_page_commit")
+    assert not in_section(KERNELS["v6.1"], "zone_pcp_disable")
 
 
 def test_eras() -> None:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import KERNELS, kernel
+from kernelmodel.text import KernelText
 from verify.observe.events import Event, Quality
 from verify.observe.probes import PROBES
+from verify.observe.sections import WORKS, Sections, in_section
 from verify.observe.text import Mark, Text
 
 #: which text a release is held against, from that release on
@@ -37,11 +39,12 @@ class Offlinings:
 
     done: list[Offlining] = field(default_factory=list)
     cpus: int = 1
+    sections: Sections = field(default_factory=Sections)
     _open: dict[int, Offlining] = field(default_factory=dict)
 
     def watch(self, found: Iterable[Event]) -> Iterator[Event]:
         """The same events; those of offlinings are kept."""
-        for event in found:
+        for event in self.sections.watch(found):
             self._see(event)
             yield event
 
@@ -96,11 +99,14 @@ class Conformance:
     others: tuple[str, ...] = ()
     #: why a step that seems left out may just not have been recorded
     doubt: str = ""
+    #: how often somebody began to work on a CPU's pcplist, and who did while another one was at it
+    sections: int = 0
+    together: tuple[tuple[Event, Event], ...] = ()
 
     @property
     def fits(self) -> bool:
         """Whether each step is one that the text allows."""
-        return not self.misfits
+        return not self.misfits and not self.together
 
 
 def era_of(release: str) -> str:
@@ -129,6 +135,8 @@ def conformance(found: Offlinings, quality: Quality, era: str = "") -> Conforman
     made = _against(era, found)
     if made.fits:
         return made
+    if not made.misfits:
+        return replace(made, doubt=_unseen(quality))
     texts = [name for name in dict.fromkeys(ERAS.values()) if name != era]
     others = tuple(name for name in texts if _against(name, found).fits)
     return replace(made, others=others, doubt=_doubt(made.misfits, quality))
@@ -153,7 +161,24 @@ def _against(era: str, found: Offlinings) -> Conformance:
         steps, repeated = steps + fitting, repeated + again
         if misfit is not None:
             misfits.append(misfit)
-    return Conformance(era, len(found.done), steps, repeated, tuple(misfits))
+    return Conformance(
+        era, len(found.done), steps, repeated, tuple(misfits), sections=found.sections.entered,
+        together=_together(text.kernel, found.sections),
+    )  # fmt: skip
+
+
+def _together(kernel: type[KernelText], found: Sections) -> tuple[tuple[Event, Event], ...]:
+    """Who worked on a pcplist while another one did, where the text has both in the list's critical section."""
+    apart = {name for name, routine in WORKS.items() if in_section(kernel, routine)}
+    return tuple((a, b) for a, b in found.broken if {a.name, b.name} <= apart)
+
+
+def _unseen(quality: Quality) -> str:
+    """Why a task may have left its section unseen."""
+    if quality.missed is None:
+        return f"{quality.number('missed')} hits were missed by probes, and the recorder did not note by which"
+    among = sorted(quality.missed & {f"{name}_r" for name in WORKS})
+    return f"the probe of {', '.join(among)} missed hits" if among else ""
 
 
 def _follow(text: Text, offlining: Offlining) -> tuple[int, int, Misfit | None]:

@@ -36,8 +36,20 @@ def lines(found: Conformance, broken: list[str]) -> Iterator[str]:
         )
     if not found.fits:
         reason = f"{len(found.misfits)} of {count(found.offlinings, 'offlining')} leave the text"
+        if found.together:
+            reason += f"; {count(len(found.together), 'time')} two were at work on one pcplist"
+    elif found.sections:
+        reason += f"; {count(found.sections, 'time')} somebody worked on a pcplist, never two on one at once"
     start = f"  {'does as the text of ' + found.era:29} {result(found).value:9} "
     yield page.paragraph(reason, start, " " * 42).rstrip()
+    for first, second in found.together[:1]:
+        words = (
+            f"line {first.line}: {first.task}: {_words(first)}, and before that returns, line {second.line}: {second.task}: "
+            f"{_words(second)} on the same CPU and zone; in the text both are in the critical section of the pcplist"
+        )
+        yield page.paragraph(words, "    ", "      ")
+        if found.doubt:
+            yield page.paragraph(f"this looks like a gap in the recording: {found.doubt}", "    ", "      ")
     if found.misfits:
         yield ""
         for text in _misfit(found, found.misfits[0], broken):
@@ -82,6 +94,7 @@ def as_json(found: Conformance) -> dict[str, Any]:
     """The same as JSON values."""
     return {
         "text": found.era, "result": result(found).value, "offlinings": found.offlinings, "steps": found.steps,
+        "sections": found.sections, "two_in_one_section": [[a.line, b.line] for a, b in found.together],
         "other_texts_that_fit": list(found.others),
         "misfits": [
             {"line": m.event.line, "event": m.event.name, "allowed": list(map(str, m.allowed)),
