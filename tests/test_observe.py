@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import shutil
 import struct
@@ -230,7 +231,7 @@ def test_pcplists_of_other_zones_are_told_apart() -> None:
 # --- formats ---
 
 
-def test_trace_cmd_and_packed_files(tmp_path: Path) -> None:
+def test_trace_cmd_and_packed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same events as trace-cmd prints them, and through gzip and zstd; what is broken is one line."""
     plain = recorded("nohigh")
     as_report = [
@@ -252,6 +253,22 @@ def test_trace_cmd_and_packed_files(tmp_path: Path) -> None:
     (tmp_path / "trace.dat").write_bytes(b"\x17\x08\x44tracing6")
     with pytest.raises(ModelError, match="trace-cmd"):
         list(lines_of(str(tmp_path / "trace.dat")))
+    # a trace.dat has its notes beside it, and is written by trace-cmd or not at all
+    (tmp_path / "trace-cmd").write_text('#!/bin/sh\n[ "$1 $2" = "report -i" ] && cat "$3.said"\n')
+    (tmp_path / "trace-cmd").chmod(0o755)
+    (tmp_path / "trace.dat.said").write_text("".join(as_report))
+    (tmp_path / "trace.dat.notes").write_text("".join(plain[:6]))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert broken(lines_of(str(tmp_path / "trace.dat"))) == broken(plain)
+    (tmp_path / "record.sh").write_text(script())
+    ran = subprocess.run(
+        ["/bin/sh", str(tmp_path / "record.sh"), "x.dat", "true"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": ""},
+    )
+    assert ran.returncode == 2 and "x.dat is written by trace-cmd, which is not there" in ran.stderr
     with pytest.raises(ModelError, match="cannot read"):
         list(lines_of(str(tmp_path / "none")))
 

@@ -14,7 +14,7 @@ from typing import Any
 from kernelmodel.errors import ModelError
 from verify import page
 from verify.command import command, write_text
-from verify.observe import difference
+from verify.observe import difference, kernel_log
 from verify.observe.conform import ERAS, Offlinings, conformance
 from verify.observe.events import Quality, events, lines_of
 from verify.observe.judge import Judge
@@ -64,6 +64,11 @@ def parser() -> argparse.ArgumentParser:
     checked.add_argument("--all", action="store_true", help="print more than one violation of a property")
     zones = verbs.add_parser("zoneinfo", help="snapshots of /proc/zoneinfo: disabled, and who holds pages?")
     zones.add_argument("file", nargs="+", help="snapshots, in the order in which they were taken")
+    zones.add_argument(
+        "--log",
+        metavar="FILE",
+        help="the kernel's log too (dmesg): pages that could not be migrated, and why it failed",
+    )
     lab = verbs.add_parser("lab", help="boot a stock kernel under QEMU, offline memory there, and check its trace")
     from verify.observe.lab import add_options
 
@@ -143,18 +148,26 @@ def zoneinfo(options: argparse.Namespace) -> int:
     """Say what snapshots tell; the exit code."""
     snapshots = []
     for name in options.file:
+        text = _text(name)
         try:
-            snapshots.append(parse(Path(name).read_text(encoding="utf-8", errors="replace")))
-        except OSError as error:
-            raise ModelError(f"cannot read {name}: {error.strerror}") from error
+            snapshots.append(parse(text))
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from error
     found = findings(snapshots)
+    if options.log:
+        found += kernel_log.findings(kernel_log.read(_text(options.log).splitlines()))
     for finding in found:
         print(page.paragraph(finding.text, "", "  "))
     code = Exit.VIOLATED if any(f.bad for f in found) else Exit.UNDECIDED if any(f.open for f in found) else Exit.OK
     print(f"exit {int(code)}: {SAID[code]}")
     return int(code)
+
+
+def _text(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ModelError(f"cannot read {name}: {error.strerror}") from error
 
 
 def write_script(options: argparse.Namespace) -> int:

@@ -123,6 +123,10 @@ def lines_of(path: str) -> Iterator[str]:
             start = file.read(16)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    notes = Path(f"{path}.notes")
+    if notes.is_file():
+        # what the recorder notes has no place in a trace.dat
+        yield from notes.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     if start.startswith(b"\x1f\x8b"):
         try:
             with gzip.open(path, "rt", encoding="utf-8", errors="replace") as text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from verify.observe.probes import GROUP, KNOWN, LAYOUTS, PROBES, TRACEPOINTS
 
 _HEAD = r"""#!/bin/sh
-# Records what a memory offlining does with the pcplists: sh record.sh OUT[.gz] COMMAND...
+# Records what a memory offlining does with the pcplists: sh record.sh OUT[.gz|.dat] COMMAND...
 #   sh record.sh trace.txt sh -c 'echo offline > /sys/devices/system/memory/memory40/state'
 #   python -m verify.observe check trace.txt
 # Written by `python -m verify.observe script`.  It needs root and tracefs, has a trace buffer of its own (KB=32768 for each
@@ -13,12 +13,17 @@ _HEAD = r"""#!/bin/sh
 fail() { echo "$0: $*" >&2; exit 2; }
 [ $# -ge 2 ] || fail "give a file for the trace, and the command that offlines: sh $0 OUT COMMAND..."
 OUT=$1; shift
+case $OUT in
+  *.dat) command -v trace-cmd > /dev/null || fail "$OUT is written by trace-cmd, which is not there: name it .txt or .gz";;
+esac
 [ "$(uname -m)" = x86_64 ] || fail "knows the registers of x86-64 only, and this is $(uname -m)"
 [ "$(id -u)" = 0 ] || fail "needs root: run it with sudo"
 T=/sys/kernel/tracing
 [ -e $T/kprobe_events ] || T=/sys/kernel/debug/tracing
 [ -e $T/kprobe_events ] || fail "no kprobe_events: mount -t tracefs tracefs /sys/kernel/tracing (or CONFIG_KPROBE_EVENTS is off)"
 REL=$(uname -r)
+M=/sys/devices/system/memory
+[ -r $M/block_size_bytes ] || fail "$M is not there: this kernel takes no memory offline (CONFIG_MEMORY_HOTPLUG)"
 # where fields of struct per_cpu_pages are, from the type information that the kernel has of itself
 btf() {
   command -v bpftool > /dev/null && [ -r "$BTF" ] || return 0
@@ -76,16 +81,24 @@ echo 0 > $I/tracing_on
 ISOLATE=$(awk '/, type / { if (seen[$6]++) exit; if ($6 == "Isolate") { print n; exit } n++ }' n=0 /proc/pagetypeinfo)
 LOST=$(cat $I/per_cpu/cpu*/stats | awk '/overrun|dropped/ { n += $NF } END { print n + 0 }')
 MISSED=$(awk '$1 ~ /^(@NAMES@)$/ && $3 { n += $3; of = of " " $1 "=" $3 } END { print n + 0 of }' $T/kprobe_profile)
-write() {
+n() { cat $M/memory[0-9]*/$1 2>/dev/null | grep -c "$2"; }
+BLOCKS="$(n state .) of 0x$(cat $M/block_size_bytes) bytes, $(n state ^online) online, $(n removable 1) removable"
+notes() {
   echo "# straypage: kernel $REL"
   echo "# straypage: isolate ${ISOLATE:-4}"
   echo "# straypage: lost $LOST"
   echo "# straypage: missed $MISSED"
   echo "# straypage: not-there$MISSING"
+  echo "# straypage: page-size $(getconf PAGE_SIZE 2>/dev/null || echo 4096)"
+  echo "# straypage: blocks $BLOCKS"
   echo "# straypage: command ended with $RC"
-  cat $I/trace
 }
-case $OUT in *.gz) write | gzip > "$OUT";; *) write > "$OUT";; esac
+write() { notes; cat $I/trace; }
+case $OUT in
+  *.dat) notes > "$OUT.notes"; trace-cmd extract -B @GROUP@ -o "$OUT" > /dev/null || fail "trace-cmd cannot write $OUT";;
+  *.gz) write | gzip > "$OUT";;
+  *) write > "$OUT";;
+esac
 echo "$0: $OUT: $(grep -c . "$OUT" 2>/dev/null) lines; the command ended with $RC; lost $LOST events, missed $MISSED" >&2
 exit $RC
 """

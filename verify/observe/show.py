@@ -124,6 +124,8 @@ def quality_lines(judge: Judge, quality: Quality) -> Iterator[str]:
         f"the lists: rebuilt page by page; equal to pcp->count at {exact:,} of {frees:,} frees"
         f" ({agreement(judge):.0%} with up to two pages on their way to a user)"
     )
+    if blocks := quality.said.get("blocks"):
+        yield f"memory blocks: {blocks}; pages of {quality.said.get('page-size', '?')} bytes"
     ended = ", ".join("?" if w.result is None else str(w.result) for w in judge.windows)
     yield f"offline_pages() returned: {ended or 'nothing was offlined'}"
     problems = [
