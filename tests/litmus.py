@@ -94,15 +94,35 @@ def _property(program: Program, outcome: Outcome) -> Property:
 
 def explored(program: Program, memory: Memory) -> set[Outcome]:
     """What may come of a program by exhaustive search; ModelError where its buffers are not of the kind that there is."""
+    outcomes = values(program)
+    found = _search(program, [_property(program, o) for o in outcomes], memory)
+    return {o for i, o in enumerate(outcomes) if found >> i & 1}
+
+
+def _search(program: Program, properties: list[Property], memory: Memory) -> int:
+    """The bits of the properties that are violated."""
     kernel = type("Litmus_", (Litmus,), {"program": program, "__module__": Litmus.__module__})
     numbers = {f"litmus{n}s": 1 for n in range(len(program))}
     kernel(Config())
     scenario = Scenario(cpus=len(program), frees=0, allocs=0, updates=0, offlines=0, **numbers)
-    outcomes = values(program)
-    properties = [_property(program, o) for o in outcomes]
     explorer = Explorer(kernel, Finite(scenario, 1), compiler="none", memory=memory)
-    found = explorer.search(properties).found
-    return {o for i, o in enumerate(outcomes) if found.violated >> i & 1}
+    return explorer.search(properties).found.violated
+
+
+def last(program: Program, memory: Memory) -> set[Outcome]:
+    """What x and y may be in the end, by exhaustive search."""
+    stored = sorted({0, *(op[2] for t in program for op in t if op[0] in ("W", "w"))})
+    outcomes = list(itertools.product(stored, repeat=2))
+
+    def ends_with(outcome: Outcome) -> Property:
+        def state(_: Config) -> list[Check]:
+            here = [load(Cell(f"litmus.{v}")) == x for v, x in zip("xy", outcome, strict=True)]
+            return [Check(TRUE, land(load(Cell("litmus.done")) == len(program), *here), "it ends so")]
+
+        return Property(f"not {outcome} in the end", "", "", "", "", state=state)
+
+    found = _search(program, [ends_with(o) for o in outcomes], memory)
+    return {o for i, o in enumerate(outcomes) if found >> i & 1}
 
 
 def one_run(program: Program, memory: Memory, random: Any) -> Outcome:

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from test_memory_models import KNOWN, drawn
 
+from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel, mutant
 from properties.catalogue import find
 from tests.litmus import Outcome, Program, Thread, abstract, explored, loads
@@ -94,7 +95,12 @@ def test_drawn_programs_have_all_outcomes_that_a_compiler_can_make() -> None:
     for number in range(10):
         program = plain(drawn(Random(number)), Random(number))
         wanted = outcomes(program)
-        assert explored(program, "compiler") >= wanted, program
+        try:
+            found = explored(program, "compiler")
+        except ModelError as error:
+            assert "which store is last is open" in str(error)
+            continue
+        assert found >= wanted, program
         more += wanted != abstract_volatile(program)
     # the twin: some of these programs have outcomes that no order of the text has
     assert more > 0

@@ -98,9 +98,35 @@ def test_weak_allows_all_that_tso_does(name: str) -> None:
 
 def test_weak_allows_all_that_tso_does_to_drawn_programs() -> None:
     """The same of drawn programs."""
+    followed = 0
     for number in range(8):
         program = drawn(Random(number))
-        assert explored(program, "weak") >= abstract(program, "tso"), program
+        try:
+            found = explored(program, "weak")
+        except ModelError as error:
+            assert "which store is last is open" in str(error)
+            continue
+        assert found >= abstract(program, "tso"), program
+        followed += 1
+    assert followed > 5
+
+
+#: Maranget, Sarkar, Sewell, "A tutorial introduction to the ARM and POWER relaxed memory models", 2012; of Linux's own model,
+#: tools/memory-model/litmus-tests/ has it with acquire loads, and without them the same outcome comes Sometimes
+TWO_PLUS_TWO_W: Program = ((("W", "x", 1), ("W", "y", 2)), (("W", "y", 1), ("W", "x", 2)))
+
+
+def test_two_plus_two_w() -> None:
+    """Each thread's first store is last: by no order of the text, nor by buffers; arm64 allows it, and weak refuses it."""
+    for memory in MODELS:
+        assert litmus.last(TWO_PLUS_TWO_W, memory) == {(1, 2), (2, 1), (2, 2)}
+    with pytest.raises(ModelError, match="which store is last is open"):
+        litmus.last(TWO_PLUS_TWO_W, "weak")
+    # volatile stores stay in order on a sequentially consistent machine, plain ones need not
+    assert litmus.last(TWO_PLUS_TWO_W, "compiler") == {(1, 2), (2, 1), (2, 2)}
+    plain: Program = ((("w", "x", 1), ("w", "y", 2)), (("w", "y", 1), ("w", "x", 2)))
+    with pytest.raises(ModelError, match="which store is last is open"):
+        litmus.last(plain, "compiler")
 
 
 def test_drawn_programs_have_the_outcomes_of_the_abstract_machine() -> None:

@@ -7,6 +7,7 @@ stores between synchronisations, for each of those runs is one of these.
 - A limit of a pcplist, which a mutex guards and frees read without it, is *in doubt* from each store on; as long as it is, they
   find anything.  The doubt ends where what the storing task has done comes before whatever is done on that list next: it takes
   the list's lock itself, or the CPU's work item, which it has queued after the store, begins.
+- Two stores to one variable that race leave open which of them is last, for everybody who looks later: they are refused.
 - Synchronisation is what locks, interrupts that are off, and atomic read-modify-writes of flags (work items) exclude.
 
 Not coherence, not even of one variable; so a violation may be of no machine, and is left undecided.
@@ -14,12 +15,14 @@ Not coherence, not even of one variable; so a violation may be of no machine, an
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kernelmodel.cells import CELLS, MUTEXES, declare, mutex_owner, section_of, stops_others
 from kernelmodel.config import Config
+from kernelmodel.errors import ModelError
 from kernelmodel.memory_model import is_variable
 from kernelmodel.ops import Kind, Op
 from kernelmodel.schema import CellKind
@@ -68,6 +71,7 @@ def weak(movers: Movers, without: frozenset[str] = frozenset(), compiler: bool =
     memory-barriers.txt, "Compiler barrier"): a load finds anything where it is plain, or a store that it races with is.
     """
     races = _Unsynchronised(movers, compiler)
+    races.check_stores()
     loads: dict[tuple[Place, Cell], tuple[int, ...]] = {}
     held: dict[Place, set[str]] = {}
     for f in movers.prints:
@@ -110,6 +114,24 @@ class _Unsynchronised(Races):
             c for c, writers in movers.writers.items() if all(f.node.op.kind in _SYNCHRONISES for f in writers)
         }  # fmt: skip
         super().__init__(movers)
+
+    def check_stores(self) -> None:
+        """ModelError where two stores to a variable race: which of them is last would be open too, for whoever looks later."""
+        for cell, writers in self.movers.writers.items():
+            if not is_variable(cell):
+                continue
+            for f, g in itertools.combinations(writers, 2):
+                if self._orders(f, cell) and self._orders(g, cell):
+                    continue
+                if self.together(f, g):
+                    name = CELLS[cell.name].in_c(cell.name, cell.index)
+                    why = f"others may store to {name} at that time, and which store is last is open"
+                    raise ModelError(f"{f.node.op.text}: {why}")
+
+    def _orders(self, f: Footprint, cell: Cell) -> bool:
+        """Whether a store is an atomic one, or a sequentially consistent machine has the order that the text gives it."""
+        kind = f.node.op.kind
+        return kind in _SYNCHRONISES or (self.plain_only and kind not in _PLAIN) or cell in self.flags
 
     def exclusions(self, f: Footprint) -> dict[Cell, int]:
         """The facts that keep others away, flags among them."""
