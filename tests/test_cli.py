@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -130,15 +131,29 @@ def test_timeout_is_undecided_and_keeps_what_was_decided(tmp_path):
     assert len(json.loads(file.read_text())["verdicts"]) == len(PROPERTIES) + 1
 
 
+def _children(pid: int) -> list[str]:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return []
+
+
 def test_interrupt_is_undecided_and_keeps_what_was_decided(tmp_path):
     file = tmp_path / "out.json"
     command = [sys.executable, "-m", "verify.bmc", "--cpus", "6", "--frees", "6", "--allocs", "6", "--json", str(file)]
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    time.sleep(3)
+    # while Python imports, an interrupt may be lost: when its workers are there, it is at work
+    until = time.monotonic() + 60
+    while not _children(process.pid) and time.monotonic() < until:
+        time.sleep(0.2)
+    time.sleep(2)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 3
     assert "interrupted after" in errors and "Traceback" not in errors
     assert json.loads(file.read_text())["interrupted"] is True
