@@ -63,8 +63,7 @@ def decide(name: str, memory: Memory) -> Cell:
 
 
 def _limits() -> Limits:
-    room = room_mb()
-    return Limits(time.monotonic() + _SECONDS, None if room is None else room / 2)
+    return Limits(time.monotonic() + _SECONDS, room_mb())
 
 
 def scenario(more: Sequence[str] = ()) -> Scenario:
