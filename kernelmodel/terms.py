@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from operator import is_
 from typing import Any, Literal, NamedTuple, TypeVar, Union
 
@@ -164,6 +165,11 @@ def const(value: int | bool) -> Term:
     if type(value) is int and 0 <= value < len(_SMALL):
         return _SMALL[value]
     return Term("const", (value,), "bool" if isinstance(value, bool) else "int")
+
+
+def constant(value: int, sort: Sort) -> Term:
+    """The constant of a sort, whose value may be a number where the sort is bool."""
+    return const(bool(value) if sort == "bool" else value)
 
 
 #: most constants are one of these, and terms are immutable
@@ -384,21 +390,30 @@ def substitute_cells(term: Term, cells: Mapping[Cell, Term]) -> Term:
     return replaced(term, lambda t: cells.get(t.args[0], t) if t.op == "cell" else t)
 
 
+@dataclass(frozen=True, slots=True)
+class Notation:
+    """How a language writes the heads that languages write differently; called as what :func:`visit` makes of a head."""
+
+    negation: str = "!({0})"
+    conjunction: str = " && "
+    disjunction: str = " || "
+    conditional: str = "({0} ? {1} : {2})"
+    least: str = "min({0}, {1})"
+
+    def __call__(self, term: Term, parts: list[str]) -> str:
+        """The text of a term whose arguments have these texts."""
+        if term.op in ("and", "or"):
+            return "(" + (self.conjunction if term.op == "and" else self.disjunction).join(parts) + ")"
+        pattern = {"not": self.negation, "ite": self.conditional, "min": self.least}.get(term.op)
+        return f"({parts[0]} {term.op} {parts[1]})" if pattern is None else pattern.format(*parts)
+
+
+_C = Notation()
+
+
 def show(term: Term) -> str:
     """``term`` as one line of infix text."""
-    return visit(term, lambda t: str(t.args[0]), _shown)
-
-
-def _shown(term: Term, parts: list[str]) -> str:
-    if term.op == "not":
-        return f"!({parts[0]})"
-    if term.op in ("and", "or"):
-        return "(" + (" && " if term.op == "and" else " || ").join(parts) + ")"
-    if term.op == "ite":
-        return f"({parts[0]} ? {parts[1]} : {parts[2]})"
-    if term.op == "min":
-        return f"min({parts[0]}, {parts[1]})"
-    return f"({parts[0]} {term.op} {parts[1]})"
+    return visit(term, lambda t: str(t.args[0]), _C)
 
 
 def rebuild(term: Term, args: list[Term]) -> Term:

@@ -16,6 +16,7 @@ from kernelmodel.mmzone import Zone
 from kernelmodel.ops import Routine
 from kernelmodel.versions.v6_1 import V6_1
 from verify.observe import conform, difference
+from verify.observe import text as conform_text
 from verify.observe.__main__ import main
 from verify.observe.conform import Conformance, Offlinings, conformance, era_of
 from verify.observe.events import Quality, events, lines_of
@@ -107,6 +108,33 @@ def test_a_step_that_the_text_never_does_may_be_the_texts_fault() -> None:
     made = held(trace([*WHOLE[:9], WHOLE[1], *WHOLE[9:]]))
     assert made.misfits[0].skipped is None and difference.result(made) is Result.UNDECIDED
     assert any("this looks like our text of v6.1" in line for line in difference.lines(made, []))
+
+
+def test_a_violation_is_one_whatever_else_is_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A page is left on its list, and what was done with the limits is in no text: 1, not the 3 of what is open."""
+    left = [
+        "  dd-8  [001] ..... 300: commit: (f+0x0/0x1) zone=0x1 pcp=0x5 page=0x9 type=1 order=0 count=3 high=0",
+        "  dd-8  [001] ..... 301: commit_r: (f <- f)",
+    ]
+    lines = trace([*WHOLE[:9], WHOLE[1], *WHOLE[9:]])
+    at = next(i for i, line in enumerate(lines) if "taken_off" in line)
+    file = tmp_path / "trace.txt"
+    file.write_text("\n".join([*lines[:at], *left, *lines[at:]]))
+    assert difference.result(held(lines_of(str(file)))) is Result.UNDECIDED
+    capsys.readouterr()
+    main(["check", str(file), "--json", str(tmp_path / "found.json")])
+    found = json.loads((tmp_path / "found.json").read_text())
+    results = {v["property"]: v["result"] for v in found["verdicts"]}
+    assert found["exit"] == (1 if "violated" in results.values() else 3), results
+    assert "violated" in results.values(), results
+
+
+def test_what_a_loop_returns_anew_is_not_what_it_returned_before() -> None:
+    """Of a register that was known in one round, another round's value may be any."""
+    text = Text(KERNELS["v6.1"], 1)
+    node = next(n for n in text._graph.kept if n.op.returns and n.op.returns[0].op == "cell" and n.edges)
+    at = conform_text._At(0, registers=frozenset({(f"{node.number}.0", 7), ("other.0", 1)}))
+    assert [dict(to.registers) for to in text._step(node, at)] == [{"other.0": 1}] * len(node.edges)
 
 
 def test_updates_after_the_window_may_come_more_often() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from test_html import Browser, needs_browser
+from browser import Browser, needs_browser
 
 from properties.catalogue import PROPERTIES
 from verify.__main__ import main as verify

@@ -1,4 +1,4 @@
-"""How wide what we print is: the terminal's width, 80 in a pipe, or what ``--width`` says; and text filled to it."""
+"""How wide what we print is: the terminal's width, 80 in a pipe, or ``--width``; text filled to it; a line of progress."""
 
 from __future__ import annotations
 
@@ -81,3 +81,9 @@ def fit(text: str) -> str:
 def row(cells: Sequence[str], wide: int) -> str:
     """Cells side by side, each column ``wide`` characters."""
     return "".join(c.ljust(wide) for c in cells).rstrip()
+
+
+def progress(text: str) -> None:
+    """Show on a terminal what is under way, in place of what was shown before; in a pipe nothing."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

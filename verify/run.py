@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from verify import page
 from verify.folding import columns_of
 from verify.options import fail
 from verify.report import SAID, as_json, heading, line, not_checked, write_json
@@ -31,8 +32,8 @@ class Run:
 
     def progress(self, text: str) -> None:
         """Show on a terminal what is under way; in a pipe nothing."""
-        if sys.stderr.isatty() and not self.options.quiet:
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        if not self.options.quiet:
+            page.progress(text)
 
     def take(self, verdict: Verdict, headed: bool = True) -> Verdict:
         """Keep a verdict and show it, with its columns; before the first, if ``headed``, what all are about."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
-from kernelmodel.terms import Cell, Term, visit
+from kernelmodel.terms import Cell, Notation, Term, visit
 from verify.explore.model import Model, TaskModel, returns_of
 from verify.explore.values import choice_values
 
@@ -22,18 +22,7 @@ Outcome = tuple[list[int], int, int, int, tuple[int, ...]]
 Function = Callable[[list[int], list[Outcome]], None]
 
 _NONE: Mapping[Cell, int] = {}
-
-
-def _python(term: Term, parts: list[str]) -> str:
-    if term.op == "not":
-        return f"(not {parts[0]})"
-    if term.op in ("and", "or"):
-        return "(" + f" {term.op} ".join(parts) + ")"
-    if term.op == "ite":
-        return f"({parts[1]} if {parts[0]} else {parts[2]})"
-    if term.op == "min":
-        return f"min({parts[0]}, {parts[1]})"
-    return f"({parts[0]} {term.op} {parts[1]})"
+_PYTHON = Notation("(not {0})", " and ", " or ", "({1} if {0} else {2})")
 
 
 class Compiler:
@@ -63,7 +52,7 @@ class Compiler:
             assert task is not None
             return str(task.number) if named == "me" else f"v[{task.slots[named]}]"
 
-        return visit(term, leaf, _python)
+        return visit(term, leaf, _PYTHON)
 
     def _cell(self, cell: Cell) -> str:
         constant = self.model.analysis.constant(cell)

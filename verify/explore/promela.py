@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from kernelmodel.cells import CELLS
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.ops import Op
-from kernelmodel.terms import Cell, Term, const, replaced, substitute, substitute_cells, visit
+from kernelmodel.terms import Cell, Notation, Term, const, constant, replaced, substitute, substitute_cells, visit
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.command import write_text
@@ -21,6 +21,8 @@ from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.search import Limits, Search, initial_rows
 from verify.explore.table import Transitions
 from verify.explore.values import choice_values
+
+_PROMELA = Notation(conditional="({0} -> {1} : {2})", least="(({0}) <= ({1}) -> ({0}) : ({1}))")
 
 
 def write_promela(path: str, kernel: type[KernelText], finite: Finite, properties: list[Property]) -> str:
@@ -160,35 +162,20 @@ class _Printer:
             assert task is not None
             return f"c{task.slots[atom.args[0]]}"
 
-        return visit(self._known(term), leaf, _printed)
+        return visit(self._known(term), leaf, _PROMELA)
 
     def _known(self, term: Term) -> Term:
         """The term in which cells that keep one value are constants."""
         values = {c: self.model.analysis.constant(c) for c in cells_in([term])}
-        kept = {c: const(bool(v) if CELLS[c.name].sort == "bool" else v) for c, v in values.items() if v is not None}
+        kept = {c: constant(v, CELLS[c.name].sort) for c, v in values.items() if v is not None}
         return substitute_cells(term, kept)
-
-
-def _printed(term: Term, parts: list[str]) -> str:
-    if term.op == "not":
-        return f"!({parts[0]})"
-    if term.op in ("and", "or"):
-        return "(" + (" && " if term.op == "and" else " || ").join(parts) + ")"
-    if term.op == "ite":
-        return f"({parts[0]} -> {parts[1]} : {parts[2]})"
-    if term.op == "min":
-        return f"(({parts[0]}) <= ({parts[1]}) -> ({parts[0]}) : ({parts[1]}))"
-    return f"({parts[0]} {term.op} {parts[1]})"
 
 
 def _picked(term: Term, picked: Mapping[str, int]) -> Term:
     """``term`` with its choices made."""
 
     def leaf(atom: Term) -> Term:
-        if atom.op != "choice":
-            return atom
-        value = picked[atom.args[0]]
-        return const(bool(value) if atom.sort == "bool" else value)
+        return constant(picked[atom.args[0]], atom.sort) if atom.op == "choice" else atom
 
     return replaced(term, leaf)
 

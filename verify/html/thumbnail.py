@@ -28,7 +28,7 @@ def thumbnail(film: Film) -> str:
     for cpu, y in lanes.items():
         parts.append(f'<text x="0" y="{y + 4}">CPU{cpu}</text><line x1="{_LEFT}" x2="{_WIDTH}" y1="{y}" y2="{y}"/>')
     tasks = [t["name"] for t in data["tasks"]]
-    for task, run in groupby(data["steps"], key=lambda s: s["task"]):
+    for (task, _), run in groupby(data["steps"], key=lambda s: (s["task"], s["cpu"])):
         parts.append(_run(list(run), task, f"var(--task-{tasks.index(task) % 7})", at))
     for arrow in data["arrows"]:
         if arrow["kind"] == "missed":
@@ -52,13 +52,14 @@ def _across(steps: list[dict[str, Any]]) -> list[float]:
 
 
 def _window(xs: list[float], span: dict[str, Any], height: int) -> str:
-    begin = xs[span["from"] - 1]
+    # what holds at the start begins before the first step
+    begin = xs[max(span["from"], 1) - 1]
     end = _WIDTH if span["to"] is None else xs[span["to"] - 1]
     return f'<rect class="window" x="{begin:.1f}" y="0" width="{end - begin:.1f}" height="{height}"/>'
 
 
 def _run(steps: list[dict[str, Any]], task: str, colour: str, at: Any) -> str:
-    """What a task does until another one goes on: a line on each CPU, and its name where there is room for it."""
+    """What a task does on a CPU until another one goes on: a line, and its name where there is room for it."""
     (first, y), (last, _) = at(steps[0]["n"]), at(steps[-1]["n"])
     made = [f'<g style="--c:{colour}"><line class="run" x1="{first:.1f}" x2="{last:.1f}" y1="{y}" y2="{y}"/>']
     if last - first > 6.2 * len(task):

@@ -81,14 +81,11 @@ def check(options: argparse.Namespace) -> int:
     writable([options.json, options.html])
     judge, quality = Judge(), Quality()
 
-    def progress(n: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{n:,} events", end="", file=sys.stderr, flush=True)
-
     offlinings = Offlinings()
-    judge.follow(offlinings.watch(events(lines_of(options.trace), quality)), quality, progress)
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)
+    judge.follow(
+        offlinings.watch(events(lines_of(options.trace), quality)), quality, lambda n: page.progress(f"{n:,} events")
+    )
+    page.progress("")
     if not quality.events:
         raise ModelError(f"{options.trace}: no line in it is an event: give a trace of tracefs, or of trace-cmd")
     if not judge.kinds:
@@ -110,7 +107,9 @@ def check(options: argparse.Namespace) -> int:
         from verify.observe.timeline import timeline
 
         write_text(options.html, timeline(judge, quality, judge.violations[0]))
-    code = max(exit_code(found), result)
+    codes = {exit_code(found), result}
+    # a violation is one whatever else is open
+    code = Exit.VIOLATED if Exit.VIOLATED in codes else max(codes)
     if options.json:
         write_json(
             options.json,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import KERNELS, kernel
+from kernelmodel.kernels import kernel
 from kernelmodel.text import KernelText
 from verify.observe.events import Event, Quality
 from verify.observe.probes import PROBES
@@ -22,7 +22,7 @@ from verify.observe.text import Mark, Text
 ERAS = {(6, 0): "v6.0", (6, 1): "v6.1", (6, 2): "v6.2", (6, 7): "v6.8", (6, 10): "v6.10", (6, 11): "v6.11"}
 #: a machine has at most so many CPUs: the text is unrolled over them
 MOST_CPUS = 64
-_NAMES = {name: p for p in PROBES if p.routine for name in (p.name, f"{p.name}_r")}
+_NAMES = frozenset(name for p in PROBES if p.routine for name in (p.name, f"{p.name}_r"))
 
 
 @dataclass(slots=True)
@@ -30,7 +30,6 @@ class Offlining:
     """The recorded steps of one offline_pages() in the task that called it, those of its zone."""
 
     steps: list[Event] = field(default_factory=list)
-    ended: bool = False
 
 
 @dataclass(slots=True)
@@ -62,7 +61,6 @@ class Offlinings:
             return
         mine.steps.append(event)
         if event.name == "offline_r":
-            mine.ended = True
             del self._open[event.pid]
 
 
@@ -124,7 +122,7 @@ def conformance(found: Offlinings, quality: Quality, era: str = "") -> Conforman
     """Hold all offlinings against the text of the trace's era, or of ``era``; ModelError where nothing can be said."""
     if quality.lost_in_all:
         raise ModelError("events were lost, and what is not there cannot be told from what did not happen")
-    gone = sorted(set(quality.said.get("not-there", "").split()) & set(_NAMES))
+    gone = sorted(set(quality.said.get("not-there", "").split()) & _NAMES)
     if gone:
         raise ModelError(f"the recorder could not see {', '.join(gone)}")
     if found.cpus > MOST_CPUS:
@@ -135,25 +133,26 @@ def conformance(found: Offlinings, quality: Quality, era: str = "") -> Conforman
     made = _against(era, found)
     if made.fits:
         return made
-    if not made.misfits:
-        return replace(made, doubt=_unseen(quality))
-    texts = [name for name in dict.fromkeys(ERAS.values()) if name != era]
+    texts = [name for name in dict.fromkeys(ERAS.values()) if name != era and made.misfits]
     others = tuple(name for name in texts if _against(name, found).fits)
-    return replace(made, others=others, doubt=_doubt(made.misfits, quality))
+    return replace(made, others=others, doubt=_doubt(made, quality))
 
 
-def _doubt(misfits: Iterable[Misfit], quality: Quality) -> str:
-    left_out = {mark.name for m in misfits for mark in m.skipped or ()}
-    if not left_out:
+def _doubt(made: Conformance, quality: Quality) -> str:
+    """Why what is not in the trace may have happened: a step that was left out, or the end of somebody's section."""
+    absent = {mark.name for m in made.misfits for mark in m.skipped or ()}
+    if made.together:
+        absent |= {f"{name}_r" for name in WORKS}
+    if not absent:
         return ""
     if quality.missed is None:
         return f"{quality.number('missed')} hits were missed by probes, and the recorder did not note by which"
-    among = sorted(left_out & quality.missed)
+    among = sorted(absent & quality.missed)
     return f"the probe of {', '.join(among)} missed hits" if among else ""
 
 
 def _against(era: str, found: Offlinings) -> Conformance:
-    text = Text(KERNELS.get(era) or kernel(era), found.cpus)
+    text = Text(kernel(era), found.cpus)
     steps = repeated = 0
     misfits = []
     for offlining in found.done:
@@ -171,14 +170,6 @@ def _together(kernel: type[KernelText], found: Sections) -> tuple[tuple[Event, E
     """Who worked on a pcplist while another one did, where the text has both in the list's critical section."""
     apart = {name for name, routine in WORKS.items() if in_section(kernel, routine)}
     return tuple((a, b) for a, b in found.broken if {a.name, b.name} <= apart)
-
-
-def _unseen(quality: Quality) -> str:
-    """Why a task may have left its section unseen."""
-    if quality.missed is None:
-        return f"{quality.number('missed')} hits were missed by probes, and the recorder did not note by which"
-    among = sorted(quality.missed & {f"{name}_r" for name in WORKS})
-    return f"the probe of {', '.join(among)} missed hits" if among else ""
 
 
 def _follow(text: Text, offlining: Offlining) -> tuple[int, int, Misfit | None]:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from kernelmodel.cells import section_of
 from kernelmodel.graphs.folded import fold
-from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph, FoldedNode
-from kernelmodel.graphs.ways import told
 from kernelmodel.text import KernelText
+from verify.explore.forgotten import held
 from verify.observe.events import Event
 from verify.scenario import Scenario
 
@@ -28,44 +28,16 @@ def in_section(kernel: type[KernelText], routine: str) -> bool:
     """Whether a text performs each operation of a routine in the critical section of a pcplist."""
     scenario = Scenario(cpus=1)
     made = kernel(scenario.config)
-    met = False
+    section, met = section_of(made.config, 0, 0), False
     for spec in scenario.tasks():
         if spec.kind.name not in ("free", "alloc"):
             continue
         graph = fold(made, partial(spec.make, made), (0,), {})
-        for node, inside in _visits(graph, kernel.section):
-            if routine in node.stack:
-                met = True
-                if not inside:
-                    return False
+        mine = {n.number for n in graph.kept if routine in n.stack}
+        if mine - held(graph, section, 0):
+            return False
+        met |= bool(mine)
     return met
-
-
-def _visits(graph: FoldedGraph, section: str) -> Iterator[tuple[FoldedNode, bool]]:
-    """The nodes, each with whether a path comes to it in the section."""
-    todo = [(target, False) for _, target in graph.entry]
-    seen = set(todo)
-    while todo:
-        location, inside = todo.pop()
-        if location == RETURNED:
-            continue
-        for number in graph.locations[location]:
-            node = graph.nodes[number]
-            yield node, inside
-            for conditions, target in node.edges:
-                new = (target, _after(node, section, inside, told(f"{number}.0", conditions)))
-                if new not in seen:
-                    seen.add(new)
-                    todo.append(new)
-
-
-def _after(node: FoldedNode, section: str, inside: bool, got: bool | None) -> bool:
-    does = node.op.does
-    if does.releases is not None and does.releases.name == section:
-        return False
-    if does.acquires is not None and does.acquires.name == section:
-        return inside or got is not False if does.tries else True
-    return inside
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from kernelmodel.cells import CELLS, cpu_there, initial, layout, mutex_owner
 from kernelmodel.graphs.folded import fold
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph, FoldedNode
 from kernelmodel.ops import Op, Routine
-from kernelmodel.terms import Cell, Term, const, substitute, substitute_cells
+from kernelmodel.terms import Cell, Term, const, constant, substitute, substitute_cells
 from kernelmodel.text import KernelText
 from verify.observe.probes import PROBES, Probe
 from verify.scenario import Scenario
@@ -117,29 +117,29 @@ class Text:
                         queue.append(to)
 
     def _step(self, node: FoldedNode, at: _At) -> Iterator[_At]:
-        cells, registers = dict(at.cells), dict(at.registers)
-        here = {c: _constant(CELLS[c.name].sort, x) for c, x in cells.items()}
-        known: dict[str, Term] = {
-            f"{node.number}.{i}": substitute_cells(t, here) for i, t in enumerate(node.op.returns)
+        here = {c: constant(x, CELLS[c.name].sort) for c, x in at.cells}
+        given = {r: const(x) for r, x in at.registers}
+
+        def now(term: Term) -> Term:
+            return substitute(substitute_cells(term, here), given)
+
+        # what is returned here is given anew in each round of a loop
+        registers = {r: x for r, x in at.registers if not r.startswith(f"{node.number}.")}
+        returned = {f"{node.number}.{i}": now(t) for i, t in enumerate(node.op.returns)}
+        registers |= {r: t.args[0] for r, t in returned.items() if t.op == "const"}
+        written = {c: now(t) for c, t in node.op.updates}
+        cells = {c: x for c, x in at.cells if c not in written}
+        cells |= {
+            c: int(t.args[0])
+            for c, t in written.items()
+            if t.op == "const" and CELLS[c.name].guard not in ("", "section")
         }
-        known |= {r: const(x) for r, x in registers.items()}
-        registers = {r: x for r, x in registers.items() if not r.startswith(f"{node.number}.")}
-        registers |= {r: t.args[0] for r, t in known.items() if t.op == "const"}
-        for cell, term in node.op.updates:
-            cells.pop(cell, None)
-            new = substitute(substitute_cells(term, here), {r: const(x) for r, x in at.registers})
-            if new.op == "const" and CELLS[cell.name].guard not in ("", "section"):
-                cells[cell] = int(new.args[0])
         if node.op.does.releases is not None:
             cells = {c: x for c, x in cells.items() if mutex_owner(CELLS[c.name].guard) != node.op.does.releases}
-        given = {r: const(x) for r, x in registers.items()}
+        known = {r: const(x) for r, x in registers.items()}
         for conditions, target in node.edges:
-            if not any(substitute(c, given).key == ("const", "bool", False) for c in conditions):
+            if not any(substitute(c, known).key == ("const", "bool", False) for c in conditions):
                 yield _At(target, frozenset(cells.items()), frozenset(registers.items()))
-
-
-def _constant(sort: str, x: int) -> Term:
-    return const(bool(x) if sort == "bool" else x)
 
 
 # --- marks in the text ---

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel
 from kernelmodel.memory_model import MODELS, Memory
 from kernelmodel.versions.v5_11 import V5_11
@@ -19,7 +17,7 @@ from verify import page
 from verify.explore.finite import Finite
 from verify.explore.search import Limits, room_mb
 from verify.explore.solve import NO_DEADLOCK, Explorer
-from verify.forked import children
+from verify.forked import mapped
 from verify.scenario import Scenario, option_of
 from verify.verdict import Exit, Result
 
@@ -43,27 +41,18 @@ class Cell:
     results: dict[str, Result]
 
 
-def decide(name: str, memory: Memory) -> Cell:
-    """One search; a model that cannot be followed leaves everything undecided."""
+def decide(asked: tuple[str, Memory]) -> Cell:
+    """A kernel under a memory model; what cannot be followed, or takes too long, is undecided."""
+    name, memory = asked
     groups: dict[tuple[str, ...], list[Property]] = {}
     for prop in PROPERTIES.values():
         groups.setdefault(missing(prop), []).append(prop)
     results: dict[str, Result] = {}
     for more, properties in groups.items():
-        names = [p.name for p in properties]
-        try:
-            explorer = Explorer(kernel(name), Finite(scenario(more), PAGES), limits=_limits(), memory=memory)
-            found = explorer.decide(properties, deadlock=not more)
-        except ModelError:
-            results |= dict.fromkeys(names, Result.UNDECIDED)
-        else:
-            results |= {v.property: v.result for v in found}
-    order = [*PROPERTIES, NO_DEADLOCK]
-    return Cell(name, memory, {n: results.get(n, Result.UNDECIDED) for n in order})
-
-
-def _limits() -> Limits:
-    return Limits(time.monotonic() + _SECONDS, room_mb())
+        limits = Limits(time.monotonic() + _SECONDS, room_mb())
+        explorer = Explorer(kernel(name), Finite(scenario(more), PAGES), limits=limits, memory=memory)
+        results |= {v.property: v.result for v in explorer.decide(properties, deadlock=not more)}
+    return Cell(name, memory, {n: results[n] for n in (*PROPERTIES, NO_DEADLOCK)})
 
 
 def scenario(more: Sequence[str] = ()) -> Scenario:
@@ -77,16 +66,9 @@ def missing(prop: Property) -> tuple[str, ...]:
     return tuple(t for t in prop.needs_tasks if not TASKS.get(t))
 
 
-def survey(kernels: Sequence[str], jobs: int | None = None) -> Iterator[Cell]:
+def survey(kernels: Sequence[str]) -> Iterator[Cell]:
     """All cells, kernel by kernel."""
-    work = [(k, m) for k in kernels for m in MODELS]
-    with children(min(jobs or os.cpu_count() or 1, len(work))) as pool:
-        yield from pool.map(decide, *zip(*work, strict=True))
-
-
-def bound() -> str:
-    """What was searched, in words."""
-    return Finite(scenario(), PAGES).bound(V5_11)
+    yield from mapped(decide, [(k, m) for k in kernels for m in MODELS], os.cpu_count() or 1)
 
 
 def _with_more() -> Iterator[tuple[str, str]]:
@@ -100,14 +82,12 @@ def print_survey(kernels: Sequence[str], markdown: bool = False) -> Exit:
     rows: dict[str, dict[str, str]] = {}
     bad = False
     for cell in survey(kernels):
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{cell.kernel} {cell.memory}", end="", file=sys.stderr, flush=True)
+        page.progress(f"{cell.kernel} {cell.memory}")
         for name, result in cell.results.items():
             row = rows.setdefault(name, {})
             row[cell.kernel] = row.get(cell.kernel, "") + MARKS[result]
         bad |= cell.memory == "sc" and Result.UNDECIDED in cell.results.values()
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)
+    page.progress("")
     if markdown:
         lines = [f"| property | {' | '.join(kernels)} |", "|---" * (len(kernels) + 1) + "|"]
         lines += [f"| `{n}` | {' | '.join(f'`{row[k]}`' for k in kernels)} |" for n, row in rows.items()]
@@ -116,7 +96,7 @@ def print_survey(kernels: Sequence[str], markdown: bool = False) -> Exit:
         print(page.paragraph(f"each mark, in this order: {', '.join(MODELS.values())}"))
         words = "+ holds, x violated, ? undecided, o vacuous, . says nothing of that kernel"
         print(page.paragraph(words, "  "))
-        print(page.paragraph(f"bound: {bound()}", "  ", "    "))
+        print(page.paragraph(f"bound: {Finite(scenario(), PAGES).bound(V5_11)}", "  ", "    "))
         for name, more in _with_more():
             print(page.paragraph(f"{name}: also {more}", "  ", "    "))
         wide = max(map(len, rows), default=0)

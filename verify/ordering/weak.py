@@ -26,7 +26,7 @@ from kernelmodel.errors import ModelError
 from kernelmodel.memory_model import is_variable
 from kernelmodel.ops import Kind, Op
 from kernelmodel.schema import CellKind
-from kernelmodel.terms import FALSE, TRUE, Cell, Term, choice, const, ite, land, lnot, load
+from kernelmodel.terms import FALSE, TRUE, Cell, Sort, Term, choice, constant, ite, land, lnot, load
 from verify.explore.finite import limit
 from verify.explore.footprints import Footprint
 from verify.explore.movers import Movers
@@ -207,9 +207,9 @@ def _finds_anything(op: Op, cells: Mapping[Cell, tuple[int, ...]], doubted: froz
     return finding(op, found, picks)
 
 
-def _one_of(name: str, values: tuple[int, ...], sort: str, picks: list[Term]) -> Term:
+def _one_of(name: str, values: tuple[int, ...], sort: Sort, picks: list[Term]) -> Term:
     """A free choice among values, by truth values alone: engines try all of those."""
-    first, *rest = [const(bool(v)) if sort == "bool" else const(v) for v in values]
+    first, *rest = [constant(v, sort) for v in values]
     made: Term = first
     for n, value in enumerate(rest):
         pick = choice(f"{name} is found to be {values[n + 1]}", "bool")
