@@ -378,14 +378,14 @@ def replaced(term: Term, leaf: Callable[[Term], Term]) -> Term:
 
 def substitute(term: Term, regs: Mapping[str, Term]) -> Term:
     """``term`` with registers replaced, constants folded again."""
-    if not atoms(term, "reg"):
+    if not any(a.args[0] in regs for a in atoms(term, "reg")):
         return term
     return replaced(term, lambda t: regs.get(t.args[0], t) if t.op == "reg" else t)
 
 
 def substitute_cells(term: Term, cells: Mapping[Cell, Term]) -> Term:
     """``term`` with the given cells replaced, constants folded again."""
-    if not atoms(term, "cell"):
+    if not any(a.args[0] in cells for a in atoms(term, "cell")):
         return term
     return replaced(term, lambda t: cells.get(t.args[0], t) if t.op == "cell" else t)
 

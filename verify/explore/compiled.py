@@ -123,13 +123,12 @@ class Compiler:
 
     def _checks(self, op: Op, task: TaskModel, own: Mapping[str, str], indent: str) -> list[str]:
         violated, reached = ["0"], ["0"]
-        for i, prop in enumerate(self.model.properties):
-            for check in prop.step_checks(self.model.config, op):
-                place = self.model.premise(i, check.cpu)
-                for bits, bit, term in ((violated, i, check.violation), (reached, place, check.premise)):
-                    text = self.source(term, task, own)
-                    if text != "0":
-                        bits.append(f"({1 << bit} if {text} else 0)")
+        for i, check in self.model.step_checks(op):
+            place = self.model.premise(i, check.cpu)
+            for bits, bit, term in ((violated, i, check.violation), (reached, place, check.premise)):
+                text = self.source(term, task, own)
+                if text != "0":
+                    bits.append(f"({1 << bit} if {text} else 0)")
         return [f"{indent}bad = {' | '.join(violated)}", f"{indent}seen = {' | '.join(reached)}"]
 
     def _edge(

@@ -97,8 +97,9 @@ class Distance:
                 self._add(check.check.violation, None, None)
         for task in model.tasks:
             for node in task.graph.kept:
-                for step in model.properties[prop].step_checks(model.config, node.op):
-                    self._add(step.violation, task, node)
+                for i, step in model.step_checks(node.op):
+                    if i == prop:
+                        self._add(step.violation, task, node)
 
     def of(self, rows: Rows) -> Steps:
         """The bound for each row; FAR where no violation can be reached."""

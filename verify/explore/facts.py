@@ -22,6 +22,7 @@ class Known(Footprints):
         """``assumed_zero``: names of cells that are taken to be 0 always."""
         super().__init__(model, assumed_zero)
         self._stable: dict[tuple[int, Cell, int], bool] = {}
+        self._changing: dict[tuple[Footprint, Cell, int], bool] = {}
         #: task and location of which the facts say that nobody comes there
         self.unreached: set[tuple[int, int]] = set()
         self.facts = {t.number: self._facts(t) for t in model.tasks}
@@ -102,7 +103,10 @@ class Known(Footprints):
         return self._stable[key]
 
     def _changes(self, f: Footprint, cell: Cell, value: int) -> bool:
-        if f.needs.get(cell, value) != value:
-            return False
-        new = substitute_cells(self._new(f, cell), {cell: Term("const", (value,), CELLS[cell.name].sort)})
-        return not (new.op == "const" and int(new.args[0]) == value)
+        key = (f, cell, value)
+        found = self._changing.get(key)
+        if found is None:
+            new = substitute_cells(self._new(f, cell), {cell: Term("const", (value,), CELLS[cell.name].sort)})
+            same = new.op == "const" and int(new.args[0]) == value
+            found = self._changing[key] = not same and f.needs.get(cell, value) == value
+        return found

@@ -103,7 +103,7 @@ class Footprints:
             elif not (new.op == "cell" and new.args[0] == cell):
                 sets[cell] = new
                 seen.append(new)
-        checks = [c for p in self.model.properties for c in p.step_checks(self.model.config, op)]
+        checks = [c for _, c in self.model.step_checks(op)]
         violations = [self._closed(c.violation, task) for c in checks]
         # where nothing can be violated, when the premise is reached is all that there is to see
         violations += [

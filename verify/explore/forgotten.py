@@ -16,7 +16,7 @@ from verify.explore.values import conjuncts
 
 
 def forget_when_sections_end(
-    config: Config, graphs: list[FoldedGraph], watched: set[Cell], looked_at: Callable[[FoldedNode], set[Cell]]
+    config: Config, graphs: list[FoldedGraph], watched: set[Cell], looked_at: Callable[[FoldedNode], frozenset[Cell]]
 ) -> None:  # fmt: skip
     """Change the graphs in place; ``watched`` are cells that are looked at in any state, ``looked_at`` those by a node."""
     for section, cpu in {section_of(config, z, c): c for z in range(config.nr_zones) for c in config.cpus}.items():

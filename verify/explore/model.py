@@ -8,7 +8,7 @@ its location and some for its live registers.  Pages are counted per pageblock a
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,6 +71,10 @@ class StateCheck:
     rest: bool = False
 
 
+#: an operation, the checks that step properties make of it, each with its property's position, and the cells that both read
+_Judged = tuple[Op, Sequence[tuple[int, Check]], frozenset[Cell]]
+
+
 class Model:
     """The transition system of a kernel in a finite configuration."""
 
@@ -93,6 +97,7 @@ class Model:
         self.kernel, self.finite, self.identities = kernel, finite, identities
         self.properties = properties
         self.any_order = any_order
+        self._known: dict[int, _Judged] = {}
         instance = kernel(finite.scenario.config)
         self.config = instance.config
         instance.migrates = finite.scenario.migrations > 0
@@ -156,9 +161,21 @@ class Model:
         """The properties, with each CPU for which they have a check somewhere."""
         found = {(s.prop, s.check.cpu) for s in self.state_checks}
         for node in (n for t in self.tasks for n in t.graph.kept):
-            for i, prop in enumerate(self.properties):
-                found |= {(i, c.cpu) for c in prop.step_checks(self.config, node.op)}
+            found |= {(i, c.cpu) for i, c in self.step_checks(node.op)}
         return found
+
+    def step_checks(self, op: Op) -> Sequence[tuple[int, Check]]:
+        """The checks that step properties make of an operation, each with its property's position."""
+        return self._judged(op)[1]
+
+    def _judged(self, op: Op) -> _Judged:
+        known = self._known.get(id(op))
+        # the operation is kept, so in this process no other one has its identity
+        if known is None or known[0] is not op:
+            checks = tuple((i, c) for i, p in enumerate(self.properties) for c in p.step_checks(self.config, op))
+            looks = frozenset(cells_in((*_read(op), *(t for _, c in checks for t in (c.premise, c.violation)))))
+            known = self._known[id(op)] = op, checks, looks
+        return known
 
     # --- where tasks may be ---
 
@@ -209,10 +226,9 @@ class Model:
 
     # --- cells ---
 
-    def _looked_at(self, node: FoldedNode) -> set[Cell]:
+    def _looked_at(self, node: FoldedNode) -> frozenset[Cell]:
         """The cells that an operation, or a property that judges it, reads."""
-        checks = [c for p in self.properties for c in p.step_checks(self.config, node.op)]
-        return cells_in((*_read(node.op), *(t for c in checks for t in (c.premise, c.violation))))
+        return self._judged(node.op)[2]
 
     def _analyse(self, specs: list[TaskSpec], graphs: list[FoldedGraph]) -> None:
         self.initial_values = {c: frozenset(self._initial(c)) for c in layout(self.config)}

@@ -220,8 +220,8 @@ class Movers(Known):
 
     def _together(self, given: Facts, g: Footprint) -> bool:
         """Whether ``g`` may be performed where ``given`` holds."""
-        facts = self.facts[g.task.number][g.location]
-        return not any(facts.get(c, v) != v or g.needs.get(c, v) != v for c, v in given.items())
+        facts, needs = self.facts[g.task.number][g.location], g.needs
+        return all(facts.get(c, v) == v and needs.get(c, v) == v for c, v in given.items())
 
     def _ruled_out(self, f: Footprint, g: Footprint, given: Facts, mine: Facts, conditions: Facts) -> Facts | None:
         """Values of cells at the start that last, and with which ``g`` cannot be performed."""

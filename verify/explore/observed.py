@@ -155,9 +155,8 @@ class Observed:
         kept = {r for _, x in node.edges if x != RETURNED for r in task.live[x]}
         terms += [t for r, t in returned.items() if r in kept]
         terms += [substitute(c, returned) for conditions, _ in node.edges for c in conditions]
-        for prop in self.model.properties:
-            for check in prop.step_checks(self.model.config, op):
-                terms += [check.premise, check.violation]
+        for _, check in self.model.step_checks(op):
+            terms += [check.premise, check.violation]
         return terms
 
 

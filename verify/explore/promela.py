@@ -129,11 +129,10 @@ class _Printer:
 
     def _judged(self, op: Op, task: TaskModel, picked: Mapping[str, int]) -> list[str]:
         found = []
-        for prop in self.model.properties:
-            for check in prop.step_checks(self.model.config, op):
-                text = self._text(check.violation, task, picked)
-                if text != "0":
-                    found.append(f"assert(!({text}))")
+        for _, check in self.model.step_checks(op):
+            text = self._text(check.violation, task, picked)
+            if text != "0":
+                found.append(f"assert(!({text}))")
         return found
 
     def _states(self, op: Op) -> list[str]:

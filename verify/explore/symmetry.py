@@ -91,11 +91,7 @@ class Symmetric(Transitions):
     def _key(self, node: FoldedNode) -> Any:
         op = node.op
         returns = () if op.does.returns_cpu else tuple(t.key for t in returns_of(op))
-        checks = [
-            (i, c.premise.key, c.violation.key)
-            for i, p in enumerate(self.model.properties)
-            for c in p.step_checks(self.model.config, op)
-        ]
+        checks = [(i, c.premise.key, c.violation.key) for i, c in self.model.step_checks(op)]
         updates = frozenset((c, normal(t.key)) for c, t in op.updates)
         return normal((op.tag, op.does.tries, op.guard.key, updates, returns, op.where.key, op.counted.key)), frozenset(
             Counter(normal(c) for c in checks).items()

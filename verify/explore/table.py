@@ -332,9 +332,8 @@ class Transitions:
         op = node.op
         terms = [self.model.guard(task, node, self.exact), op.where, op.counted, *returns_of(op)]
         terms += [t for c, t in op.updates if c in self.model.address]
-        for prop in self.model.properties:
-            for check in prop.step_checks(self.model.config, op):
-                terms += [check.premise, check.violation]
+        for _, check in self.model.step_checks(op):
+            terms += [check.premise, check.violation]
         written = {c for c, _ in op.updates if c in self.model.address}
         where = {c for c in written if self.model.address[c] in self.model.virtual}
         return self.columns_of(cells_in(terms)), self.columns_of(written) - (set(self.model.block) if where else set())
