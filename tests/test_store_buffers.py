@@ -18,9 +18,9 @@ from verify.explore.__main__ import main as explore
 from verify.explore.finite import Finite
 from verify.explore.solve import Explorer
 from verify.ordering.__main__ import main as ordering
+from verify.ordering.edges import LOCK, ORDERS, WORK, Edge
 from verify.ordering.loosened import Loose, everybody
 from verify.ordering.scenario import relaxed_in
-from verify.ordering.weak import EDGES, LOCK, WORK
 from verify.prove.__main__ import main as prove_command
 from verify.prove.engine import PROVABLE, prove
 from verify.prove.obligations import Prover
@@ -247,11 +247,11 @@ def test_what_cannot_be_followed_is_undecided(capsys: pytest.CaptureFixture[str]
         ("no-force-all-cpus", None),
     ],
 )
-def test_what_carries_it_on_any_machine(name: str, carried_by: set[str] | None) -> None:
+def test_what_carries_it_on_any_machine(name: str, carried_by: set[Edge] | None) -> None:
     """With loads that find anything it holds, and rests on one synchronisation; without that one it does not (the twin)."""
     finite = Finite(FREES, 2)
 
-    def holds(*without: str) -> bool:
+    def holds(*without: Edge) -> bool:
         explorer = Explorer(chosen(name), finite, memory="weak", without=frozenset(without))
         verdict = explorer.decide([STRAY], deadlock=False)[0]
         assert verdict.memory_model == MODELS["weak"]
@@ -260,16 +260,7 @@ def test_what_carries_it_on_any_machine(name: str, carried_by: set[str] | None) 
 
     assert holds() is (carried_by is not None)
     if carried_by is not None:
-        assert {edge for edge in EDGES if not holds(edge)} == carried_by
-
-
-def test_an_explanation_names_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """By command; a kernel that is not carried by either is undecided, one without the API says nothing."""
-    assert ordering(["--kernel", "v6.1", "--explain-order"]) == 0
-    assert f"needed: {LOCK}" in " ".join(capsys.readouterr().out.split())
-    assert ordering(["--kernel", "v6.2", "--explain-order"]) == 3
-    assert ordering(["--kernel", "base", "--explain-order"]) == 0
-    assert "it says nothing of base" in capsys.readouterr().out
+        assert {edge for edge in ORDERS if not holds(edge)} == carried_by
 
 
 def test_weak_is_for_explore_alone(capsys: pytest.CaptureFixture[str]) -> None:

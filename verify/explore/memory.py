@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph
 from kernelmodel.memory_model import WIDER, Memory
 from verify.explore.model import Change, Model
 from verify.explore.movers import Movers
 from verify.ordering.buffers import declare_buffers, with_buffers
+from verify.ordering.edges import Edge, take_away
 from verify.ordering.relaxed import Relaxed
 from verify.ordering.robust import relaxed
 from verify.ordering.weak import declare_doubts, weak, weaken
 from verify.scenario import TaskSpec
 
 
-def changed(memory: Memory, model: Model, without: frozenset[str] = frozenset()) -> Change:
-    """The change of each task's graph, from a model under sequential consistency; ModelError where it cannot be followed.
+def changed(memory: Memory, model: Callable[..., Model], without: frozenset[Edge] = frozenset()) -> Change:
+    """The change of each task's graph; ModelError where the memory model cannot be followed.
 
-    ``without``: synchronisations that the weak model is to do without.
+    ``model(change=…)`` makes the model under sequential consistency.  ``without``: synchronisations to do without.
     """
-    movers = Movers(model, (), only_facts=True)
+
+    def taken(_: TaskSpec, graph: FoldedGraph) -> None:
+        take_away(graph, without)
+
+    if memory == "sc":
+        return taken
+    movers = Movers(model(change=taken), (), only_facts=True)
     if memory in WIDER:
         what = weak(movers, without, compiler=memory == "compiler")
         declare_doubts(what.doubted)
-        return lambda spec, graph: weaken(spec.name, graph.kept, what)
-    found = relaxed(movers)
-    if found.refused:
-        raise ModelError(found.refused)
-    declare_buffers(found.cells)
-    return lambda spec, graph: _buffer(spec, graph, found)
+    else:
+        found = relaxed(movers)
+        if found.refused:
+            raise ModelError(found.refused)
+        declare_buffers(found.cells)
+
+    def both(spec: TaskSpec, graph: FoldedGraph) -> None:
+        taken(spec, graph)
+        if memory in WIDER:
+            weaken(spec.name, graph.kept, what)
+        else:
+            _buffer(spec, graph, found)
+
+    return both
 
 
 def _buffer(spec: TaskSpec, graph: FoldedGraph, what: Relaxed) -> None:

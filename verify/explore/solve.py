@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from verify.explore.search import Found, Limits, initial_rows, peak_mb
 from verify.explore.symmetry import AsymmetryError, Symmetric
 from verify.explore.table import Transitions
 from verify.forked import can_fork, children
+from verify.ordering.edges import Edge
 from verify.scenario import count
 from verify.verdict import Result, Verdict
 
@@ -90,8 +92,8 @@ class Explorer:
     #: small configurations that are searched too (see beside.py)
     beside: tuple[Finite, ...] = ()
     memory: Memory = "sc"
-    #: synchronisations that the weak model is to do without
-    without: frozenset[str] = frozenset()
+    #: synchronisations that are taken away, from the text or from the weak model
+    without: frozenset[Edge] = frozenset()
     _changes: dict[tuple[Finite, tuple[str, ...]], Change] = field(default_factory=dict, repr=False, compare=False)
 
     def model(self, finite: Finite, properties: list[Property], **how: bool) -> Model:
@@ -99,14 +101,15 @@ class Explorer:
 
         ModelError where that cannot be followed.
         """
-        change = None if self.memory == "sc" else self._change(finite, properties)
+        change = self._change(finite, properties) if self.memory != "sc" or self.without else None
         return Model(self.kernel, finite, properties, change=change, **how)
 
     def _change(self, finite: Finite, properties: list[Property]) -> Change:
         """What the memory model makes of a configuration's graphs; it is asked for by each search, and worked out once."""
         key = (finite, tuple(p.name for p in properties))
         if key not in self._changes:
-            self._changes[key] = changed(self.memory, Model(self.kernel, finite, properties), self.without)
+            model = functools.partial(Model, self.kernel, finite, properties)
+            self._changes[key] = changed(self.memory, model, self.without)
         return self._changes[key]
 
     def cannot_follow(self, properties: Sequence[Property]) -> str:

@@ -11,16 +11,13 @@ from kernelmodel.kernels import KERNELS
 from kernelmodel.memory_model import MODELS
 from kernelmodel.text import KernelText
 from kernelmodel.versions.v5_11 import V5_11
-from properties.catalogue import find
 from verify import page
 from verify.command import command
 from verify.options import EXIT_CODES, Parser, add_kernel, fail, kernel_of, listing
 from verify.ordering.loosened import everybody
 from verify.ordering.relaxed import Relaxed
 from verify.ordering.scenario import relaxed_in
-from verify.ordering.weak import EDGES
-from verify.scenario import Scenario
-from verify.verdict import Exit, Result
+from verify.verdict import Exit
 
 PROG = "python -m verify.ordering"
 _CPU = re.compile(r"\[\d+\]")
@@ -94,6 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModelError as error:
         fail(f"{PROG}: {error}")
     if options.explain_order:
+        # nobody else needs the search
+        from verify.ordering.explain import explain
+
         return int(explain(kernel))
     print("\n".join(lines(kernel, found)))
     return int(Exit.OK)
@@ -107,34 +107,6 @@ def table(options: argparse.Namespace) -> Exit:
     if options.mutant or options.variant or options.tree:
         raise ModelError("--table is about the kernels by name: give --kernel, or none for all of them")
     return print_survey([options.kernel] if options.kernel else list(KERNELS), options.markdown)
-
-
-def explain(kernel: type[KernelText]) -> Exit:
-    """Take each synchronisation away and see whether the guarantee is still carried; undecided if it never is."""
-    # nobody else needs the search
-    from verify.explore.finite import Finite
-    from verify.explore.solve import Explorer
-
-    prop = find("no_stray_page")
-    finite = Finite(Scenario(cpus=2, frees=1, allocs=0, updates=0), 2)
-    print(f"{kernel.name}, {MODELS['weak']}: what carries {prop.name}")
-    print(page.paragraph(f"bound: {finite.bound(kernel)}", "  ", "    "))
-    if not prop.applies_to(kernel):
-        print(f"  it says nothing of {kernel.name}")
-        return Exit.OK
-    results = {}
-    for without in ("", *EDGES):
-        explorer = Explorer(kernel, finite, memory="weak", without=frozenset({without} - {""}))
-        results[without] = explorer.decide([prop], deadlock=False)[0].result
-        words = f"without {without}" if without else "with all of them"
-        said = "holds" if results[without] is Result.HOLDS else "may break"
-        print(page.paragraph(said, f"  {words:55} ", "    "))
-    if results[""] is not Result.HOLDS:
-        print("  it is not carried by these")
-        return Exit.UNDECIDED
-    needed = [e for e in EDGES if results[e] is not Result.HOLDS]
-    print(page.paragraph(f"needed: {', and '.join(needed) or 'none of them alone'}", "  ", "    "))
-    return Exit.OK
 
 
 if __name__ == "__main__":

@@ -31,14 +31,11 @@ from verify.explore.finite import limit
 from verify.explore.footprints import Footprint
 from verify.explore.movers import Movers
 from verify.ordering.changes import finding, if_taken
+from verify.ordering.edges import LOCK, WORK, Edge
 from verify.ordering.relaxed import Place, place
 from verify.ordering.robust import Races
 
 _DOUBT, _TOLD = ".in_doubt", "work.told"
-#: what ends doubts, in words
-LOCK = "the list's lock, taken by the task that has stored"
-WORK = "the CPU's work item, queued after the stores"
-EDGES = (LOCK, WORK)
 #: what a compiler may put elsewhere
 _PLAIN = (Kind.PLAIN, Kind.CRITICAL)
 _SYNCHRONISES = (Kind.RMW, Kind.LOCK, Kind.UNLOCK)
@@ -52,8 +49,8 @@ class Weak:
     loads: Mapping[tuple[Place, Cell], tuple[int, ...]]
     #: places at which a task holds the mutexes of these names
     held: Mapping[Place, frozenset[str]]
-    #: the synchronisations that are taken away, of :data:`EDGES`
-    without: frozenset[str] = frozenset()
+    #: the orders that are not there
+    without: frozenset[Edge] = frozenset()
     #: whether a lock may be tried in vain that has been given back
     tries_fail: bool = True
 
@@ -63,8 +60,8 @@ class Weak:
         return frozenset(c.name for _, c in self.loads if _is_limit(c))
 
 
-def weak(movers: Movers, without: frozenset[str] = frozenset(), compiler: bool = False) -> Weak:
-    """Analyse the tasks of a model; ``without``: synchronisations that end no doubt.
+def weak(movers: Movers, without: frozenset[Edge] = frozenset(), compiler: bool = False) -> Weak:
+    """Analyse the tasks of a model; ``without``: orders that end no doubt.
 
     ``compiler``: the machine is sequentially consistent, and only plain accesses are not where the text has them.  A compiler
     moves them past accesses to other variables, volatile ones too, and not past locks and barriers (Documentation/

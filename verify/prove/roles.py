@@ -8,6 +8,7 @@ else's, which allows more runs and never fewer.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +16,7 @@ from kernelmodel.cells import CELLS, mutex_owner, stops_on, stops_others
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.graphs.ways import told
 from kernelmodel.ops import Op
-from kernelmodel.terms import ME, Cell, Sort, Term, atoms, reg, show, substitute
+from kernelmodel.terms import ME, Cell, Sort, Term, atoms, reg, replaced, show, substitute
 from properties.lemmas import LOCK
 from verify.prove.population import Kind, Text
 
@@ -96,7 +97,7 @@ class Program:
         return self._uids[number, node]
 
     def _add(self, number: int, text: Text) -> None:
-        names = _Names(text.kind.name)
+        named = _with_kind(text.kind.name)
         self.inputs |= {f"{text.kind.name}/{n}": r for n, r in text.kind.inputs.items()}
 
         def target(location: int) -> int:
@@ -108,12 +109,12 @@ class Program:
             return self.uid(number, nodes[0])
 
         def renamed(edges: Iterable[tuple[tuple[Term, ...], int]]) -> Edges:
-            return [(tuple(substitute(c, names) for c in conditions), target(t)) for conditions, t in edges]
+            return [(tuple(map(named, conditions)), target(t)) for conditions, t in edges]
 
         locks = locksets(text)
         inside = insides(text, self.section) if self.section else frozenset()
         for node in text.graph.kept:
-            op = _renamed(node.op, names)
+            op = _renamed(node.op, named)
             step = Step(self.uid(number, node.number), node.number, text.kind, op, node.stack,
                         locks.get(node.number, frozenset()), node.irqs_off, renamed(node.edges),
                         inside=node.number in inside)  # fmt: skip
@@ -143,25 +144,24 @@ class Program:
         return {u: s for u, s in self.steps.items() if wanted(s)}
 
 
-class _Names(dict[str, Term]):
-    """Registers get the name of their kind of task, for ``substitute``; ``me`` stays."""
+def _with_kind(kind: str) -> Callable[[Term], Term]:
+    """What gives the registers of a term the name of their kind of task; ``me`` stays."""
 
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
+    def leaf(term: Term) -> Term:
+        if term.op != "reg" or term.args[0] == "me":
+            return term
+        return reg(f"{kind}/{term.args[0]}", term.sort)
 
-    def get(self, name: str, default: Term | None = None) -> Term:  # type: ignore[override]
-        assert default is not None
-        return default if name == "me" else reg(f"{self.kind}/{name}", default.sort)
+    return functools.partial(replaced, leaf=leaf)
 
 
-def _renamed(op: Op, names: Mapping[str, Term]) -> Op:
+def _renamed(op: Op, named: Callable[[Term], Term]) -> Op:
     def new(terms: Iterable[Term]) -> tuple[Term, ...]:
-        return tuple(substitute(t, names) for t in terms)
+        return tuple(map(named, terms))
 
     return Op(
-        op.text, op.kind, substitute(op.guard, names), tuple((c, substitute(t, names)) for c, t in op.updates),
-        new(op.returns), op.choices, substitute(op.where, names), shown=new(op.shown), must=op.must, does=op.does,
+        op.text, op.kind, named(op.guard), tuple((c, named(t)) for c, t in op.updates),
+        new(op.returns), op.choices, named(op.where), shown=new(op.shown), must=op.must, does=op.does,
         told=op.told, tag=op.tag,
         info=op.info,
     )  # fmt: skip
