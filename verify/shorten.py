@@ -115,42 +115,51 @@ def _waits(steps: Sequence[TraceStep], accesses: Sequence[Access], chosen: Seque
 
 
 def _fewest(steps: Sequence[TraceStep], chosen: Sequence[int], waits: Mapping[int, set[int]]) -> list[int]:
-    """The order with the fewest changes of task, the first of them; empty where there is too much to choose from.
+    """An order with the fewest changes of task; empty where there is too much to choose from.
 
-    How far each task has come is all that what may follow depends on: a shortest path over these places.
+    How far each task has come is all that what may follow depends on: a shortest path over these places.  Whoever runs goes
+    on as long as it can: nothing that the others do waits for it to stop, so whatever is left takes no more changes then.
     """
     of: dict[str, list[int]] = {}
     for i in chosen:
         of.setdefault(steps[i].task, []).append(i)
     tasks = list(of)
     place = {i: (t, n) for t, task in enumerate(tasks) for n, i in enumerate(of[task])}
-    # a place and the task that has come there last -> the fewest changes, and where from
-    first = (tuple([0] * len(tasks)), -1)
-    cost: dict[tuple[tuple[int, ...], int], int] = {first: 0}
-    before: dict[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int]] = {}
+    # of each step how far each of the others has to be
+    needs: list[list[dict[int, int]]] = []
+    for t, task in enumerate(tasks):
+        needs.append([])
+        for i in of[task]:
+            need: dict[int, int] = {}
+            for u, n in (place[j] for j in waits[i]):
+                if u != t:
+                    need[u] = max(need.get(u, 0), n + 1)
+            needs[t].append(need)
+    first: tuple[tuple[int, ...], int] = (tuple([0] * len(tasks)), -1)
+    before = {first: first}
     queue = deque([first])
-    end = tuple(len(of[task]) for task in tasks)
+    end = tuple(map(len, needs))
+    here = first
     while queue:
         here = queue.popleft()
         at, last = here
         if at == end:
             break
-        if len(cost) > _MOST_PLACES:
+        if len(before) > _MOST_PLACES:
             return []
-        for t, task in enumerate(tasks):
-            if at[t] == end[t] or any(at[place[j][0]] <= place[j][1] for j in waits[of[task][at[t]]]):
-                continue
-            there = ((*at[:t], at[t] + 1, *at[t + 1 :]), t)
-            price = cost[here] + (last not in (-1, t))
-            if price < cost.get(there, len(chosen) + 1):
-                cost[there], before[there] = price, here
-                # a change costs one: what costs nothing is looked at before
-                queue.appendleft(there) if price == cost[here] else queue.append(there)
+        for t, mine in enumerate(needs):
+            n = at[t]
+            while t != last and n < end[t] and all(at[u] >= m for u, m in mine[n].items()):
+                n += 1
+            there = ((*at[:t], n, *at[t + 1 :]), t)
+            if n > at[t] and there not in before:
+                before[there] = here
+                queue.append(there)
     order: list[int] = []
-    while here in before:
-        order.append(of[tasks[here[1]]][here[0][here[1]] - 1])
-        here = before[here]
-    return order[::-1]
+    while here != first:
+        (at, t), here = here, before[here]
+        order = of[tasks[t]][here[0][t] : at[t]] + order
+    return order
 
 
 def _staying(steps: Sequence[TraceStep], chosen: Sequence[int], waits: Mapping[int, set[int]]) -> list[int]:
