@@ -27,9 +27,10 @@ from kernelmodel.versions.v6_2 import V6_2
 from kernelmodel.versions.v6_8 import V6_8
 from kernelmodel.versions.v6_10 import V6_10
 from kernelmodel.versions.v6_11 import V6_11
+from kernelmodel.versions.v6_15 import V6_15
 
 KERNELS: dict[str, type[KernelText]] = {
-    k.name: k for k in (V5_10, Base, V5_11, V5_14, V5_15, V6_0, V6_1, V6_2, V6_8, V6_10, V6_11)
+    k.name: k for k in (V5_10, Base, V5_11, V5_14, V5_15, V6_0, V6_1, V6_2, V6_8, V6_10, V6_11, V6_15)
 }
 
 

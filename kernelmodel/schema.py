@@ -63,6 +63,8 @@ class CellKind:
     open_at_start: bool = False
     least: int = 0
     most: int | None = None
+    #: where both are open at the start, it is no less than the cell of this name with the same index
+    starts_above: str = ""
     #: where values at the start are open, it is the sum of the cells of this name that have the same zone and CPU
     starts_as_sum: str = ""
     #: a count of pages in use: whosever they are, or those that nobody has been given to free

@@ -44,6 +44,8 @@ class TaskKind:
     help: str = ""
     option: str = ""
     default: int = 0
+    #: the same, of a kind that only some kernels have: it is theirs alone
+    usual: int = 0
     #: equal ones differ in nothing but their number and inputs: they may be renamed
     equal: bool = False
     #: for ever, on the CPU whose work it does

@@ -182,7 +182,7 @@ def test_a_folded_graph_comes_back_to_its_loop():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--pages", "0"], "--pages 0 is out of range: give 1 to 16 (each of the 1 frees holds one)"),
+        (["--pages", "0"], "--pages 0 is out of range: give 1 to 16 (each of the 1 that free holds one)"),
         (["--pages", "two"], "invalid int value: 'two'"),
         (["--frees", "3", "--pages", "2"], "--pages 2 is out of range: give 3 to 16"),
         (["--frees", "30"], "--frees 30 is too many here: give at most 16, for each holds one of 16 pages"),

@@ -371,7 +371,7 @@ def test_a_change_of_a_routine_that_the_kernel_has_not_names_those_that_have_it(
     file = tmp_path / "mine.py"
     file.write_text("class Mine:\n    def nr_pcp_alloc(self, zone, cpu):\n        return 1\n        yield\n")
     with pytest.raises(
-        ModelError, match=r"line 2: v6.1 has no routine nr_pcp_alloc\(\).*v6.8, v6.10, v6.11 with --kernel"
+        ModelError, match=r"line 2: v6.1 has no routine nr_pcp_alloc\(\).*v6.8, v6.10, v6.11, v6.15 with --kernel"
     ):
         variant(f"{file}@v6.1")
     with pytest.raises(ModelError, match=r"unknown kernel 'v6.12': did you mean v6.2"):

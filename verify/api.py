@@ -20,7 +20,7 @@ from kernelmodel.variants.overrides import check_reached, nearest
 from kernelmodel.versions.later_mutants import EVERY
 from properties.catalogue import NO_DEADLOCK, PROPERTIES, find
 from properties.property import Property
-from verify.scenario import Scenario, default_migrations, kinds, numbers_of
+from verify.scenario import Scenario, default_migrations, kinds, numbers_of, usual
 from verify.verdict import Verdict
 
 ENGINES = ("bmc", "explore", "prove")
@@ -104,7 +104,7 @@ def _bmc(
     from verify.bmc.pool import decide_all, net_of
     from verify.bmc.solve import Engine
 
-    scenario = _scenario(Scenario(), numbers)
+    scenario = _scenario(Scenario(), {**usual(kernel), **numbers})
     engine = Engine(kernel, scenario, deadline, memory=memory)
     engine.model(misplaced=False)
     check_reached(kernel, scenario.tasks_in_words())
@@ -125,7 +125,7 @@ def _explore(
     from verify.explore.search import Limits, room_mb
     from verify.explore.solve import Explorer
 
-    scenario = _scenario(DEFAULT.scenario, numbers)
+    scenario = _scenario(DEFAULT.scenario, {**usual(kernel), **numbers})
     finite = replace(DEFAULT, scenario=scenario, pages=default_pages(scenario))
     beside = () if memory in WIDER else others(kernel, finite)
     for one in (finite, *beside):

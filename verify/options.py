@@ -24,7 +24,7 @@ from properties.catalogue import PROPERTIES, find
 from properties.property import Property
 from verify import page
 from verify.command import STANDARD_OUTPUT, keep_standard_output_for_a_file
-from verify.scenario import LARGEST, Scenario, default_migrations, kinds, numbers_of, option_of, shared_kinds
+from verify.scenario import LARGEST, Scenario, default_migrations, kinds, numbers_of, option_of, shared_kinds, usual
 from verify.verdict import Exit, Result
 
 EXIT_CODES = """exit codes, the worst wins:
@@ -212,10 +212,11 @@ def add_property(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def scenario_of(options: argparse.Namespace) -> Scenario:
-    """The scenario that the options describe."""
+def scenario_of(options: argparse.Namespace, kernel: type[KernelText] | None = None) -> Scenario:
+    """The scenario that the options describe, with the tasks of its own that a kernel usually has."""
     rounds = getattr(options, "rounds", 1)
-    counts = {option: getattr(options, option, None) or 0 for option in task_options()} | other_tasks(options)
+    counts = {option: getattr(options, option, None) or 0 for option in task_options()}
+    counts |= usual(kernel) | other_tasks(options)
     return Scenario().having(
         cpus=options.cpus, rounds=rounds, spread=options.spread, blocks=options.blocks, migrations=migrations_of(options),
         **counts,

@@ -13,7 +13,7 @@ from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, PageRange, Zone
 from kernelmodel.ops import Op, Routine
 from kernelmodel.tasks import TASKS, WORKER, Given, TaskKind, options, shared_options
 from kernelmodel.terms import IntTerm, reg
-from kernelmodel.text import has_routine
+from kernelmodel.text import KernelText, has_routine
 
 #: more tasks or CPUs than this are refused as a slip of the keyboard
 LARGEST = 64
@@ -68,6 +68,12 @@ class TaskSpec:
     def register(self, what: str) -> str:
         """The name of the register that has an open input."""
         return f"{self.name}.{what}"
+
+
+def usual(kernel: type[KernelText] | None) -> dict[str, int]:
+    """How many tasks of the kinds that are a kernel's own are run where nothing is said, by option."""
+    kinds = kernel.tasks if kernel is not None else ()
+    return {k.option: k.usual for k in kinds if k.usual and k.is_in(kernel)}
 
 
 @dataclass(frozen=True, init=False)

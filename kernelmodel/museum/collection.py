@@ -25,6 +25,7 @@ from kernelmodel.museum.locking import (
     SysctlReadDoesNot,
     SysctlReadLocks,
 )
+from kernelmodel.museum.nolock import NolockFreeLooks
 from kernelmodel.text import KernelText
 from kernelmodel.versions.base import Base
 from kernelmodel.versions.v5_10 import V5_10
@@ -36,6 +37,7 @@ from kernelmodel.versions.v6_1 import V6_1
 from kernelmodel.versions.v6_8 import V6_8
 from kernelmodel.versions.v6_10 import V6_10
 from kernelmodel.versions.v6_11 import V6_11
+from kernelmodel.versions.v6_15 import V6_15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +112,12 @@ _ALL = (
         name="snapshot-under-lock", when="a review version of 66eca1021a42", mended=SnapshotUnderLock, bounded=True,
         what="count is looked at once, under pcp->lock: what comes later sees the closed limits.", prop="no_stray_page",
         tasks=_ALLOC,
+    ),
+    Exhibit(
+        name="nolock-free", when="8c57b687e833, v6.15; the mend is our own",
+        what="free_pages_nolock() takes no zone->lock, so it leaves its page on the pcplist, disabled or not.",
+        prop="no_stray_page", faulty=V6_15, mended=NolockFreeLooks, tasks={**_ALONE, "nolock_frees": 1}, bounded=True,
+        proved=True,
     ),
     Exhibit(
         name="lru-left-disabled", when="946746d1ad92, v5.15",

@@ -42,6 +42,7 @@ class V6_8(V6_2):
             CellKind(
                 axes=("zone",), c="zone->pageset_high_max", guard="pcp_batch_high_lock", limit="high_max",
                 meaning="the high_max that zone_pcp_enable() restores", open_at_start=True,
+                starts_above="zone.pageset_high_min",
             ),
         ),
         (

@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(Exit.OK)
     try:
         kernel = kernel_of(options)
-        scenario = scenario_of(options)
+        scenario = scenario_of(options, kernel)
         properties, stop = properties_of(options)
         writable([options.json, options.trace, options.html, options.smt2])
     except ModelError as error:

@@ -47,7 +47,8 @@ class Beginning:
         if kind.in_use == "unowned":
             every = [self(c) for c in self._unowned]
             return z3.And(v >= 0, z3.Sum(every) == migrations) if cell == self._unowned[-1] else v >= 0
-        return v >= kind.least if kind.most is None else z3.And(v >= kind.least, v <= kind.most)
+        least = [v >= kind.least, *([v >= self(Cell(kind.starts_above, cell.index))] if kind.starts_above else [])]
+        return z3.And(*least) if kind.most is None else z3.And(*least, v <= kind.most)
 
 
 def typed(cell: Cell, value: int) -> int:

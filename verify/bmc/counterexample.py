@@ -178,10 +178,12 @@ def _start(scenario: Scenario, encoding: Encoding, model: Any) -> Start:
     elsewhere = (cpu + min(2, config.nr_cpus - (1 if here else 0))) % config.nr_cpus
     placed = dict(encoding.piece.places)
     in_use = [int(c.index[0]) for c, n in sorted(start.items()) if CELLS[c.name].in_use == "unowned" for _ in range(n)]
+    limits: dict[Cell, int] = {}
+    for cell, otherwise in zip(_limits(encoding.piece.config), (4, 2, 5), strict=False):
+        least = limits.get(Cell(CELLS[cell.name].starts_above, cell.index), 0)
+        limits[cell] = start.get(cell, max(otherwise, least))
     return Start(
-        limits=tuple(
-            start.get(c, otherwise) for c, otherwise in zip(_limits(encoding.piece.config), (4, 2, 5), strict=False)
-        ),
+        limits=tuple(limits.values()),
         block_types=tuple(start.get(c, initial(config, c)) for c in layout(config) if CELLS[c.name].values == "type"),
         lists=tuple(lists),
         cpu_of={

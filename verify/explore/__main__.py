@@ -138,9 +138,9 @@ class SearchRun(Run):
             taken(verdict)
 
 
-def finite_of(options: argparse.Namespace) -> Finite:
+def finite_of(options: argparse.Namespace, kernel: type[KernelText]) -> Finite:
     """The configuration that the options describe."""
-    scenario = scenario_of(options)
+    scenario = scenario_of(options, kernel)
     pages = default_pages(scenario) if options.pages is None else options.pages
     return Finite(scenario, pages, options.high, options.batch)
 
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.jobs < 1:
             raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
         kernel: type[KernelText] = kernel_of(options) or V5_11
-        finite = finite_of(options)
+        finite = finite_of(options, kernel)
         asked = options.property or ["all"]
         deadlock = "all" in asked or NO_DEADLOCK in asked
         options.property = [p for p in asked if p != NO_DEADLOCK] if options.property else None

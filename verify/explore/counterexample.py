@@ -8,12 +8,14 @@ from dataclasses import replace
 
 from kernelmodel.cells import CELLS, cpu_there, layout, stops_others
 from kernelmodel.memory_model import Memory
+from kernelmodel.tasks import options
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.counterexample import Counterexample
-from verify.explore.finite import ALLOC_TYPE, Finite
+from verify.explore.finite import ALLOC_TYPE, Finite, held
 from verify.explore.model import Model
 from verify.explore.shortest import Path
+from verify.scenario import Scenario
 from verify.trace import MismatchError, Start, TraceStep, rerun
 
 #: orders of the buddy's pages are tried up to this number
@@ -135,19 +137,24 @@ def _homes(model: Model, path: Path) -> dict[int, int]:
 def smaller(finite: Finite) -> list[Finite]:
     """Configurations within ``finite``, the smaller ones first, itself last."""
     s = finite.scenario
+    varied = [(o, k) for o, k in options().items() if (k.equal or k.wants) and s.number_of(k)]
     found = []
-    for frees in range(s.frees + 1):
-        for allocs in range(s.allocs + 1):
-            for updates in range(s.updates + 1):
-                for cpus in range(min(2, s.cpus), s.cpus + 1):
-                    pages = finite.pages if allocs or s.migrations else max(1, frees)
-                    scenario = s.having(cpus=cpus, frees=frees, allocs=allocs, updates=updates)
-                    found.append(Finite(scenario, pages, finite.high, finite.batch))
-    # a CPU more costs a search about as much as three tasks more
-    found.sort(key=lambda f: (_tasks(f) + 3 * f.scenario.cpus, f.scenario.cpus, f.scenario.updates, f.scenario.allocs))
+    for numbers in itertools.product(*(range(s.number_of(k) + 1) for _, k in varied)):
+        for cpus in range(min(2, s.cpus), s.cpus + 1):
+            scenario = s.having(cpus=cpus, **{o: n for (o, _), n in zip(varied, numbers, strict=True)})
+            pages = finite.pages if _ask(scenario) or s.migrations else max(1, held(scenario))
+            found.append(Finite(scenario, pages, finite.high, finite.batch))
+
+    def size(f: Finite) -> tuple[int, ...]:
+        numbers = [f.scenario.number_of(k) for _, k in varied]
+        wanting = sum(n for n, (_, k) in zip(numbers, varied, strict=True) if k.wants)
+        # a CPU more costs a search about as much as three tasks more
+        return sum(numbers) + 3 * f.scenario.cpus, f.scenario.cpus, wanting, _ask(f.scenario)
+
+    found.sort(key=size)
     return found if finite in found else [*found, finite]
 
 
-def _tasks(finite: Finite) -> int:
-    s = finite.scenario
-    return s.frees + s.allocs + s.updates
+def _ask(scenario: Scenario) -> int:
+    """How many tasks ask for a page."""
+    return sum("migratetype" in t.kind.inputs for t in scenario.tasks())

@@ -42,7 +42,7 @@ class Finite:
         for name, least, most in (("pages", max(1, taken), MOST), ("high", 0, MOST), ("batch", 1, MOST)):
             n = getattr(self, name)
             if not least <= n <= most:
-                each = f"each of the {frees} frees holds one"
+                each = f"each of the {frees} that free holds one"
                 n_used = self.scenario.migrations
                 used = f", and {n_used} in use for offline_pages() to migrate (--migrations)" if n_used else ""
                 why = f" ({each}{used})" if name == "pages" and n < taken else ""

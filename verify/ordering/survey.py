@@ -10,6 +10,7 @@ from typing import Any
 
 from kernelmodel.kernels import kernel
 from kernelmodel.memory_model import MODELS, Memory
+from kernelmodel.text import KernelText
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from properties.property import Property
@@ -18,7 +19,7 @@ from verify.explore.finite import Finite
 from verify.explore.search import Limits, room_mb
 from verify.explore.solve import NO_DEADLOCK, Explorer
 from verify.forked import mapped
-from verify.scenario import Scenario, option_of
+from verify.scenario import Scenario, option_of, usual
 from verify.verdict import Exit, Result
 
 #: frees alone: where under sequential consistency the free path has no race with the drain
@@ -44,21 +45,22 @@ class Cell:
 def decide(asked: tuple[str, Memory]) -> Cell:
     """A kernel under a memory model; what cannot be followed, or takes too long, is undecided."""
     name, memory = asked
+    chosen = kernel(name)
     groups: dict[tuple[str, ...], list[Property]] = {}
     for prop in PROPERTIES.values():
         groups.setdefault(missing(prop), []).append(prop)
     results: dict[str, Result] = {}
     for more, properties in groups.items():
         limits = Limits(time.monotonic() + _SECONDS, room_mb())
-        explorer = Explorer(kernel(name), Finite(scenario(more), PAGES), limits=limits, memory=memory)
+        explorer = Explorer(chosen, Finite(scenario(more, chosen), PAGES), limits=limits, memory=memory)
         results |= {v.property: v.result for v in explorer.decide(properties, deadlock=not more)}
     return Cell(name, memory, {n: results[n] for n in (*PROPERTIES, NO_DEADLOCK)})
 
 
-def scenario(more: Sequence[str] = ()) -> Scenario:
-    """The configuration, with one more task of some kinds."""
+def scenario(more: Sequence[str] = (), text: type[KernelText] | None = None) -> Scenario:
+    """The configuration, with one more task of some kinds, and those of its own that a kernel usually has."""
     # made anew: a kernel may have declared tasks of its own meanwhile
-    return Scenario(2, **{**TASKS, **dict.fromkeys(more, 1)})
+    return Scenario(2, **{**TASKS, **dict.fromkeys(more, 1), **usual(text)})
 
 
 def missing(prop: Property) -> tuple[str, ...]:
@@ -71,10 +73,14 @@ def survey(kernels: Sequence[str]) -> Iterator[Cell]:
     yield from mapped(decide, [(k, m) for k in kernels for m in MODELS], os.cpu_count() or 1)
 
 
-def _with_more() -> Iterator[tuple[str, str]]:
+def _with_more(kernels: Sequence[str]) -> Iterator[tuple[str, str]]:
     for prop in PROPERTIES.values():
         if more := missing(prop):
             yield prop.name, ", ".join(f"{option_of(t)} 1" for t in more)
+    for name in kernels:
+        if own := usual(kernel(name)):
+            words = {k.option: k.words for k in kernel(name).tasks}
+            yield name, ", ".join(f"{n} {words[option]}" for option, n in own.items())
 
 
 def print_survey(kernels: Sequence[str], markdown: bool = False) -> Exit:
@@ -97,7 +103,7 @@ def print_survey(kernels: Sequence[str], markdown: bool = False) -> Exit:
         words = "+ holds, x violated, ? undecided, o vacuous, . says nothing of that kernel"
         print(page.paragraph(words, "  "))
         print(page.paragraph(f"bound: {Finite(scenario(), PAGES).bound(V5_11)}", "  ", "    "))
-        for name, more in _with_more():
+        for name, more in _with_more(kernels):
             print(page.paragraph(f"{name}: also {more}", "  ", "    "))
         wide = max(map(len, rows), default=0)
         for part in _parts(kernels, page.width() - wide - 1):
