@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from kernelmodel.terms import Cell, atoms
@@ -135,31 +135,42 @@ def _fewest(steps: Sequence[TraceStep], chosen: Sequence[int], waits: Mapping[in
                 if u != t:
                     need[u] = max(need.get(u, 0), n + 1)
             needs[t].append(need)
-    first: tuple[tuple[int, ...], int] = (tuple([0] * len(tasks)), -1)
-    before = {first: first}
-    queue = deque([first])
     end = tuple(map(len, needs))
-    here = first
-    while queue:
-        here = queue.popleft()
-        at, last = here
+    # whoever has steps left has a stretch to come; of orders with as few, the one whose tasks come first in the trace
+    queue: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = [(len(tasks), (), tuple([0] * len(tasks)))]
+    seen: set[tuple[tuple[int, ...], int]] = set()
+    while queue and len(seen) <= _MOST_PLACES:
+        stretches, path, at = heapq.heappop(queue)
+        last = path[-1] if path else -1
         if at == end:
-            break
-        if len(before) > _MOST_PLACES:
-            return []
+            return [i for t, n, m in _stretches(path, needs) for i in of[tasks[t]][n:m]]
+        if (at, last) in seen:
+            continue
+        seen.add((at, last))
         for t, mine in enumerate(needs):
-            n = at[t]
-            while t != last and n < end[t] and all(at[u] >= m for u, m in mine[n].items()):
-                n += 1
-            there = ((*at[:t], n, *at[t + 1 :]), t)
-            if n > at[t] and there not in before:
-                before[there] = here
-                queue.append(there)
-    order: list[int] = []
-    while here != first:
-        (at, t), here = here, before[here]
-        order = of[tasks[t]][here[0][t] : at[t]] + order
-    return order
+            n = at[t] if t == last else _as_far(mine, at, t)
+            if n > at[t]:
+                ahead = stretches if n == end[t] else stretches + 1
+                heapq.heappush(queue, (ahead, (*path, t), (*at[:t], n, *at[t + 1 :])))
+    return []
+
+
+def _as_far(needs: Sequence[Mapping[int, int]], at: Sequence[int], task: int) -> int:
+    """How far a task comes from a place, while nobody else goes on."""
+    n = at[task]
+    while n < len(needs) and all(at[u] >= m for u, m in needs[n].items()):
+        n += 1
+    return n
+
+
+def _stretches(
+    path: Sequence[int], needs: Sequence[Sequence[Mapping[int, int]]]
+) -> Iterator[tuple[int, int, int]]:  # fmt: skip
+    """Who runs, from where and to where, if they run in that order."""
+    at = [0] * len(needs)
+    for t in path:
+        n, at[t] = at[t], _as_far(needs[t], at, t)
+        yield t, n, at[t]
 
 
 def _staying(steps: Sequence[TraceStep], chosen: Sequence[int], waits: Mapping[int, set[int]]) -> list[int]:
