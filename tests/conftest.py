@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from verify import page
+
+DEEP_CASES = Path(__file__).with_name("deep_cases.txt")
 
 # solvers make many small objects and few cycles: collecting as often as usual costs a tenth of the time
 gc.set_threshold(200_000, 20, 20)
@@ -18,6 +23,32 @@ gc.set_threshold(200_000, 20, 20)
 def wide_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is printed in this process is not wrapped, so that tests can look for sentences; test_columns has its own."""
     monkeypatch.setattr(page, "_chosen", [4000])
+
+
+@pytest.fixture(scope="session")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The verdict files of tests/shown.py, one set for all workers."""
+    # an engine's import takes a while, and many tests need none
+    from tests import shown
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shown"
+    folder.mkdir(exist_ok=True)
+    return shown.documents(folder)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the cases that take long, before those that are marked are left out; UsageError where one is not there."""
+    listed = {line for line in DEEP_CASES.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")}
+    for item in items:
+        if item.nodeid in listed:
+            item.add_marker(pytest.mark.deep)
+    stale = listed - {item.nodeid for item in items}
+    if stale and config.args == config.getini("testpaths"):
+        raise pytest.UsageError(
+            f"tests/deep_cases.txt names {min(stale)}, and {len(stale) - 1} more that are not there"
+        )
 
 
 def pytest_sessionstart() -> None:

@@ -280,7 +280,7 @@ def test_an_engine_that_crashes_is_no_violation(monkeypatch, capsys):
         (["v5.11", "no-drian"], "B: unknown kernel, mutant or FILE.py 'no-drian': did you mean no-drain?"),
         (
             ["zzz", "v5.11"],
-            "A: 'zzz' is no kernel (v5.10, base, v5.11, v5.14, v5.15, v6.0, v6.1, v6.2, v6.8, v6.10, v6.11), no mutant",
+            "A: 'zzz' is no kernel (v5.10, base, v5.11, v5.14, v5.15, v6.0, v6.1, v6.2, v6.8, v6.10, v6.11, v6.15), no mutant",
         ),
         (["v5.11", "nowhere.py"], "B: variant file nowhere.py does not exist"),
         (["v5.11", "base", "--cpus", "0"], "--cpus 0 is out of range"),

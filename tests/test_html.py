@@ -12,30 +12,21 @@ import pytest
 from browser import Browser, needs_browser
 
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import KERNELS, kernel, mutant
 from properties.catalogue import find
-from verify.bmc.solve import Engine
+from tests.shown import SHOWN
 from verify.html import render, thumbnail
 from verify.html.page import embedded
 from verify.html.thumbnail import _window
 from verify.html.view import view
 from verify.observe.__main__ import main as observe
-from verify.report import as_json
 from verify.scenario import Scenario
 from verify.trace import Start, TraceStep, boot
 from verify.tracefile import KernelSpec, parse, play, record
 
-SHOWN = {"no-force-all-cpus": "no_stray_page", "no-mutex": "limits_exclusive", "base": "no_isolated_page_left"}
-
 
 @pytest.fixture(scope="module")
-def films():
-    made = {}
-    for name, prop in SHOWN.items():
-        chosen = kernel(name) if name in KERNELS else mutant(name)
-        options = [f"--{'kernel' if name in KERNELS else 'mutant'}", name]
-        made[name] = play(parse(as_json([Engine(chosen, Scenario()).decide(find(prop))], options, False)))
-    return made
+def films(documents):
+    return {name: play(parse(document)) for name, document in documents.items()}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +37,7 @@ def pages(films, tmp_path_factory):
     (folder / "holds.html").write_text(render(serialised()), encoding="utf-8")
     for cpus in (3, 4):
         (folder / f"{cpus}.html").write_text(render(side_by_side(cpus)), encoding="utf-8")
-    wide = Engine(mutant("no-mutex"), Scenario(cpus=8)).decide(find("limits_exclusive"))
-    trace = parse(as_json([wide], ["--mutant", "no-mutex", "--cpus", "8"], False))
-    (folder / "wide.html").write_text(render(trace), encoding="utf-8")
+    (folder / "wide.html").write_text(render(side_by_side(8)), encoding="utf-8")
     return folder
 
 

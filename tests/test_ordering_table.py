@@ -19,6 +19,17 @@ from verify.verdict import Result
 PAGE = Path(__file__).parents[1] / "docs" / "memory-models.md"
 
 
+def test_a_mark_is_what_is_decided_with_the_tasks_that_a_property_needs() -> None:
+    """One memory model of one kernel; a property that needs an alloc has one."""
+    cell = survey.decide(("v5.11", "sc"))
+    assert set(cell.results) == {*PROPERTIES, NO_DEADLOCK} and set(cell.results.values()) <= {
+        Result.HOLDS, Result.NOT_APPLICABLE,
+    }  # fmt: skip
+    alloc = PROPERTIES["isolated_page_not_allocated"]
+    assert survey.missing(alloc) == ("allocs",) and survey.scenario(("allocs",)).allocs == 1
+
+
+@pytest.mark.deep
 def test_a_kernel_that_needs_no_order_and_one_that_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--table", "--kernel", "v5.11"]) == 0
     said = capsys.readouterr().out

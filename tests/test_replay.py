@@ -10,35 +10,28 @@ import pytest
 
 from kernelmodel import ops
 from kernelmodel.config import Config
-from kernelmodel.kernels import KERNELS, kernel, mutant
 from kernelmodel.mmzone import Zone
 from kernelmodel.versions.v5_11 import V5_11
-from properties.catalogue import find
-from verify.bmc.solve import Engine
+from tests.shown import SHOWN
 from verify.replay.__main__ import main
 from verify.replay.reproducer import reproducer
 from verify.replay.show import as_columns, as_list, moves, pages, where, zone
 from verify.replay.stepper import Stepper
-from verify.report import as_json
 from verify.scenario import Scenario
 from verify.trace import MismatchError, Start
 from verify.tracefile import KernelSpec, RecordedStep, TraceFile, load, parse, parse_schedule, play, save
 from verify.tracefile.location import location
 
 ROOT = Path(__file__).parent.parent
-SHOWN = {"no-force-all-cpus": "no_stray_page", "no-mutex": "limits_exclusive", "base": "no_isolated_page_left"}
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, documents):
     """Verdict files, as verify.bmc --json writes them."""
     folder, made = tmp_path_factory.mktemp("traces"), {}
-    for name, prop in SHOWN.items():
-        chosen = kernel(name) if name in KERNELS else mutant(name)
-        command = [f"--{'kernel' if name in KERNELS else 'mutant'}", name]
-        verdict = Engine(chosen, Scenario()).decide(find(prop))
+    for name, document in documents.items():
         made[name] = folder / f"{name}.json"
-        made[name].write_text(json.dumps(as_json([verdict], command, False)))
+        made[name].write_text(json.dumps(document))
     return made
 
 

@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from kernelmodel.cells import layout
 from kernelmodel.errors import ModelError
-from kernelmodel.kernels import KERNELS, kernel, mutant, variant
+from kernelmodel.kernels import KERNELS, kernel, variant
 from properties.catalogue import find
+from tests.shown import SHOWN
 from verify.bmc.solve import Engine
 from verify.report import as_json
 from verify.scenario import Scenario
@@ -36,19 +37,6 @@ from verify.tracefile import (
 )
 
 ROOT = Path(__file__).parent.parent
-SHOWN = {"no-force-all-cpus": "no_stray_page", "no-mutex": "limits_exclusive", "base": "no_isolated_page_left"}
-
-
-@pytest.fixture(scope="module")
-def documents():
-    """Verdict files, as verify.bmc --json writes them."""
-    made = {}
-    for name, prop in SHOWN.items():
-        chosen = kernel(name) if name in KERNELS else mutant(name)
-        command = [f"--{'kernel' if name in KERNELS else 'mutant'}", name, "--cpus", "3", "--json", "x.json"]
-        verdict = Engine(chosen, Scenario()).decide(find(prop))
-        made[name] = json.loads(json.dumps(as_json([verdict], command, False)))
-    return made
 
 
 @pytest.fixture(scope="module")

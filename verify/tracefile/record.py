@@ -9,7 +9,7 @@ from typing import Any
 from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.errors import ModelError
 from kernelmodel.kernels import kernel, mutant, variant
-from kernelmodel.tasks import TASKS
+from kernelmodel.tasks import SHARED, TASKS
 from kernelmodel.text import KernelText
 from kernelmodel.variants.overrides import nearest
 from kernelmodel.versions.later_mutants import EVERY
@@ -172,7 +172,9 @@ def check_start(start: Start, scenario: Scenario) -> None:
                 raise ModelError(f"start: {field_name}: {nearest('task', task, tasks)}")
             _in_range(f"start: {field_name}: {task}", v, largest)
     for needed, values, what in (("block_of", start.block_of, "block"), ("type_of", start.type_of, "migratetype")):
-        of = " or ".join(k.name for k in TASKS.values() if k.option and what in k.inputs)
+        # a kind that another kernel has of its own is none here
+        here = (k for k in TASKS.values() if k.name in SHARED or scenario.number_of(k))
+        of = " or ".join(k.name for k in here if k.option and what in k.inputs)
         for task in (n for n, k in tasks.items() if (what in k.inputs) != (n in values)):
             cure = f"add {task}" if what in tasks[task].inputs else f"remove {task}, which is no {of}"
             raise ModelError(f"start: {needed} is for each {of} of the scenario: {cure}")
