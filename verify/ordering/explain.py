@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kernelmodel.memory_model import MODELS
 from kernelmodel.terms import Cell
@@ -21,9 +22,11 @@ from verify.explore.finite import Finite
 from verify.explore.model import Model, cells_in
 from verify.explore.solve import Explorer
 from verify.ordering.edges import Edge, edges
-from verify.scenario import Scenario
+from verify.scenario import Scenario, usual
 from verify.verdict import Exit, Result
 
+#: the least in which each edge has something to carry; with the tasks of its own that a kernel usually has
+TASKS: dict[str, Any] = {"frees": 1, "allocs": 0, "updates": 1}
 PAGES = 2
 
 
@@ -50,7 +53,8 @@ class Explanation:
 
     def __init__(self, kernel: type[KernelText]) -> None:
         self.kernel = kernel
-        self.finite = Finite(Scenario(cpus=2, frees=1, allocs=0, updates=1), PAGES)
+        scenario = Scenario(cpus=2, **{**TASKS, **usual(kernel)})
+        self.finite = Finite(scenario, PAGES)
         self.guarantee = find("no_stray_page")
         explorer = Explorer(kernel, self.finite)
         self._every = [p for p in PROPERTIES.values() if not explorer.why_not(p)]
