@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import MigrateType
-from verify.scenario import LARGEST, Scenario, count, workers_in_words
+from kernelmodel.text import KernelText
+from verify.scenario import LARGEST, Scenario, count, usual, workers_in_words
 
 #: pages and limits beyond this are refused: states would be counted in billions
 MOST = 16
@@ -108,6 +109,12 @@ ALLOC_TYPE = int(MigrateType.MOVABLE)
 
 #: what a search of verify.explore covers if nothing else is asked for
 DEFAULT = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=1, offlines=1, rounds=1, spread=False), 3)
+
+
+def default(kernel: type[KernelText]) -> Finite:
+    """The same of a kernel, with the tasks of its own that it usually has."""
+    scenario = DEFAULT.scenario.having(**usual(kernel))
+    return replace(DEFAULT, scenario=scenario, pages=default_pages(scenario))
 
 
 def default_pages(scenario: Scenario) -> int:

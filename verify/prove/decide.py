@@ -13,7 +13,7 @@ from verify.prove.engine import PROVABLE, inapplicable, prove, searched, settled
 from verify.prove.obligations import EACH, TOGETHER, Proof, Prover
 from verify.prove.roles import ProjectionError
 from verify.runs import Net, Values
-from verify.scenario import Scenario
+from verify.scenario import Scenario, usual
 from verify.verdict import Result, Verdict
 
 
@@ -82,4 +82,6 @@ class Deciding:
 
     def net(self, properties: Sequence[Property]) -> Net:
         """The random runs against which the verdicts are held."""
-        return Net(self.kernel, Scenario(), properties, Values(any_size=True, memory=self.memory))
+        return Net(
+            self.kernel, Scenario().having(**usual(self.kernel)), properties, Values(any_size=True, memory=self.memory)
+        )

@@ -17,7 +17,7 @@ from verify.forked import can_fork, children
 from verify.prove.obligations import PROVED, START, TOGETHER, UNKNOWN, Answer, Proof, Prover
 from verify.prove.scope import NOT_PROVED
 from verify.prove.uniform import differing
-from verify.scenario import Scenario
+from verify.scenario import Scenario, usual
 from verify.verdict import Result, Verdict
 
 ENGINE = "prove"
@@ -109,13 +109,14 @@ def find_trace(
     # a proof that succeeds needs no search, and its import takes a while
     from verify.bmc.solve import Engine
     from verify.explore.decide import others
-    from verify.explore.finite import DEFAULT
+    from verify.explore.finite import default
     from verify.explore.search import Limits, room_mb
     from verify.explore.solve import Explorer
 
+    finite = default(kernel)
     explorer = Explorer(
-        kernel, DEFAULT, limits=Limits(deadline, room_mb()), jobs=os.cpu_count() or 1,
-        beside=others(kernel, DEFAULT), memory=memory,
+        kernel, finite, limits=Limits(deadline, room_mb()), jobs=os.cpu_count() or 1,
+        beside=others(kernel, finite), memory=memory,
     )  # fmt: skip
     try:
         explored = explorer.demonstrate(prop) or explorer.decide([prop], deadlock=False)[0]
@@ -124,7 +125,7 @@ def find_trace(
         explored = None
     if explored is not None and explored.result is Result.VIOLATED:
         return explored
-    bounded = Engine(kernel, Scenario(), deadline, memory=memory).decide(prop)
+    bounded = Engine(kernel, Scenario().having(**usual(kernel)), deadline, memory=memory).decide(prop)
     if explored is None or explored.result is Result.UNDECIDED:
         return bounded
     return replace(bounded, bound=f"{explored.bound}; nor within {bounded.bound}")
