@@ -78,6 +78,11 @@ class TaskKind:
         """Whether a page is in use by it at the start."""
         return "block" in self.inputs
 
+    @property
+    def asks_for_page(self) -> bool:
+        """Whether it allocates a page, of a migratetype that is an input of its own."""
+        return "migratetype" in self.inputs
+
 
 def _alloc(k: Any, given: Given) -> Routine:
     """What an allocation calls: the pcplist alone, in a kernel that has nothing to fall back to."""

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tools.deep_cases import CASES, listed
 from verify import page
 
-DEEP_CASES = Path(__file__).with_name("deep_cases.txt")
+DEEP_CASES = Path(__file__).with_name(CASES.name)
 
 # solvers make many small objects and few cycles: collecting as often as usual costs a tenth of the time
 gc.set_threshold(200_000, 20, 20)
@@ -40,11 +41,11 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the cases that take long, before those that are marked are left out; UsageError where one is not there."""
-    listed = {line for line in DEEP_CASES.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")}
+    cases = listed(DEEP_CASES)
     for item in items:
-        if item.nodeid in listed:
+        if item.nodeid in cases:
             item.add_marker(pytest.mark.deep)
-    stale = listed - {item.nodeid for item in items}
+    stale = cases - {item.nodeid for item in items}
     if stale and config.args == config.getini("testpaths"):
         raise pytest.UsageError(
             f"tests/deep_cases.txt names {min(stale)}, and {len(stale) - 1} more that are not there"

@@ -24,6 +24,12 @@ KEPT = frozenset((
 ))  # fmt: skip
 
 
+def listed(file: Path) -> set[str]:
+    """The cases that a file names, comments aside."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
 def durations(lines: Iterator[str]) -> dict[str, dict[str, float]]:
     """The seconds of each case, by the test that it is of."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
@@ -54,10 +60,9 @@ def main() -> int:
     options = parser.parse_args()
     with options.durations.open() as lines:
         found = durations(lines)
-    head = [line for line in CASES.read_text().splitlines() if line.startswith("#")] if CASES.exists() else []
-    before = {line for line in CASES.read_text().splitlines() if line and line not in head} if CASES.exists() else set()
+    head = [line for line in CASES.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     new = set(left_out(found, options.family, options.alone)) - KEPT
-    CASES.write_text("\n".join([*head, *sorted(before | new)]) + "\n")
+    CASES.write_text("\n".join([*head, *sorted(listed(CASES) | new)]) + "\n", encoding="utf-8")
     seconds = {case: s for cases in found.values() for case, s in cases.items()}
     print(
         f"{len(new)} of {len(seconds)} cases, {sum(seconds[c] for c in new):.0f} of {sum(seconds.values()):.0f} seconds"

@@ -174,7 +174,7 @@ class _Run:
             type_of={
                 t.name: r.randrange(3) if self.values.pages is None and r.random() < 0.2 else _MOVABLE
                 for t in tasks
-                if "migratetype" in t.kind.inputs
+                if t.kind.asks_for_page
             },
             in_use=tuple(r.randrange(blocks) for _ in range(s.migrations)),
             memory=self.values.memory,

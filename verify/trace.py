@@ -142,7 +142,7 @@ def boot(kernel: type[KernelText], scenario: Scenario, start: Start) -> tuple[Ma
 
 
 def _asking(scenario: Scenario) -> int:
-    return sum("migratetype" in t.kind.inputs for t in scenario.tasks())
+    return sum(t.kind.asks_for_page for t in scenario.tasks())
 
 
 def replay(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kernelmodel.mmzone import PCPTYPES, MigrateType, Page
+from kernelmodel.mmzone import Page
 from kernelmodel.ops import Routine, read_once
-from kernelmodel.terms import select
-from kernelmodel.versions.v6_15 import FPI_TRYLOCK, V6_15
+from kernelmodel.terms import IntTerm
+from kernelmodel.versions.v6_15 import FPI_NONE, FPI_TRYLOCK, V6_15
 
 
 class NolockFreeLooks(V6_15):
@@ -21,21 +21,11 @@ class NolockFreeLooks(V6_15):
     )
     breaks = ()
 
-    def free_unref_page_with(self, page: Page, fpi_flags: int) -> Routine:
-        """mm/page_alloc.c: __free_unref_page(page, order, fpi_flags)."""
-        migratetype = yield from self.free_unref_page_prepare(page)
-        if migratetype == MigrateType.ISOLATE:
-            yield from self.free_one_page(page.zone, page, migratetype)
-            return
-        pcpmigratetype = select(migratetype >= PCPTYPES, int(MigrateType.MOVABLE), migratetype)
-        cpu = yield from self.pcp_spin_trylock(page.zone)
-        if cpu >= 0 and fpi_flags & FPI_TRYLOCK:
+    def free_unref_page_commit(self, page: Page, migratetype: IntTerm, cpu: int, fpi_flags: int = FPI_NONE) -> Routine:
+        """mm/page_alloc.c: free_unref_page_commit(): with FPI_TRYLOCK, past the list where high_max says that it is off."""
+        if fpi_flags & FPI_TRYLOCK:
             high_max = yield read_once("pcp.high_max", page.zone.index, cpu)
             if high_max == 0:
-                yield from self.pcp_spin_unlock(page.zone, cpu)
-                cpu = -1
-        if cpu >= 0:
-            yield from self.free_unref_page_commit(page, pcpmigratetype, cpu, fpi_flags)
-            yield from self.pcp_spin_unlock(page.zone, cpu)
-        else:
-            yield from self.free_one_page(page.zone, page, migratetype)
+                yield from self.free_one_page(page.zone, page, migratetype)
+                return
+        yield from super().free_unref_page_commit(page, migratetype, cpu, fpi_flags)

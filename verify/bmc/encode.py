@@ -354,7 +354,7 @@ class Encoding(Exclusion):
         return e.reads[cell]
 
     def _somebody_allocates(self) -> bool:
-        return any("migratetype" in t.kind.inputs for t in self.piece.scenario.tasks())
+        return any(t.kind.asks_for_page for t in self.piece.scenario.tasks())
 
     def _latest_write(self, cell: Cell, clock: Expr, value: Expr, reader: Event | None) -> Expr:
         """``value`` is what the latest write before ``clock`` left, or the initial value."""

@@ -8,14 +8,13 @@ from dataclasses import replace
 
 from kernelmodel.cells import CELLS, cpu_there, layout, stops_others
 from kernelmodel.memory_model import Memory
-from kernelmodel.tasks import options
+from kernelmodel.tasks import TaskKind, options
 from kernelmodel.text import KernelText
 from properties.property import Property
 from verify.counterexample import Counterexample
 from verify.explore.finite import ALLOC_TYPE, Finite, held
 from verify.explore.model import Model
 from verify.explore.shortest import Path
-from verify.scenario import Scenario
 from verify.trace import MismatchError, Start, TraceStep, rerun
 
 #: orders of the buddy's pages are tried up to this number
@@ -66,7 +65,7 @@ def trace_of(model: Model, path: Path, memory: Memory = "sc") -> tuple[Start, li
             for t in model.tasks
             if t.spec.kind.holds_page and t.spec.register("block") in t.slots
         },
-        type_of={t.spec.name: ALLOC_TYPE for t in model.tasks if "migratetype" in t.spec.kind.inputs},
+        type_of={t.spec.name: ALLOC_TYPE for t in model.tasks if t.spec.kind.asks_for_page},
         in_use=_in_use(model, path),
         memory=memory,
     )
@@ -137,24 +136,24 @@ def _homes(model: Model, path: Path) -> dict[int, int]:
 def smaller(finite: Finite) -> list[Finite]:
     """Configurations within ``finite``, the smaller ones first, itself last."""
     s = finite.scenario
-    varied = [(o, k) for o, k in options().items() if (k.equal or k.wants) and s.number_of(k)]
+    varied = {o: s.number_of(k) for o, k in options().items() if _varies(k) and s.number_of(k)}
     found = []
-    for numbers in itertools.product(*(range(s.number_of(k) + 1) for _, k in varied)):
+    for numbers in itertools.product(*(range(n + 1) for n in varied.values())):
         for cpus in range(min(2, s.cpus), s.cpus + 1):
-            scenario = s.having(cpus=cpus, **{o: n for (o, _), n in zip(varied, numbers, strict=True)})
-            pages = finite.pages if _ask(scenario) or s.migrations else max(1, held(scenario))
+            scenario = s.having(cpus=cpus, **dict(zip(varied, numbers, strict=True)))
+            asks = any(t.kind.asks_for_page for t in scenario.tasks())
+            pages = finite.pages if asks or s.migrations else max(1, held(scenario))
             found.append(Finite(scenario, pages, finite.high, finite.batch))
-
-    def size(f: Finite) -> tuple[int, ...]:
-        numbers = [f.scenario.number_of(k) for _, k in varied]
-        wanting = sum(n for n, (_, k) in zip(numbers, varied, strict=True) if k.wants)
-        # a CPU more costs a search about as much as three tasks more
-        return sum(numbers) + 3 * f.scenario.cpus, f.scenario.cpus, wanting, _ask(f.scenario)
-
-    found.sort(key=size)
+    found.sort(key=_size)
     return found if finite in found else [*found, finite]
 
 
-def _ask(scenario: Scenario) -> int:
-    """How many tasks ask for a page."""
-    return sum("migratetype" in t.kind.inputs for t in scenario.tasks())
+def _varies(kind: TaskKind) -> bool:
+    return kind.equal or bool(kind.wants)
+
+
+def _size(finite: Finite) -> tuple[int, ...]:
+    kinds = [t.kind for t in finite.scenario.tasks() if _varies(t.kind)]
+    cpus = finite.scenario.cpus
+    # a CPU more costs a search about as much as three tasks more
+    return len(kinds) + 3 * cpus, cpus, sum(bool(k.wants) for k in kinds), sum(k.asks_for_page for k in kinds)

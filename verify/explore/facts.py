@@ -103,10 +103,10 @@ class Known(Footprints):
         return self._stable[key]
 
     def _changes(self, f: Footprint, cell: Cell, value: int) -> bool:
+        if f.needs.get(cell, value) != value:
+            return False
         key = (f, cell, value)
-        found = self._changing.get(key)
-        if found is None:
+        if key not in self._changing:
             new = substitute_cells(self._new(f, cell), {cell: Term("const", (value,), CELLS[cell.name].sort)})
-            same = new.op == "const" and int(new.args[0]) == value
-            found = self._changing[key] = not same and f.needs.get(cell, value) == value
-        return found
+            self._changing[key] = not (new.op == "const" and int(new.args[0]) == value)
+        return self._changing[key]

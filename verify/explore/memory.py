@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from kernelmodel.errors import ModelError
@@ -32,18 +33,17 @@ def changed(memory: Memory, model: Callable[..., Model], without: frozenset[Edge
     if memory in WIDER:
         what = weak(movers, without, compiler=memory == "compiler")
         declare_doubts(what.doubted)
+        model_it: Change = lambda spec, graph: weaken(spec.name, graph.kept, what)  # noqa: E731
     else:
         found = relaxed(movers)
         if found.refused:
             raise ModelError(found.refused)
         declare_buffers(found.cells)
+        model_it = functools.partial(_buffer, what=found)
 
     def both(spec: TaskSpec, graph: FoldedGraph) -> None:
         taken(spec, graph)
-        if memory in WIDER:
-            weaken(spec.name, graph.kept, what)
-        else:
-            _buffer(spec, graph, found)
+        model_it(spec, graph)
 
     return both
 

@@ -407,7 +407,7 @@ def _maker(spec: TaskSpec, kernel: KernelText) -> Callable[[], Routine]:
 
 
 def _takes_pages(kind: TaskKind) -> bool:
-    return kind.has_range or "migratetype" in kind.inputs
+    return kind.has_range or kind.asks_for_page
 
 
 def _only(entry: tuple[tuple[tuple[Term, ...], int], ...]) -> int:

@@ -17,6 +17,7 @@ from kernelmodel.config import Config
 from kernelmodel.graphs.folded_graph import FoldedGraph
 from kernelmodel.ops import Op
 from kernelmodel.terms import ME, TRUE, Cell, Term, const, substitute_cells
+from verify.ordering.changes import finding
 
 _INDEX = re.compile(r"\[\d+\]")
 
@@ -99,8 +100,6 @@ def _not_held(op: Op, gone: frozenset[Cell]) -> Op:
     else:
         return op
 
-    def through(term: Term) -> Term:
-        return substitute_cells(term, found)
-
-    updates = tuple((c, through(t)) for c, t in op.updates if c not in found)
-    return replace(op, guard=through(op.guard), updates=updates, returns=tuple(map(through, op.returns)), does=does)
+    op = finding(op, found, ())
+    updates = tuple(u for u in op.updates if u[0] not in found)
+    return replace(op, guard=substitute_cells(op.guard, found), updates=updates, does=does)

@@ -8,9 +8,8 @@ is asked under sequential consistency: what is violated there is violated on eve
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kernelmodel.memory_model import MODELS
 from kernelmodel.terms import Cell
@@ -22,12 +21,8 @@ from verify.explore.finite import Finite
 from verify.explore.model import Model, cells_in
 from verify.explore.solve import Explorer
 from verify.ordering.edges import Edge, edges
-from verify.scenario import Scenario, usual
+from verify.ordering.survey import PAGES, scenario
 from verify.verdict import Exit, Result
-
-#: the least in which each edge has something to carry; with the tasks of its own that a kernel usually has
-TASKS: dict[str, Any] = {"frees": 1, "allocs": 0, "updates": 1}
-PAGES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +32,10 @@ class Carried:
     edge: Edge
     #: whether the guarantee holds on any machine
     holds: bool
-    #: the properties that are violated under sequential consistency
-    broken: tuple[str, ...] = ()
     #: why nothing more can be said
     why: str = ""
+    #: the properties that are violated under sequential consistency
+    broken: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.broken:
@@ -53,8 +48,7 @@ class Explanation:
 
     def __init__(self, kernel: type[KernelText]) -> None:
         self.kernel = kernel
-        scenario = Scenario(cpus=2, **{**TASKS, **usual(kernel)})
-        self.finite = Finite(scenario, PAGES)
+        self.finite = Finite(scenario(text=kernel), PAGES)
         self.guarantee = find("no_stray_page")
         explorer = Explorer(kernel, self.finite)
         self._every = [p for p in PROPERTIES.values() if not explorer.why_not(p)]
@@ -69,12 +63,16 @@ class Explanation:
         violated = self._violated(self._every, frozenset())
         return [p for p in self._every if p.name not in violated]
 
-    def holds(self, *without: Edge) -> bool:
-        """Whether the guarantee holds on any machine without some edges; what cannot be followed is not known to."""
-        return self._weak(without).decide([self.guarantee], deadlock=False)[0].result is Result.HOLDS
+    def holds(self) -> bool:
+        """Whether the guarantee holds on any machine with all edges in place."""
+        return self._weakly(frozenset())[0]
 
-    def _weak(self, without: Iterable[Edge]) -> Explorer:
-        return Explorer(self.kernel, self.finite, memory="weak", without=frozenset(without))
+    def _weakly(self, without: frozenset[Edge]) -> tuple[bool, str]:
+        """Whether it holds on any machine without some edges, and why that cannot be followed where it cannot."""
+        explorer = Explorer(self.kernel, self.finite, memory="weak", without=without)
+        if explorer.decide([self.guarantee], deadlock=False)[0].result is Result.HOLDS:
+            return True, ""
+        return False, explorer.cannot_follow([self.guarantee]).replace("{0}", "n")
 
     def without(self, edge: Edge) -> Carried:
         """What is left without an edge."""
@@ -83,11 +81,7 @@ class Explanation:
             # a property that asks who holds the lock says something else where nobody does
             asked = [p for p in self._kept if not self._speaks_of[p.name] & edge.exclusions]
             broken = self._violated(asked, frozenset({edge}))
-        if broken:
-            return Carried(edge, False, broken)
-        return Carried(
-            edge, self.holds(edge), why=self._weak((edge,)).cannot_follow([self.guarantee]).replace("{0}", "n")
-        )
+        return Carried(edge, False, broken=broken) if broken else Carried(edge, *self._weakly(frozenset({edge})))
 
     def _violated(self, properties: Sequence[Property], without: frozenset[Edge]) -> tuple[str, ...]:
         groups = Explorer(self.kernel, self.finite, without=without).search_all(properties, deadlock=False)

@@ -72,7 +72,7 @@ def kinds(kernel: type[KernelText], size: Size) -> Iterator[Kind]:
             at = "" if cpu == here else " elsewhere"
             for z in range(ZONES if task.zones else 1):
                 zone = Zone(z)
-                types = {"migratetype": (0, PCPTYPES - 1)} if "migratetype" in task.inputs else {}
+                types = {"migratetype": (0, PCPTYPES - 1)} if task.asks_for_page else {}
                 given = Given(cpu, zone, Page(-1, z, zone), reg("migratetype"), PageRange(z, z, zone))
                 of = f"{at} of another zone" if z else at
                 yield Kind(f"{task.name}{of}", _making(task, given), cpu, task.serves and cpu == here, types, task.name)
