@@ -54,11 +54,11 @@ def left_out(found: Mapping[str, Mapping[str, float]], family: float, alone: flo
 def main() -> int:
     """Write the file; how many cases and seconds that leaves out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("durations", type=Path)
+    parser.add_argument("durations", type=argparse.FileType())
     parser.add_argument("--family", type=float, default=FAMILY)
     parser.add_argument("--alone", type=float, default=ALONE)
     options = parser.parse_args()
-    with options.durations.open() as lines:
+    with options.durations as lines:
         found = durations(lines)
     head = [line for line in CASES.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     new = set(left_out(found, options.family, options.alone)) - KEPT
