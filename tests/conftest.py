@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,10 @@ from tools.deep_cases import CASES, listed
 from verify import page
 
 DEEP_CASES = Path(__file__).with_name(CASES.name)
+
+# graphs that tests make are no user's; the workers of one run share them
+if "XDG_CACHE_HOME" not in os.environ or "STRAYPAGE_TESTS" not in os.environ:
+    os.environ |= {"XDG_CACHE_HOME": tempfile.mkdtemp(prefix="straypage-tests-"), "STRAYPAGE_TESTS": str(os.getpid())}
 
 # solvers make many small objects and few cycles: collecting as often as usual costs a tenth of the time
 gc.set_threshold(200_000, 20, 20)
@@ -63,4 +69,6 @@ def pytest_sessionstart() -> None:
 
 def pytest_sessionfinish() -> None:
     """Nobody collects what the tests have left behind: the process ends."""
+    if os.environ["STRAYPAGE_TESTS"] == str(os.getpid()):
+        shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
     gc.freeze()

@@ -24,6 +24,7 @@ STRAY = [PROPERTIES["no_stray_page"]]
 
 @pytest.fixture(autouse=True)
 def _nothing_is_kept(monkeypatch):
+    monkeypatch.setenv("STRAYPAGE_NO_CACHE", "1")
     monkeypatch.setattr(module, "_kept", type(module._kept)())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,14 +19,51 @@ z3.z3.Z3_DEBUG = False
 #: a z3 expression; the package has no types for them
 Expr = Any
 
+
+# --- what z3.And() and the operators make, without their looking at each argument's sort, which takes longer ---
+
+
+def all_of(parts: Sequence[Expr]) -> Expr:
+    """z3.And() of expressions of sort Bool, at least one."""
+    return _joined(z3.Z3_mk_and, parts)
+
+
+def any_of(parts: Sequence[Expr]) -> Expr:
+    """z3.Or() of expressions of sort Bool, at least one."""
+    return _joined(z3.Z3_mk_or, parts)
+
+
+def less(a: Expr, b: Expr) -> Expr:
+    """``a < b`` of expressions of sort Int."""
+    return _compared(z3.Z3_mk_lt, a, b)
+
+
+def same(a: Expr, b: Expr) -> Expr:
+    """``a == b`` of expressions of one sort."""
+    return _compared(z3.Z3_mk_eq, a, b)
+
+
+def _joined(make: Callable[..., Any], parts: Sequence[Expr]) -> Expr:
+    context = parts[0].ctx
+    return z3.BoolRef(make(context.ref(), len(parts), (z3.Ast * len(parts))(*[p.ast for p in parts])), context)
+
+
+def _compared(make: Callable[..., Any], a: Expr, b: Expr) -> Expr:
+    return z3.BoolRef(make(a.ctx.ref(), a.ast, b.ast), a.ctx)
+
+
+def _counted(make: Callable[..., Any]) -> Callable[[Expr, Expr], Expr]:
+    return lambda a, b: z3.ArithRef(make(a.ctx.ref(), 2, (z3.Ast * 2)(a.ast, b.ast)), a.ctx)
+
+
 _BINARY: Mapping[str, Callable[[Expr, Expr], Expr]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
+    "+": _counted(z3.Z3_mk_add),
+    "-": _counted(z3.Z3_mk_sub),
+    "*": _counted(z3.Z3_mk_mul),
     "min": lambda a, b: z3.If(a <= b, a, b),
-    "==": lambda a, b: a == b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
+    "==": same,
+    "<": less,
+    "<=": lambda a, b: _compared(z3.Z3_mk_le, a, b),
 }
 
 
@@ -93,9 +130,9 @@ def _applied(term: Term, parts: list[Expr]) -> Expr:
     if term.op == "not":
         return z3.Not(parts[0])
     if term.op == "and":
-        return z3.And(parts)
+        return all_of(parts)
     if term.op == "or":
-        return z3.Or(parts)
+        return any_of(parts)
     if term.op == "ite":
         return z3.If(*parts)
     return _BINARY[term.op](*parts)

@@ -1,7 +1,8 @@
-"""Graphs of the kernels that straypage ships, kept for the next time that the same one is asked for in this process.
+"""Graphs of the kernels that straypage ships, kept for the next time that the same one is asked for.
 
 A graph follows from the kernel's class, its configuration, the routine and what is taken for constant.  Classes that are
-made while a program runs (texts from files and trees, mutants) are not kept: their text is what changes.
+made while a program runs (texts from files and trees, mutants) are not kept: their text is what changes.  What is kept
+stays in this process, and in the user's cache for the next one (:mod:`kernelmodel.graphs.on_disk`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
+from kernelmodel.graphs import on_disk
 from kernelmodel.text import KernelText
 
 Made = TypeVar("Made")
@@ -30,7 +32,7 @@ def remembered(
         return make()
     place = (kernel, key)
     if place not in _kept:
-        _kept[place] = make()
+        _kept[place] = on_disk.kept(kernel, (key, copied), make)
         if len(_kept) > KEPT:
             _kept.popitem(last=False)
     _kept.move_to_end(place)

@@ -7,8 +7,8 @@ import gc
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from kernelmodel.errors import ModelError
 from kernelmodel.text import KernelText
@@ -84,15 +84,15 @@ class BoundedRun(Run):
         return Engine(kernel, scenario or self.scenario, self.deadline, keep, self.progress, self.options.memory)
 
     def one_by_one(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
-        """Decide properties of one kernel until one is violated: the first alone, and if that holds the others together."""
+        """Decide properties of one kernel until one is violated."""
         engine = self.engine(kernel)
         net = net_of(engine, properties)
-        found = chain((engine.decide(p) for p in properties[:1]), decide_all([(engine, p) for p in properties[1:]]))
-        for n, (prop, decided) in enumerate(zip(properties, found, strict=True)):
-            verdict = self._judged(engine, prop, net.held_against(decided))
-            if verdict.result is Result.VIOLATED:
-                self.left_out([p.name for p in properties[n + 1 :] if p.applies_to(kernel)])
-                break
+        with closing(decide_all([(engine, p) for p in properties])) as found:
+            for n, prop in enumerate(properties):
+                verdict = self._judged(engine, prop, net.held_against(next(found)))
+                if verdict.result is Result.VIOLATED:
+                    self.left_out([p.name for p in properties[n + 1 :] if p.applies_to(kernel)])
+                    break
 
     def all_of(self, kernel: type[KernelText], properties: Sequence[Property], with_race: bool) -> None:
         """Decide all properties of one kernel, and show the race of `base` if asked."""

@@ -22,7 +22,7 @@ from verify.bmc.contract import AGGREGATES, TaskGraph
 from verify.bmc.events import Event, Events, Section, no_atom, topological
 from verify.bmc.exclusion import Exclusion
 from verify.bmc.slice import Slice, finishes
-from verify.smt import Expr, literal, translate, variable
+from verify.smt import Expr, all_of, any_of, less, literal, same, translate, variable
 
 
 class Encoding(Exclusion):
@@ -117,7 +117,7 @@ class Encoding(Exclusion):
                 if before is not None:
                     parts.append(before.happened)
                     self.constraints.append(before.clock < e.clock)
-                reasons.append(z3.And(parts) if parts else z3.BoolVal(True))
+                reasons.append(all_of(parts) if parts else z3.BoolVal(True))
             self.constraints.append(z3.Implies(e.happened, z3.Or(reasons)))
             cells = [a.args[0] for a in atoms(e.node.op.guard, "cell")]
             is_open = cells and not any(c in self.piece.cells or c in self.known for c in cells)
@@ -174,13 +174,13 @@ class Encoding(Exclusion):
         )]  # fmt: skip
         for o in others:
             between = [
-                z3.Or(z3.Not(k.entered), k.first.clock < o.first.clock, clock < k.first.clock)
+                any_of([z3.Not(k.entered), less(k.first.clock, o.first.clock), less(clock, k.first.clock)])
                 for k in others
                 if k is not o
             ]
-            same = [v == o.exit[c] for c, v in values.items()]
-            ways.append(z3.And(o.entered, o.over, o.clock_end < clock, *between, *same))
-        return z3.Or(ways)
+            kept = [same(v, o.exit[c]) for c, v in values.items()]
+            ways.append(all_of([o.entered, o.over, less(o.clock_end, clock), *between, *kept]))
+        return any_of(ways)
 
     def _pick(self, options: Sequence[tuple[Event, Expr]]) -> Expr:
         value = options[-1][1]
@@ -374,19 +374,19 @@ class Encoding(Exclusion):
             writers = [w for w in writers if w.task is not reader.task or w.node.number in self._earlier(reader)]
         for a, b in combinations(writers, 2):
             self._keep_apart(a, b)
-        after = {id(w): clock < w.clock for w in writers}
-        first = [z3.Or(z3.Not(w.happened), after[id(w)]) for w in writers]
-        ways = [z3.And([value == self.beginning(cell), *first])]
+        after = {id(w): less(clock, w.clock) for w in writers}
+        first = [any_of([z3.Not(w.happened), after[id(w)]]) for w in writers]
+        ways = [all_of([same(value, self.beginning(cell)), *first])]
         for w in writers:
-            between = [z3.Or(self._gone_by(o, w), after[id(o)]) for o in writers if o is not w]
-            ways.append(z3.And(w.happened, w.clock < clock, *between, value == self._written(w, cell)))
-        return z3.Or(ways)
+            between = [any_of([self._gone_by(o, w), after[id(o)]]) for o in writers if o is not w]
+            ways.append(all_of([w.happened, less(w.clock, clock), *between, same(value, self._written(w, cell))]))
+        return any_of(ways)
 
     def _gone_by(self, o: Event, w: Event) -> Expr:
         """``o`` does not happen, or does before ``w``; kept, for every reader of what both write asks."""
         key = (id(o), id(w))
         if key not in self._order:
-            self._order[key] = z3.Or(z3.Not(o.happened), o.clock < w.clock)
+            self._order[key] = any_of([z3.Not(o.happened), less(o.clock, w.clock)])
         return self._order[key]
 
     def _written(self, w: Event, cell: Cell) -> Expr:

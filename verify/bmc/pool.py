@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 
 from properties.catalogue import PROPERTIES, find
@@ -11,14 +11,16 @@ from properties.property import Property
 from verify.bmc.solve import LEMMAS, Engine, Outcome
 from verify.forked import can_fork, children
 from verify.runs import Net, Values
-from verify.verdict import Verdict
+from verify.verdict import Result, Verdict
 
+#: what takes longest begins first, or it would be waited for with one core idle
+LONGEST = ("no_stray_page", "offline_progress", *LEMMAS, "no_isolated_page_left", "isolated_page_not_allocated")
 #: set before the children are forked, for kernels of users' files cannot be sent to them
 _engines: list[Engine] = []
 
 
-def decide_all(work: Sequence[tuple[Engine, Property]]) -> Iterator[Verdict]:
-    """The verdict on each property under its engine."""
+def decide_all(work: Sequence[tuple[Engine, Property]]) -> Generator[Verdict, None, None]:
+    """The verdict on each property under its engine; who wants no more of them closes the iterator."""
     jobs = min(len(work), os.cpu_count() or 1)
     if jobs < 2 or not can_fork():
         for engine, prop in work:
@@ -28,16 +30,22 @@ def decide_all(work: Sequence[tuple[Engine, Property]]) -> Iterator[Verdict]:
     _engines[:] = engines
     with children(jobs) as pool:
         futures: dict[tuple[int, str], Future[Outcome]] = {}
-        wanted = [(engines[0], PROPERTIES[name]) for name in LEMMAS]
-        # from the last to the first, for the long questions at the end of the catalogue would leave one core idle
-        for engine, prop in [*reversed(work), *wanted]:
+        wanted = [*work, *((engines[0], PROPERTIES[name]) for name in LEMMAS)]
+        for engine, prop in sorted(wanted, key=_turn):
             key = (engines.index(engine), prop.name)
             if key not in futures:
                 futures[key] = pool.submit(_quick, *key)
-        for name in LEMMAS:
-            engines[0].learn(PROPERTIES[name], futures[0, name].result())
         for engine, prop in work:
-            yield engine.conclude(prop, futures[engines.index(engine), prop.name].result())
+            outcome = futures[engines.index(engine), prop.name].result()
+            if engine is engines[0] and outcome.result is Result.HOLDS:
+                for name in LEMMAS:
+                    engine.learn(PROPERTIES[name], futures[0, name].result())
+            yield engine.conclude(prop, outcome)
+
+
+def _turn(one: tuple[Engine, Property]) -> int:
+    name = one[1].name
+    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def net_of(engine: Engine, properties: Sequence[Property]) -> Net:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from kernelmodel.cache_folders import folders
+
 _SOURCE = Path(__file__).with_name("native.c")
 _FLAGS = ("-std=c11", "-O3", "-shared", "-fPIC")
 _COMPILE_SECONDS = 60
@@ -60,27 +62,14 @@ def library() -> ctypes.CDLL | None:
         return None
     what = "\0".join((_SOURCE.read_text(), found, *_FLAGS, platform.machine(), platform.system()))
     name = f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
-    for folder in _folders():
+    for folder in folders():
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if folder.stat().st_uid != os.getuid():
-                # what somebody else may have put there is not run
-                continue
             if not (folder / name).exists():
                 _compile(found, folder / name)
             return _declared(ctypes.CDLL(str(folder / name)))
         except (OSError, subprocess.SubprocessError, AttributeError):
             continue
     return None
-
-
-def _folders() -> list[Path]:
-    cache_home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    try:
-        home = [Path(cache_home).expanduser() / "straypage"]
-    except RuntimeError:
-        home = []
-    return [*home, Path(tempfile.gettempdir()) / f"straypage-{os.getuid()}"]
 
 
 def _compile(program: str, target: Path) -> None:

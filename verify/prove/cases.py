@@ -27,18 +27,18 @@ class Cases:
         self._plain = {n: f for n, f in formulas.items() if name not in mentions[n]}
         self._sorted = {n: _Sorted(f, variable) for n, f in formulas.items() if name in mentions[n]}
         self._order = list(formulas)
-        self._last: tuple[int, dict[str, Expr]] = (-1, {})
+        self._known: dict[int, dict[str, Expr]] = {}
 
     def at(self, value: Expr) -> Mapping[str, Expr]:
         """What is left of each formula where the variable has a value."""
         number = value.as_long()
-        if self._last[0] != number:
+        if number not in self._known:
             pair = (self.variable, value)
             found = self._plain | {
                 n: z3.simplify(z3.substitute(s.at(number), pair)) for n, s in self._sorted.items()
             }  # fmt: skip
-            self._last = (number, {n: found[n] for n in self._order})
-        return self._last[1]
+            self._known[number] = {n: found[n] for n in self._order}
+        return self._known[number]
 
 
 class _Sorted:

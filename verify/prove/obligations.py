@@ -135,8 +135,9 @@ class Prover:
         #: lemmas that are not assumed any more
         self.dropped: set[str] = set()
         self._names = {f"use {name}": name for name in self.lemmas}
-        self._cases: dict[tuple[str, bool], Cases | Mapping[str, Expr]] = {}
+        self._cases: dict[tuple[str, bool], Cases] = {}
         self._idle_pairs: dict[str, list[tuple[Expr, Expr]]] = {}
+        self._idle_lemmas: dict[str, dict[str, Expr]] = {}
 
     def _asked(self, prop: Property, op: Op) -> Term:
         """How a step property may be violated at an operation, as far as the tracked CPU and zone go.
@@ -204,19 +205,27 @@ class Prover:
     def there(self, transition: Transition | None, idle: bool = False) -> Mapping[str, Expr]:
         """The lemmas where the part that moves stands, and with ``idle`` the other parts idle."""
         at = self._at(transition)
-        moving = at[0][0].decl().name() if at else ""
-        if (moving, idle) not in self._cases:
-            known = self._idle(moving) if idle else self.lemmas
-            self._cases[moving, idle] = known if not at else Cases(known, at[0][0], self.mentions)
-        cases = self._cases[moving, idle]
-        return cases.at(at[0][1]) if isinstance(cases, Cases) else cases
+        if not at:
+            return self._idle("") if idle else self.lemmas
+        return self._sorted(at[0][0], idle).at(at[0][1])
+
+    def _sorted(self, place: Expr, idle: bool = False) -> Cases:
+        """The lemmas, cut down to what they say of the part whose place that is."""
+        key = place.decl().name(), idle
+        if key not in self._cases:
+            self._cases[key] = Cases(self._idle(key[0]) if idle else self.lemmas, place, self.mentions)
+        return self._cases[key]
 
     def _idle(self, moving: str) -> dict[str, Expr]:
         """The lemmas where all parts but one are idle."""
+        if moving in self._idle_lemmas:
+            return self._idle_lemmas[moving]
         places = {"holder.at": NOBODY, "section.at": NOBODY, "worker.at": self.system.worker_idle}
         pairs = [(self.system.variables[n], z3.IntVal(u)) for n, u in places.items() if n != moving]
         self._idle_pairs[moving] = pairs
-        return {n: z3.simplify(z3.substitute(f, *pairs)) for n, f in self.lemmas.items()}
+        found = {n: z3.simplify(z3.substitute(f, *pairs)) for n, f in self.lemmas.items()}
+        self._idle_lemmas[moving] = found
+        return found
 
     def check(self, solver: z3.Solver, *assumptions: Expr) -> z3.CheckSatResult:
         """The solver's answer; unknown when time is up."""
@@ -231,12 +240,12 @@ class Prover:
 
     def goals(self, transition: Transition) -> Iterator[tuple[str, Expr]]:
         """What has to hold after a transition, and what properties ask of it; untouched lemmas are left out."""
-        pairs = [(self.system.variables[name], e) for name, e in transition.changes.items()]
-        stays = all(p[0].decl().name() not in transition.changes for p in self._at(transition))
-        known = self.there(transition) if stays else self.lemmas
-        for name, formula in known.items():
-            if self.mentions[name] & transition.changes.keys():
-                yield name, z3.substitute(formula, *pairs)
+        touched = [name for name in self.lemmas if self.mentions[name] & transition.changes.keys()]
+        after = self._after(transition, touched)
+        # that it leads nowhere else is no assumption
+        somewhere = disj([when for when, _ in after])
+        for name in touched:
+            yield name, conj(somewhere, *[z3.Implies(when, known[name]) for when, known in after])
         if any(name.startswith("mutex[") for name in transition.changes):
             yield LOCKS_KEPT, self.system.locks_after(transition)
         justified = [p for g in self.system.argument.ghosts for p in self.justified(g, transition)]
@@ -246,6 +255,21 @@ class Prover:
             violation = self._asked(prop, transition.step.op)
             if violation.key != FALSE.key:
                 yield prop.name, z3.Not(self._with_me(violation, transition))
+
+    def _after(self, transition: Transition, names: Collection[str]) -> list[tuple[Expr, Mapping[str, Expr]]]:
+        """Some lemmas after a transition, in each of the places to which it may lead: when that is so, and what they say."""
+        v, changes = self.system.variables, transition.changes
+        place, targets = transition.leads_to
+        if place not in changes:
+            known = self.there(transition)
+            pairs = [(v[n], e) for n, e in changes.items()]
+            return [(z3.BoolVal(True), {n: z3.substitute(known[n], *pairs) for n in names})]
+        found: list[tuple[Expr, Mapping[str, Expr]]] = []
+        for target in map(z3.IntVal, targets):
+            known = self._sorted(v[place]).at(target)
+            pairs = [(v[n], e) for n, e in changes.items() if n != place]
+            found.append((changes[place] == target, {n: z3.substitute(known[n], *pairs) for n in names}))
+        return found
 
     def justified(self, ghost: Ghost, transition: Transition) -> Iterator[Expr]:
         """What has to hold of a transition for a ghost to mean what it says; nothing if it leaves all that alone."""

@@ -24,7 +24,7 @@ from verify.prove.facts import Facts, Item, Setting, Split, constant, holder_fac
 from verify.prove.parts import Parts
 from verify.prove.population import Size, Text
 from verify.prove.roles import OVER, Step, cells, hangs, registers
-from verify.smt import Expr, translate, variable
+from verify.smt import Expr, all_of, any_of, translate, variable
 
 NOBODY = 0
 HOLDER, SECTION, WORKER, OTHER = "holder", "section", tasks.WORKER.name, "other"
@@ -32,7 +32,10 @@ HOLDER, SECTION, WORKER, OTHER = "holder", "section", tasks.WORKER.name, "other"
 
 @dataclass(slots=True, eq=False)
 class Transition:
-    """One operation of one part: what it needs and what it changes, as Z3 expressions over the state."""
+    """One operation of one part: what it needs and what it changes, as Z3 expressions over the state.
+
+    ``leads_to``: the variable that says where the part is, and the numbers that it may have afterwards.
+    """
 
     part: str
     step: Step
@@ -40,7 +43,7 @@ class Transition:
     me: Expr
     needs: list[Expr]
     changes: dict[str, Expr]
-    target: str = ""
+    leads_to: tuple[str, tuple[int, ...]] = ("", ())
 
     @property
     def test_id(self) -> str:
@@ -247,16 +250,20 @@ class System(Parts):
             for name in registers(conditions):
                 changes.setdefault(name, self.carried(name, opener, me))
         regs = {**self.variables, **changes}
-        changes["section.at"], taken = self._next(
+        changes["section.at"], taken, targets = self._next(
             edges, lambda t: translate(t, _no_cell, lambda n: regs[n], opener.choice)
         )
         needs = [me > 0, me != self.worker_id, tr(step.op.guard), got, taken, *opener.constraints]
         if self.lock:
             needs.append(z3.Implies(self.variables["holder.at"] != NOBODY, me != self.variables["holder.id"]))
-        self.transitions.append(Transition(SECTION, step, self._label(SECTION, step), me, needs, changes))
+        label = self._label(SECTION, step)
+        self.transitions.append(Transition(SECTION, step, label, me, needs, changes, ("section.at", targets)))
 
-    def _next(self, edges: Any, tr: Callable[[Term], Expr], over: int = NOBODY) -> tuple[Expr, Expr]:
-        """Where the part goes, as a number, and that one of the ways is open; ways that nothing tells apart are chosen."""
+    def _next(self, edges: Any, tr: Callable[[Term], Expr], over: int = NOBODY) -> tuple[Expr, Expr, tuple[int, ...]]:
+        """Where the part goes, as a number, that one of the ways is open, and the numbers that the first may be then.
+
+        Ways that nothing tells apart are chosen.
+        """
         groups: dict[Any, list[int]] = {}
         terms: dict[Any, tuple[Term, ...]] = {}
         for conditions, target in edges:
@@ -268,8 +275,9 @@ class System(Parts):
             conj(*(tr(c) for c in terms[key]), pick == t) for key, targets in groups.items() for t in targets
         ]  # fmt: skip
         if len(options) == 1 and not next(iter(groups)):
-            return z3.IntVal(next(iter(groups.values()))[0]), z3.BoolVal(True)
-        return pick, disj(options)
+            only = next(iter(groups.values()))[0]
+            return z3.IntVal(only), z3.BoolVal(True), (only,)
+        return pick, disj(options), tuple(sorted({t for targets in groups.values() for t in targets}))
 
     def _add(self, part: str, step: Step, me: Expr, at: str) -> None:
         if hangs(step.op):
@@ -285,7 +293,9 @@ class System(Parts):
         if part == HOLDER and self.lock is not None and self.enters(step.op):
             changes |= {name: self.carried(name, opener, me) for name in self._brought_in(step)}
         after = {**self.variables, **changes}
-        changes[at], taken = self._next(step.edges, lambda t: translate(t, _no_cell, lambda n: after[n], opener.choice))
+        changes[at], taken, targets = self._next(
+            step.edges, lambda t: translate(t, _no_cell, lambda n: after[n], opener.choice)
+        )
         needs = [self.variables[at] == step.uid, tr(step.op.guard), tr(step.op.where), taken, *opener.constraints]
         if part == HOLDER:
             for g in self.argument.ghosts:
@@ -295,7 +305,7 @@ class System(Parts):
                 elif g.after_section and self._ends_drain(step):
                     changes[f"holder.{g.name}"] = self._drained(step, changes[at], g.name)
             self._leaving(step, changes)
-        self.transitions.append(Transition(part, step, self._label(part, step), me, needs, changes))
+        self.transitions.append(Transition(part, step, self._label(part, step), me, needs, changes, (at, targets)))
 
     def _leaving(self, step: Step, changes: dict[str, Expr]) -> None:
         if any(t == OVER for _, t in step.edges):
@@ -341,20 +351,22 @@ class System(Parts):
         if self.lock:
             # who is in a section does nothing else
             needs.append(z3.Implies(v["section.at"] != NOBODY, me != v["section.id"]))
+        moves: tuple[str, tuple[int, ...]] = ("", ())
         if takes:
             changes["holder.id"] = me
             edges = self.holder.closure(step)
             entering = {n: self.carried(n, opener, me) for n in self._live_at_entry(edges)}
             changes |= entering
             after = {**v, **changes}
-            changes["holder.at"], taken = self._next(
+            changes["holder.at"], taken, targets = self._next(
                 edges, lambda t: translate(t, _no_cell, lambda n: after[n], opener.choice)
             )
+            moves = ("holder.at", targets)
             needs.append(taken)
             for g in self.argument.ghosts:
                 changes[f"holder.{g.name}"] = z3.BoolVal(False)
         needs += opener.constraints
-        self.transitions.append(Transition(OTHER, step, self._label(OTHER, step), me, needs, changes))
+        self.transitions.append(Transition(OTHER, step, self._label(OTHER, step), me, needs, changes, moves))
 
     def _locks(self, uid: int) -> frozenset[str]:
         step = self.program.steps.get(uid)
@@ -399,13 +411,13 @@ class System(Parts):
 def conj(*parts: Expr | Sequence[Expr]) -> Expr:
     """A conjunction, true when empty: what has no parts is no SMT-LIB."""
     flat = _flat(parts)
-    return z3.And(flat) if len(flat) > 1 else flat[0] if flat else z3.BoolVal(True)
+    return all_of(flat) if len(flat) > 1 else flat[0] if flat else z3.BoolVal(True)
 
 
 def disj(*parts: Expr | Sequence[Expr]) -> Expr:
     """A disjunction, false when empty."""
     flat = _flat(parts)
-    return z3.Or(flat) if len(flat) > 1 else flat[0] if flat else z3.BoolVal(False)
+    return any_of(flat) if len(flat) > 1 else flat[0] if flat else z3.BoolVal(False)
 
 
 def _flat(parts: Sequence[Expr | Sequence[Expr]]) -> list[Expr]:

@@ -1,0 +1,104 @@
+"""Graphs kept from one command to the next, in the user's cache: each in a file named by all that it follows from.
+
+What is changed anywhere in straypage's text has files of its own, so no graph of an older text is ever found.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FunctionType
+from typing import Any, TypeVar
+
+from kernelmodel import cache_folders
+from kernelmodel.graphs import digest
+
+Made = TypeVar("Made")
+
+#: of how many texts of straypage graphs are kept, those used last
+TEXTS = 6
+#: a graph is a file in a folder of its text
+_FOLDER = "graphs"
+
+
+def kept(kernel: type, key: Any, make: Callable[[], Made]) -> Made:
+    """What ``make`` makes for a kernel and a key, or what it made in an earlier command.
+
+    It makes it where nothing can be kept: the user wants it so, there is no place, or part of the key cannot be told
+    from another.  Either way what comes back has been put into bytes and read again, so that it is always the same: an
+    operation's effect, and how it packs what it returns, are not among them (see :class:`_Left`).
+    """
+    place = _place(kernel, key)
+    found: Made
+    try:
+        found = pickle.loads(place.read_bytes() if place else b"")
+    except Exception:
+        # no such file, or one that was not written to its end
+        made = _bytes(make())
+        if place:
+            _store(place, made)
+        found = pickle.loads(made)
+    return found
+
+
+def _place(kernel: type, key: Any) -> Path | None:
+    if cache_folders.is_off():
+        return None
+    try:
+        name = digest.of(kernel, key)
+    except digest.UnknownError:
+        return None
+    folder = next(cache_folders.folders(f"{_FOLDER}/{digest.sources()[:32]}"), None)
+    return folder and folder / f"{name[:48]}.pickle"
+
+
+def _store(place: Path, made: bytes) -> None:
+    with suppress(OSError):
+        if not any(place.parent.iterdir()):
+            _make_room(place.parent)
+        handle, name = tempfile.mkstemp(dir=place.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(made)
+            Path(name).replace(place)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+
+
+def _make_room(mine: Path) -> None:
+    """A text that is new here takes the place of the one that was new the longest time ago."""
+    others = sorted((f for f in mine.parent.iterdir() if f != mine), key=lambda f: f.stat().st_mtime, reverse=True)
+    for folder in others[TEXTS - 1 :]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- graphs as bytes ---
+
+
+class _Left:
+    """A function that was left behind: what performs an operation on the concrete machine, which has operations of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *_: Any) -> Any:
+        raise AssertionError(f"{self.name} is not kept with a graph: the concrete machine makes operations of its own")
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, FunctionType) and "<" in value.__qualname__:
+            return _Left, (value.__qualname__,)
+        return NotImplemented
+
+
+def _bytes(made: Any) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(made)
+    return file.getvalue()
