@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
-from kernelmodel.mmzone import PCPTYPES, MigrateType, Zone
+from kernelmodel.mmzone import MigrateType, Zone
 from kernelmodel.schema import Axis, CellKind, Index
 from kernelmodel.terms import ME, Cell, Term, land, lnot, load, lor, total
 
@@ -327,16 +327,22 @@ def _value(name: str, index: tuple[int | str, ...]) -> Term:
 
 
 def pcp_list_length(config: Config, z: int, cpu: int, t: int | None = None) -> Term:
-    """Length of ``pcp->lists[t]`` of zone ``z`` on ``cpu``, or of all its lists."""
-    types = range(PCPTYPES) if t is None else (t,)
-    return total(value("pcp.nr", z, cpu, u, b) for u in types for b in config.blocks_of(Zone(z)))
+    """Length of ``pcp->lists[t]`` of zone ``z`` on ``cpu``, or how many pages of order 0 those of all its lists are."""
+    if t is not None:
+        return total(value("pcp.nr", z, cpu, t, b) for b in config.blocks_of(Zone(z)))
+    return total(_pages(config, z, cpu, u, b) for u in config.lists for b in config.blocks_of(Zone(z)))
+
+
+def _pages(config: Config, z: int, cpu: int, u: int, b: int) -> Term:
+    here, each = value("pcp.nr", z, cpu, u, b), config.pages_of_list(u)
+    return here * each if each > 1 else here
 
 
 def pages_of_block_on_pcplists(config: Config, b: int, cpu: int | None = None) -> Term:
     """Number of pages of block ``b`` on the pcplists of ``cpu``, or of all CPUs."""
     z = b // config.blocks_per_zone
     cpus = config.cpus if cpu is None else (cpu,)
-    return total(value("pcp.nr", z, c, t, b) for c in cpus for t in range(PCPTYPES))
+    return total(_pages(config, z, c, u, b) for c in cpus for u in config.lists)
 
 
 def layout(config: Config) -> Iterator[Cell]:
@@ -349,7 +355,7 @@ def layout(config: Config) -> Iterator[Cell]:
 def indices(config: Config, axes: tuple[Axis, ...]) -> Iterator[Index]:
     """Each index of cells with these axes; an axis of pageblocks has those of the zone that is the first, if one is."""
     ways: dict[Axis, Sequence[int | str]] = {
-        "zone": range(config.nr_zones), "cpu": config.cpus, "type": range(PCPTYPES), "lock": MUTEXES,
+        "zone": range(config.nr_zones), "cpu": config.cpus, "type": config.lists, "lock": MUTEXES,
         "block": range(config.nr_blocks),
     }  # fmt: skip
     within = axes[:1] == ("zone",) and "block" in axes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from kernelmodel.cells import CELLS, is_derived, stops_others
@@ -134,7 +134,11 @@ class Machine:
             for p in range(pfn, pfn + (1 << order)):
                 self.state.place[p] = Place.FREEING
             del self.state.order_in_use[pfn]
-            return self.spawn(name, self.kernel.free_pages_ok(page, order), cpu)
+            self.state.order_freed[pfn] = order
+            page = replace(page, order=order)
+            if order > self.config.pcp_order:
+                return self.spawn(name, self.kernel.free_pages_ok(page, order), cpu)
+            return self.spawn(name, self.kernel.free_unref_page(page), cpu)
         return self.spawn(name, self.kernel.free_unref_page(self.drop(pfn)), cpu)
 
     def free_list(self, name: str, pfns: Sequence[int], cpu: int = 0) -> Task:

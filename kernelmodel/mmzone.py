@@ -52,12 +52,13 @@ class Page:
     """A page frame.
 
     ``pfn`` is its number in the concrete model (-1 where an engine follows a page without identity); ``block`` is the
-    index of its pageblock, an int, or a term where an engine leaves it open.
+    index of its pageblock, an int, or a term where an engine leaves it open.  It is made of 2 ** ``order`` pages of order 0.
     """
 
     pfn: int
     block: IntTerm
     zone: Zone = Zone(0)
+    order: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kernelmodel.config import Config
-from kernelmodel.mmzone import MigrateType
+from kernelmodel.mmzone import PCPTYPES, MigrateType
 from kernelmodel.terms import Sort
 
 #: what an index stands for
@@ -107,8 +107,15 @@ class CellKind:
         if not self.words:
             return self.in_c(name, index)
         pairs = zip(self.axes, index, strict=True)
-        return self.words.format(*(MigrateType(int(i)).name if axis == "type" else i for axis, i in pairs))
+        return self.words.format(*(_list_in_words(int(i)) if axis == "type" else i for axis, i in pairs))
 
     def at_boot(self, config: Config, index: Index) -> int:
         """The value of a stored cell when a machine has booted."""
         return self.initial(config, index) if callable(self.initial) else self.initial
+
+
+def _list_in_words(index: int) -> str:
+    """A pcplist by its index: those of order 0 come first, one for each migratetype (:meth:`Config.list_of`)."""
+    order, migratetype = divmod(index, PCPTYPES)
+    name = MigrateType(migratetype).name
+    return f"order-{order} {name}" if order else name

@@ -56,6 +56,8 @@ class KernelText:
     loops: ClassVar[tuple[str, ...]] = ()
     #: properties that the kernel is known not to have
     breaks: ClassVar[tuple[str, ...]] = ()
+    #: the largest order of a page that goes to a pcplist, where pageblocks are larger
+    pcp_order: ClassVar[int] = 0
     #: the cells with the limits that a zone has for its pcplists, which those of its CPUs are set to
     limits: ClassVar[tuple[str, ...]] = Config().limits
 

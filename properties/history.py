@@ -7,6 +7,7 @@ After each step the machine compares the abstract cells with what the abstract o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from hypothesis import currently_in_test_context, note
@@ -77,6 +78,7 @@ class History(RuleBasedStateMachine):
     def start(self, high: int, batch: int, listed: Iterable[tuple[int, int, int]], used: Iterable[int]) -> None:
         """Boot with these limits, pages ``listed`` on pcplists (CPU, block, type) and pages ``used`` of these blocks."""
         config = Config(self.nr_cpus, block_types=BLOCK_TYPES)
+        config = replace(config, pcp_order=min(self.kernel.pcp_order, config.pageblock_order))
         self.machine = Machine(self.kernel, config, limits=(high, batch))
         for cpu, block, migratetype in listed:
             self.machine.put_on_pcplist(cpu % self.nr_cpus, block, migratetype)
@@ -115,7 +117,7 @@ class History(RuleBasedStateMachine):
                 return
             page = pages[which % len(pages)]
             if machine.state.order_in_use.get(page.pfn, 0):
-                # a compound page goes past the pcplists
+                # how a compound page is freed depends on its order
                 self.tasks.append(machine.free(self.fresh(kind.name), page.pfn, self.usable(cpu)))
                 return
             page = machine.drop(page.pfn)

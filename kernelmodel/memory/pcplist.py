@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from kernelmodel.errors import BugError
 from kernelmodel.mmzone import PCPTYPES
@@ -11,13 +11,15 @@ from kernelmodel.mmzone import PCPTYPES
 def bulk_order(lengths: Sequence[int], count: int) -> list[int]:
     """mm/page_alloc.c: free_pcppages_bulk(), its choice of lists: the list that each page leaves, first to last.
 
-    Round robin over the types, more from fuller lists: each empty list on the way makes the next batch one page
-    larger.  Where ``count`` exceeds what is there the C loop never ends; this ends with all there is.
+    Round robin over the lists, more from fuller ones: each empty list on the way makes the next batch one page
+    larger.  Of PCPTYPES lists pages are of order 0, of the next ones of order 1, and so on: a page counts for as many as
+    it is made of.  Where ``count`` exceeds what is there the C loop never ends; this ends with all there is.
     """
+    each = [1 << i // PCPTYPES for i in range(len(lengths))]
     left = list(lengths)
     order: list[int] = []
     migratetype = batch_free = 0
-    count = min(count, sum(left))
+    count = min(count, sum(n * pages for n, pages in zip(left, each, strict=True)))
     while count > 0:
         while True:
             batch_free += 1
@@ -29,9 +31,9 @@ def bulk_order(lengths: Sequence[int], count: int) -> list[int]:
         while True:
             left[migratetype] -= 1
             order.append(migratetype)
-            count -= 1
+            count -= each[migratetype]
             batch_free -= 1
-            if not (count and batch_free and left[migratetype]):
+            if not (count > 0 and batch_free and left[migratetype]):
                 break
     return order
 
@@ -43,11 +45,20 @@ def split_bulk(lengths: Sequence[int], count: int) -> list[int]:
 
 
 class PcpLists:
-    """include/linux/mmzone.h: struct per_cpu_pages, its ``lists``: page numbers, index 0 is the head."""
+    """include/linux/mmzone.h: struct per_cpu_pages, its ``lists``: first pages of pages, index 0 is the head.
 
-    def __init__(self) -> None:
-        """All lists empty."""
-        self.lists: list[list[int]] = [[] for _ in range(PCPTYPES)]
+    The lists of order 0 come first, one for each migratetype, then those of order 1, and so on.
+    """
+
+    def __init__(self, order: int = 0) -> None:
+        """All lists empty; ``order`` is the largest of a page on them."""
+        self.lists: list[list[int]] = [[] for _ in range(PCPTYPES * (order + 1))]
+
+    def pages(self) -> Iterator[tuple[int, range]]:
+        """The pages on all lists: the list's index, and the pages of order 0 that each is made of."""
+        for index, heads in enumerate(self.lists):
+            for head in heads:
+                yield index, range(head, head + (1 << index // PCPTYPES))
 
     def add_head(self, pfn: int, migratetype: int) -> None:
         """include/linux/list.h: list_add(); an error for a page that is already on one of the lists."""
@@ -79,9 +90,10 @@ class PcpLists:
         C begins with the list that its caller names, this with the first.
         """
         taken: list[int] = []
-        for pages in self.lists:
-            while pages and len(taken) < count:
+        for index, pages in enumerate(self.lists):
+            while pages and count > 0:
                 taken.append(pages.pop())
+                count -= 1 << index // PCPTYPES
         return taken
 
     def _check(self, pfns: Sequence[int], migratetype: int) -> None:

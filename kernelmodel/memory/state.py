@@ -9,7 +9,7 @@ from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
 from kernelmodel.memory.buddy import Buddy
 from kernelmodel.memory.pcplist import PcpLists
-from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
+from kernelmodel.mmzone import MigrateType, Page, Zone
 from kernelmodel.terms import Cell
 
 
@@ -38,10 +38,12 @@ class State:
         self.stored: dict[Cell, int] = {c: initial(config, c) for c in layout(config) if not is_derived(c)}
         nr_pages = config.blocks_per_zone * config.pages_per_block
         self.buddies = [Buddy(nr_pages, config.pageblock_order, config.max_order) for _ in config.zones]
-        self.pcplists = [[PcpLists() for _ in config.cpus] for _ in config.zones]
+        self.pcplists = [[PcpLists(config.pcp_order) for _ in config.cpus] for _ in config.zones]
         self.place = [Place.OFFLINE] * (nr_pages * config.nr_zones)
         self.stored_type = [0] * len(self.place)
         self.order_in_use: dict[int, int] = {}
+        #: the same of those that are on a pcplist or being freed
+        self.order_freed: dict[int, int] = {}
         #: pages with a mark of memory_failure() that it does not keep; one that comes to the buddy loses it
         self.hwpoison: set[int] = set()
         for block in range(config.nr_blocks):
@@ -104,6 +106,7 @@ class State:
         isolate = bool(self.stored[Cell("zone.nr_isolate_pageblock", (zone.index,))])
         local = pfn - self.base(zone)
         self.buddy(zone).free_one_page(local, order, migratetype, self.block_types(zone), isolate)
+        self.order_freed.pop(pfn, None)
         for p in range(pfn, pfn + (1 << order)):
             self.place[p] = Place.BUDDY
             self.hwpoison.discard(p)
@@ -172,9 +175,8 @@ class State:
                 if buddy.free_type_of(p - base) is not None:
                     seen[p].append(Place.BUDDY.value)
             for c in self.config.cpus:
-                for t in range(PCPTYPES):
-                    for p in self.pcplists[zone.index][c].lists[t]:
-                        seen[p].append(f"{Place.PCP.value} of CPU {c}")
+                for p in (p for _, page in self.pcplists[zone.index][c].pages() for p in page):
+                    seen[p].append(f"{Place.PCP.value} of CPU {c}")
             # a stale type on a free list is isolated_page_on_isolate_list's business, not this one's
             found += [s for s in buddy.audit(self.block_types(zone)) if "misplaced" not in s]
         for p, places in seen.items():

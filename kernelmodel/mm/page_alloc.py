@@ -311,16 +311,16 @@ class PageAlloc(KernelText):
         lists = [
             (Cell("pcp.nr", (z, c, t, b)), const(0))
             for c in self.config.cpus
-            for t in range(PCPTYPES)
+            for t in self.config.lists
             for b in self.config.blocks_of(zone)
         ]
 
         def effect(state: State, _: Mapping[str, int]) -> Effect:
             for lists_of_cpu in state.pcplists[z]:
-                for t in range(PCPTYPES):
-                    for pfn in lists_of_cpu.lists[t]:
-                        state.place[pfn] = Place.LOST
-                    lists_of_cpu.lists[t].clear()
+                for pfn in (p for _, page in lists_of_cpu.pages() for p in page):
+                    state.place[pfn] = Place.LOST
+                for pages in lists_of_cpu.lists:
+                    pages.clear()
             return Effect()
 
         cpu = yield ops.local_irq_save(self.config.nr_blocks)

@@ -63,15 +63,16 @@ def store_migratetype(config: Config, page: Page) -> Op:
 
 
 def list_add(config: Config, page: Page, cpu: int, migratetype: IntTerm) -> Op:
-    """include/linux/list.h: list_add() of a page being freed to the head of its pcplist."""
-    z = page.zone.index
+    """include/linux/list.h: list_add() of a page being freed to the head of the pcplist of its type and order."""
+    z, pages = page.zone.index, range(page.pfn, page.pfn + (1 << page.order))
     updates = []
     for b in config.blocks_of(page.zone):
         for t in range(PCPTYPES):
             here = land(lift(migratetype) == t, lift(page.block) == b)
             if here.op != "const" or here.args[0]:
-                updates.append((Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) + ite(here, 1, 0)))
-        updates.append((Cell("held", (b,)), value("held", b) - one_block(b, page.block)))
+                u = config.list_of(t, page.order)
+                updates.append((Cell("pcp.nr", (z, cpu, u, b)), value("pcp.nr", z, cpu, u, b) + ite(here, 1, 0)))
+        updates.append((Cell("held", (b,)), value("held", b) - one_block(b, page.block, 1 << page.order)))
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         assert isinstance(migratetype, int)
@@ -79,8 +80,9 @@ def list_add(config: Config, page: Page, cpu: int, migratetype: IntTerm) -> Op:
             raise BugError(
                 f"page {page.pfn} is {state.place[page.pfn].value}: only a page that is being freed can be listed"
             )
-        state.pcplists[z][cpu].add_head(page.pfn, migratetype)
-        state.place[page.pfn] = Place.PCP
+        state.pcplists[z][cpu].add_head(page.pfn, config.list_of(migratetype, page.order))
+        for pfn in pages:
+            state.place[pfn] = Place.PCP
         return Effect()
 
     return Op(
@@ -91,9 +93,12 @@ def list_add(config: Config, page: Page, cpu: int, migratetype: IntTerm) -> Op:
     )  # fmt: skip
 
 
-def list_empty(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -> Op:
+def list_empty(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, order: int = 0) -> Op:
     """include/linux/list.h: list_empty() of one pcplist."""
-    lengths = [ite(lift(migratetype) == t, pcp_list_length(config, zone.index, cpu, t), 0) for t in range(PCPTYPES)]
+    lengths = [
+        ite(lift(migratetype) == t, pcp_list_length(config, zone.index, cpu, config.list_of(t, order)), 0)
+        for t in range(PCPTYPES)
+    ]
     told = Told(why=f"Does CPU{cpu} have a page of that type?")
     return Op(f"list_empty(&pcp[{cpu}]->lists[])", returns=(total(lengths) == 0,), told=told, tag="read")
 
@@ -103,19 +108,21 @@ def list_del_bulk(
 ) -> Op:  # fmt: skip
     """The first loop of free_pcppages_bulk(): up to ``count`` pages go from the lists' tails to a local list.
 
+    Pages leave whole, so those of an order above 0 may make it a few more.
     Each page lowers pcp->count (``counts``), or the caller does so afterwards.  Which pages leave is open; a concrete run
     takes them round-robin, or ``list_by_list``.  One step, for nobody else is in the
     critical section, and a remote reader of the count learns only whether it is 0.  Returns a PageList; it is shorter than
     ``count`` where the C loop would never end.
     """
     z, blocks = zone.index, list(config.blocks_of(zone))
-    picks = {(t, b): choice(f"k{t}.{b}") for t in range(PCPTYPES) for b in blocks}
+    picks = {(t, b): choice(f"k{t}.{b}") for t in config.lists for b in blocks}
     available = pcp_list_length(config, z, cpu)
+    each = {t: config.pages_of_list(t) for t in config.lists}
+    per_block = [total(picks[t, b] * each[t] if each[t] > 1 else picks[t, b] for t in config.lists) for b in blocks]
     where = land(
         *(land(k >= 0, k <= value("pcp.nr", z, cpu, t, b)) for (t, b), k in picks.items()),
-        total(picks.values()) == minimum(lift(count), available),
+        _as_many(minimum(lift(count), available), picks, each),
     )
-    per_block = [total(picks[t, b] for t in range(PCPTYPES)) for b in blocks]
     updates = [
         (Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) - k) for (t, b), k in picks.items()
     ]  # fmt: skip
@@ -127,12 +134,14 @@ def list_del_bulk(
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         assert isinstance(count, int)
         lists = state.pcplists[z][cpu]
-        where_was = {p: t for t in range(PCPTYPES) for p in lists.lists[t]}
+        where_was = {page[0]: (t, page) for t, page in lists.pages()}
         pfns = tuple(lists.detach_list_by_list(count) if list_by_list else lists.detach_bulk(count))
         made = {f"k{t}.{b}": 0 for t, b in picks}
         for p in pfns:
-            state.place[p] = Place.FREEING
-            made[f"k{where_was[p]}.{state.block_of(p)}"] += 1
+            t, page = where_was[p]
+            for pfn in page:
+                state.place[pfn] = Place.FREEING
+            made[f"k{t}.{state.block_of(p)}"] += 1
         return Effect(made, pfns)
 
     return Op(
@@ -151,6 +160,15 @@ def list_del_bulk(
         does=Does(lists=(cpu, z), takes=True),
         info={"cpu": cpu, "zone": z},
     )
+
+
+def _as_many(count: Term, picks: Mapping[tuple[int, int], Term], each: Mapping[int, int]) -> Term:
+    """That the pages taken are ``count``, or more by less than the last of them, if pages are made of several."""
+    if max(each.values()) == 1:
+        return total(picks.values()) == count
+    taken = total(k * each[t] for (t, _), k in picks.items())
+    without_last = [land(k > 0, taken - each[t] < count) for (t, _), k in picks.items()]
+    return land(taken >= count, lor(taken == 0, *without_last))
 
 
 def _misplacing(freed: Mapping[int, IntTerm], stale: Mapping[int, Term]) -> tuple[dict[int, Term], Term]:
@@ -204,7 +222,8 @@ def free_to_buddy(config: Config, zone: Zone, pages: PageList, reread: BoolTerm)
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         now = bool(_value(state, reread))
         for p in pages.pfns:
-            state.free_to_buddy(p, 0, state.block_type(state.block_of(p)) if now else state.stored_type[p])
+            stored = state.block_type(state.block_of(p)) if now else state.stored_type[p]
+            state.free_to_buddy(p, state.order_freed.get(p, 0), stored)
         return _made(state, after)
 
     return Op(
@@ -216,6 +235,7 @@ def free_to_buddy(config: Config, zone: Zone, pages: PageList, reread: BoolTerm)
 
 def free_one(config: Config, page: Page, migratetype: IntTerm, order: int, reread: BoolTerm) -> Op:
     """The critical section of free_one_page(): re-read the type if ``reread``, then __free_one_page()."""
+    order = max(order, page.order)
     freed = {b: pages_of(config, b, page.block, order) for b in config.blocks_of(page.zone)}
     wrong = land(lnot(reread), lnot(lift(migratetype) == ISOLATE))
     stale = {b: land(_isolated_and_online(b), wrong) for b in freed}

@@ -47,8 +47,8 @@ def _handed_out(blocks: list[int], most: IntTerm) -> tuple[dict[int, Term], dict
     return got, isolated, where, counted
 
 
-def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: IntTerm) -> Op:
-    """The critical section of rmqueue_bulk(): up to ``batch`` pages of the buddy to the tail of a pcplist.
+def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: IntTerm, order: int = 0) -> Op:
+    """The critical section of rmqueue_bulk(): up to ``batch`` pages of that order from the buddy to the tail of a pcplist.
 
     Never from an ISOLATE free list; a page of an ISOLATE block only if it is misplaced.  Returns how many.  A concrete
     run may be told of which block the first page, the second… is (choices ``nth0``, ``nth1``…), for the order in which
@@ -56,14 +56,21 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
     """
     z, blocks = zone.index, list(config.blocks_of(zone))
     got, isolated, where, counted = _handed_out(blocks, batch)
+    pages = got
+    if order:
+        pages = {b: n * (1 << order) for b, n in got.items()}
+        where = land(where, *(implies(isolated[b], n <= value("misplaced", b)) for b, n in pages.items()))
+        # free pages that are no neighbours make none of that order
+        counted = land(*(n <= value("free", b) for b, n in pages.items()))
     updates = []
-    for b, n in got.items():
+    for b, n in pages.items():
         updates.append((Cell("free", (b,)), value("free", b) - n))
         updates.append((Cell("misplaced", (b,)), value("misplaced", b) - ite(isolated[b], n, 0)))
         for t in range(PCPTYPES):
             here = lift(migratetype) == t
             if here.op != "const" or here.args[0]:
-                updates.append((Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) + ite(here, n, 0)))
+                u = config.list_of(t, order)
+                updates.append((Cell("pcp.nr", (z, cpu, u, b)), value("pcp.nr", z, cpu, u, b) + ite(here, got[b], 0)))
 
     def effect(state: State, wanted: Mapping[str, int]) -> Effect:
         assert isinstance(batch, int) and isinstance(migratetype, int)
@@ -72,18 +79,21 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
         made = {f"got{b}": 0 for b in blocks}
         taken = []
         for _ in range(batch):
-            pfn = state.take_from_buddy(zone, 0, migratetype)
+            pfn = state.take_from_buddy(zone, order, migratetype)
             if pfn is None:
                 break
             taken.append(pfn)
-            state.place[pfn] = Place.PCP
+            for p in range(pfn, pfn + (1 << order)):
+                state.place[p] = Place.PCP
+            if order:
+                state.order_freed[pfn] = order
             state.stored_type[pfn] = migratetype
             made[f"got{state.block_of(pfn)}"] += 1
-        taken, order = _in_wanted_order(state, taken, wanted)
-        state.pcplists[z][cpu].add_tail(taken, migratetype)
+        taken, turns = _in_wanted_order(state, taken, wanted)
+        state.pcplists[z][cpu].add_tail(taken, config.list_of(migratetype, order))
         for pfn, free_type in hidden:
             state.free_to_buddy(pfn, 0, free_type)
-        return Effect({**made, **order})
+        return Effect({**made, **turns})
 
     return Op(
         "rmqueue_bulk({0})",
@@ -106,36 +116,43 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
     )
 
 
-def list_del_first(config: Config, zone: Zone, cpu: int, migratetype: IntTerm) -> Op:
+def list_del_first(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, order: int = 0) -> Op:
     """list_first_entry() and list_del() of a pcplist that is not empty: the page goes to the caller."""
     z, blocks = zone.index, list(config.blocks_of(zone))
-    picks = {(t, b): choice(f"take{t}.{b}") for t in range(PCPTYPES) for b in blocks}
+    index = {t: config.list_of(t, order) for t in range(PCPTYPES)}
+    picks = {(t, b): choice(f"take{index[t]}.{b}") for t in range(PCPTYPES) for b in blocks}
     where = land(
         *(
-            land(k >= 0, k <= minimum(value("pcp.nr", z, cpu, t, b), ite(lift(migratetype) == t, 1, 0)))
+            land(k >= 0, k <= minimum(value("pcp.nr", z, cpu, index[t], b), ite(lift(migratetype) == t, 1, 0)))
             for (t, b), k in picks.items()
         ),
         total(picks.values()) == 1,
     )
-    per_block = {b: total(picks[t, b] for t in range(PCPTYPES)) for b in blocks}
-    updates = [(Cell("pcp.nr", (z, cpu, t, b)), value("pcp.nr", z, cpu, t, b) - k) for (t, b), k in picks.items()]
+    first = {b: total(picks[t, b] for t in range(PCPTYPES)) for b in blocks}
+    per_block = {b: n * (1 << order) for b, n in first.items()} if order else first
+    updates = [
+        (Cell("pcp.nr", (z, cpu, index[t], b)), value("pcp.nr", z, cpu, index[t], b) - k) for (t, b), k in picks.items()
+    ]
     updates += [(Cell(c, (b,)), value(c, b) + n) for c in ("held", "in_use") for b, n in per_block.items()]
 
     def effect(state: State, _: Mapping[str, int]) -> Effect:
         assert isinstance(migratetype, int)
-        pfn = state.pcplists[z][cpu].take_head(migratetype)
-        state.place[pfn] = Place.IN_USE
-        made = {f"take{t}.{b}": int((t, b) == (migratetype, state.block_of(pfn))) for t, b in picks}
+        pfn = state.pcplists[z][cpu].take_head(config.list_of(migratetype, order))
+        for p in range(pfn, pfn + (1 << order)):
+            state.place[p] = Place.IN_USE
+        if order:
+            state.order_in_use[pfn] = state.order_freed.pop(pfn)
+        made = {f"take{index[t]}.{b}": int((t, b) == (migratetype, state.block_of(pfn))) for t, b in picks}
         return Effect(made, pfn)
 
     return Op(
         f"page = list_first_entry(&pcp[{cpu}]->lists[]), list_del(page)",
         updates=tuple(updates),
-        returns=(total(b * n for b, n in per_block.items()),),
+        returns=(total(b * n for b, n in first.items()),),
         choices=tuple(picks.values()),
         where=where,
         effect=effect,
-        pack=lambda values, pfn: Page(-1 if pfn is None else pfn, values[0], zone),
+        pack=lambda values, pfn: Page(-1 if pfn is None else pfn, values[0], zone, order),
         told=Told(why="The first page of CPU{cpu}'s pcplist is handed to the caller.", value="block", moves=True),
         tag="take",
         does=Does(lists=(cpu, z), takes=True),

@@ -1,6 +1,6 @@
 """v5.14: local_lock, limits that follow CPU hotplug, free batches that adapt to the load, lru_cache_disable().
 
-Its pcplists hold pages of orders 0 to 3; the model's hold order 0, for which the texts are the same.
+Its pcplists hold pages of orders 0 to 3; so do those of the random histories, where pageblocks are that large.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class V5_14(V5_11):
     name = "v5.14"
     summary = "local_lock; CPU hotplug sets limits; nr_pcp_high(), nr_pcp_free(); lru_cache_disable() beside zone_pcp_disable()"
     breaks: ClassVar[tuple[str, ...]] = ("exits_give_back",)
+    # include/linux/mmzone.h: PAGE_ALLOC_COSTLY_ORDER
+    pcp_order = 3
 
     cells: ClassVar[tuple[tuple[str, CellKind], ...]] = (
         (
@@ -65,7 +67,7 @@ class V5_14(V5_11):
         """mm/page_alloc.c: free_unref_page_commit()."""
         zone = page.zone
         yield page_ops.list_add(self.config, page, cpu, migratetype)
-        yield add(1, "pcp.count", zone.index, cpu)
+        yield add(1 << page.order, "pcp.count", zone.index, cpu)
         high = yield from self.nr_pcp_high(zone, cpu)
         count = yield read("pcp.count", zone.index, cpu)
         if count >= high:
@@ -128,28 +130,46 @@ class V5_14(V5_11):
 
     # --- allocating ---
 
-    def rmqueue_pcplist(self, zone: Zone, migratetype: IntTerm) -> Routine:
-        """mm/page_alloc.c: rmqueue_pcplist(): allocate an order-0 page; returns a Page or None."""
+    def rmqueue(self, zone: Zone, migratetype: IntTerm, order: int) -> Routine:
+        """mm/page_alloc.c: rmqueue() for order > 0: from a pcplist where pcp_allowed_order(); returns a Page or None."""
+        if order <= self.config.pcp_order:
+            return (yield from self.rmqueue_pcplist(zone, migratetype, order))
+        return (yield from super().rmqueue(zone, migratetype, order))
+
+    def rmqueue_pcplist(self, zone: Zone, migratetype: IntTerm, order: int = 0) -> Routine:
+        """mm/page_alloc.c: rmqueue_pcplist(): allocate a page of an order that pcplists hold; returns a Page or None."""
         cpu = yield ops.local_irq_save(self.config.nr_blocks, _LOCKED)
-        page = yield from self._rmqueue_pcplist(zone, migratetype, cpu)
+        page = yield from self._rmqueue_pcplist(zone, migratetype, cpu, order)
         yield ops.local_irq_restore(cpu, _UNLOCKED)
         return page
 
-    def _rmqueue_pcplist(self, zone: Zone, migratetype: IntTerm, cpu: int) -> Routine:
+    def _rmqueue_pcplist(self, zone: Zone, migratetype: IntTerm, cpu: int, order: int = 0) -> Routine:
         """mm/page_alloc.c: __rmqueue_pcplist(): batch 1 stays 1: nothing may be left on the list then."""
-        if (yield page_ops.list_empty(self.config, zone, cpu, migratetype)):
-            batch = yield from self._refill_batch(zone, cpu)
-            alloced = yield from self.rmqueue_bulk(zone, batch, cpu, migratetype)
-            yield add(alloced, "pcp.count", zone.index, cpu)
-            if (yield page_ops.list_empty(self.config, zone, cpu, migratetype)):
+        if (yield page_ops.list_empty(self.config, zone, cpu, migratetype, order)):
+            batch = yield from self._refill_batch(zone, cpu, order)
+            alloced = yield from self.rmqueue_bulk(zone, batch, cpu, migratetype, order)
+            yield add(alloced * (1 << order) if order else alloced, "pcp.count", zone.index, cpu)
+            if (yield page_ops.list_empty(self.config, zone, cpu, migratetype, order)):
                 return None
-        page = yield page_ops.list_del_first(self.config, zone, cpu, migratetype)
-        yield add(-1, "pcp.count", zone.index, cpu)
+        page = yield page_ops.list_del_first(self.config, zone, cpu, migratetype, order)
+        yield add(-(1 << order), "pcp.count", zone.index, cpu)
         return page
 
-    def _refill_batch(self, zone: Zone, cpu: int) -> Routine:
+    def _refill_batch(self, zone: Zone, cpu: int, order: int) -> Routine:
         """mm/page_alloc.c: __rmqueue_pcplist(), how many pages it asks for."""
-        return (yield read_once("pcp.batch", zone.index, cpu))
+        batch = yield read_once("pcp.batch", zone.index, cpu)
+        return self._of_order(batch, order)
+
+    def _of_order(self, batch: IntTerm, order: int) -> IntTerm:
+        """mm/page_alloc.c: __rmqueue_pcplist(), nr_pcp_alloc(): ``if (batch > 1) batch = max(batch >> order, 2)``."""
+        if not order:
+            return batch
+        assert isinstance(batch, int)
+        return max(batch >> order, 2) if batch > 1 else batch
+
+    def rmqueue_bulk(self, zone: Zone, count: IntTerm, cpu: int, migratetype: IntTerm, order: int = 0) -> Routine:
+        """mm/page_alloc.c: rmqueue_bulk(): up to ``count`` pages from the buddy to the list's tail; returns how many."""
+        return (yield page_ops.refill(self.config, zone, cpu, migratetype, count, order))
 
     # --- draining ---
 

@@ -130,12 +130,12 @@ class V6_0(V5_15):
 
     # --- allocating ---
 
-    def rmqueue_pcplist(self, zone: Zone, migratetype: IntTerm) -> Routine:
+    def rmqueue_pcplist(self, zone: Zone, migratetype: IntTerm, order: int = 0) -> Routine:
         """mm/page_alloc.c: rmqueue_pcplist(): None where the lock is taken, and the caller goes to the buddy."""
         cpu = yield from self.pcp_spin_trylock(zone)
         if cpu < 0:
             return None
-        page = yield from self._rmqueue_pcplist(zone, migratetype, cpu)
+        page = yield from self._rmqueue_pcplist(zone, migratetype, cpu, order)
         yield from self.pcp_spin_unlock(zone, cpu)
         return page
 
@@ -154,8 +154,13 @@ class V6_0(V5_15):
         return (yield page_ops.rmqueue_buddy(self.config, zone, order, migratetype))
 
     def rmqueue(self, zone: Zone, migratetype: IntTerm, order: int) -> Routine:
-        """mm/page_alloc.c: rmqueue() for order > 0: past the pcplists; returns a Page or None."""
-        return (yield from self.rmqueue_buddy(zone, order, migratetype))
+        """mm/page_alloc.c: rmqueue() for order > 0: from a pcplist where pcp_allowed_order(), else from the buddy."""
+        page = None
+        if order <= self.config.pcp_order:
+            page = yield from self.rmqueue_pcplist(zone, migratetype, order)
+        if page is None:
+            page = yield from self.rmqueue_buddy(zone, order, migratetype)
+        return page
 
     def alloc_migration_target(self, page: Page) -> Routine:
         """mm/migrate.c: alloc_migration_target(): another page, or None."""

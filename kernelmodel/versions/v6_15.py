@@ -66,7 +66,7 @@ class V6_15(V6_11):
         """mm/page_alloc.c: free_unref_page_commit(): with FPI_TRYLOCK nothing is given back, for that takes zone->lock."""
         if fpi_flags & FPI_TRYLOCK:
             yield list_add(self.config, page, cpu, migratetype)
-            yield add(1, "pcp.count", page.zone.index, cpu)
+            yield add(1 << page.order, "pcp.count", page.zone.index, cpu)
             yield read_once("pcp.batch", page.zone.index, cpu)
             return
         yield from super().free_unref_page_commit(page, migratetype, cpu)

@@ -86,10 +86,10 @@ class V6_8(V6_2):
     # --- freeing ---
 
     def free_unref_page_commit(self, page: Page, migratetype: IntTerm, cpu: int) -> Routine:
-        """mm/page_alloc.c: free_unref_page_commit(), of an order-0 page, for which free_high is false."""
+        """mm/page_alloc.c: free_unref_page_commit(); free_high, which is false for order 0, is never true here."""
         zone = page.zone
         yield page_ops.list_add(self.config, page, cpu, migratetype)
-        yield add(1, "pcp.count", zone.index, cpu)
+        yield add(1 << page.order, "pcp.count", zone.index, cpu)
         batch = yield read_once("pcp.batch", zone.index, cpu)
         high = yield from self.nr_pcp_high(zone, cpu, batch)
         count = yield read("pcp.count", zone.index, cpu)
@@ -127,12 +127,12 @@ class V6_8(V6_2):
 
     # --- allocating ---
 
-    def _refill_batch(self, zone: Zone, cpu: int) -> Routine:
+    def _refill_batch(self, zone: Zone, cpu: int, order: int) -> Routine:
         """mm/page_alloc.c: __rmqueue_pcplist(), how many pages it asks for."""
-        return (yield from self.nr_pcp_alloc(zone, cpu))
+        return self._of_order((yield from self.nr_pcp_alloc(zone, cpu)), order)
 
     def nr_pcp_alloc(self, zone: Zone, cpu: int) -> Routine:
-        """mm/page_alloc.c: nr_pcp_alloc(pcp, zone, order) of order 0: one page where pcplists are off."""
+        """mm/page_alloc.c: nr_pcp_alloc(pcp, zone, order), before ``order`` counts: one page where pcplists are off."""
         base_batch = yield read_once("pcp.batch", zone.index, cpu)
         high, high_min, high_max = yield from self.clamp_pcp_high(zone, cpu)
         more = yield ops.part_of("more", "batch <<= pcp->alloc_factor", base_batch * (ROUND - 1), _ADAPTS)
