@@ -334,8 +334,15 @@ def pcp_list_length(config: Config, z: int, cpu: int, t: int | None = None) -> T
 
 
 def _pages(config: Config, z: int, cpu: int, u: int, b: int) -> Term:
-    here, each = value("pcp.nr", z, cpu, u, b), config.pages_of_list(u)
+    here = value("pcp.nr", z, cpu, u, b)
+    each = pages_each(config, here.args[0])
     return here * each if each > 1 else here
+
+
+def pages_each(config: Config, cell: Cell) -> int:
+    """How many pages of order 0 each page is made of that a cell counts: it depends on the list, if it is one."""
+    place = CELLS[cell.name].position("type")
+    return config.pages_of_list(int(cell.index[place])) if place >= 0 else 1
 
 
 def pages_of_block_on_pcplists(config: Config, b: int, cpu: int | None = None) -> Term:

@@ -296,6 +296,22 @@ def part_of(name: str, text: str, most: IntTerm, why: str = "") -> Op:
     )
 
 
+def shifted(number: IntTerm, by: int, text: str) -> Op:
+    """``number >> by``, of one that is not negative."""
+    result = choice("shifted")
+
+    def effect(_: State, wanted: Mapping[str, int]) -> Effect:
+        del wanted
+        assert isinstance(number, int)
+        return Effect({"shifted": number >> by})
+
+    return Op(
+        text, Kind.LOCAL, returns=(result,), choices=(result,),
+        where=land(result * (1 << by) <= number, lift(number) < (result + 1) * (1 << by)), effect=effect,
+        told=Told(dull=True), tag="shifted",
+    )  # fmt: skip
+
+
 def never(text: str) -> Op:
     """A point that is never passed: the task hangs here."""
     return Op(text, Kind.LOCAL, guard=FALSE, does=Does(hangs=True), tag="hang")

@@ -6,7 +6,7 @@ A kernel declares kinds of its own in `tasks`, as it does cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kernelmodel.errors import ModelError
@@ -52,6 +52,8 @@ class TaskKind:
     serves: bool = False
     #: what it does, it does to the pcplists of the CPU on which it is, which may be any
     on_lists: bool = False
+    #: its page is of an order above 0, which goes to pcplists where a kernel's hold such pages
+    of_order: bool = False
     inputs: tuple[Input, ...] = ()
     #: it has a range of pageblocks of its own, and migrates the pages in use there
     has_range: bool = False
@@ -88,6 +90,16 @@ def _alloc(k: Any, given: Given) -> Routine:
     """What an allocation calls: the pcplist alone, in a kernel that has nothing to fall back to."""
     routine: Callable[..., Routine] = getattr(k, "alloc_page", k.rmqueue_pcplist)
     return routine(given.zone, given.migratetype)
+
+
+def _free_of_order(k: Any, given: Given) -> Routine:
+    """What frees a page of order 1: through the pcplists, where they hold such pages."""
+    routine: Routine
+    if k.config.pcp_order:
+        routine = k.free_unref_page(replace(given.page, order=1))
+    else:
+        routine = k.free_pages_ok(given.page, 1)
+    return routine
 
 
 WORKER = TaskKind(
@@ -146,9 +158,10 @@ TASKS: dict[str, TaskKind] = {
             words="alloc", help="tasks that allocate a page (rmqueue_pcplist)", equal=True, on_lists=True,
             inputs=("migratetype",), always_told=True, zones=True,
         ),
-        TaskKind(name="free of order > 0", make=lambda k, given: k.free_pages_ok(given.page, 1)),
+        TaskKind(name="free of order > 0", make=_free_of_order, of_order=True),
         TaskKind(
-            name="alloc of order > 0", make=lambda k, given: k.rmqueue(given.zone, given.migratetype, 1), inputs=("migratetype",)
+            name="alloc of order > 0", make=lambda k, given: k.rmqueue(given.zone, given.migratetype, 1),
+            inputs=("migratetype",), of_order=True,
         ),
     )
 }  # fmt: skip

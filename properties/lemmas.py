@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from kernelmodel.cells import CELLS, pcp_list_length, value
 from kernelmodel.config import Config
-from kernelmodel.mmzone import PCPTYPES, Zone
+from kernelmodel.mmzone import Zone
 from kernelmodel.ops import Op
 from kernelmodel.terms import FALSE, Cell, Term, implies, land, lnot, load, lor, reg
 
@@ -173,7 +173,7 @@ def _sections(config: Config, z: int, c: int) -> Term:
 
 
 def _ranges(config: Config, z: int, c: int) -> Term:
-    lists = [value("pcp.nr", z, c, t, b) >= 0 for t in range(PCPTYPES) for b in config.blocks_of(Zone(z))]
+    lists = [value("pcp.nr", z, c, t, b) >= 0 for t in config.lists for b in config.blocks_of(Zone(z))]
     limits = [
         land(value("pcp.high", z, c) >= 0, value("zone.pageset_high", z) >= 0),
         land(value("pcp.batch", z, c) >= 1, value("zone.pageset_batch", z) >= 1),
@@ -240,7 +240,7 @@ def initially(config: Config, z: int, c: int) -> Term:
     idle.append(lnot(load(cell_of("isolated_and_drained", z, c), "bool")))
     quiet = [lnot(value("work.pending", c)), lnot(value("work.running", c))]
     nobody = [lnot(reg(n, "bool")) for n in ("holder", "section", "worker.busy")]
-    lists = [value("pcp.nr", z, c, t, b) >= 0 for t in range(PCPTYPES) for b in config.blocks_of(Zone(z))]
+    lists = [value("pcp.nr", z, c, t, b) >= 0 for t in config.lists for b in config.blocks_of(Zone(z))]
     limits = [value("pcp.high", z, c) >= 0, value("pcp.batch", z, c) >= 1]
     limits += [_value(a, z, c) == _value(b, z, c) for a, b in WHEN_UNLOCKED]
     counted = value("pcp.count", z, c) == pcp_list_length(config, z, c)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kernelmodel.cells import pcp_list_length, section_of, value
 from kernelmodel.config import Config
-from kernelmodel.mmzone import PCPTYPES, Zone
+from kernelmodel.mmzone import Zone
 from kernelmodel.ops import Op
 from kernelmodel.terms import FALSE, Term, implies, land, lnot, load, reg
 from properties.lemmas import (
@@ -70,7 +70,7 @@ class LockLemmas:
         )  # fmt: skip
 
     def _ranges(self, config: Config, z: int, c: int) -> Term:
-        lists = [value("pcp.nr", z, c, t, b) >= 0 for t in range(PCPTYPES) for b in config.blocks_of(Zone(z))]
+        lists = [value("pcp.nr", z, c, t, b) >= 0 for t in config.lists for b in config.blocks_of(Zone(z))]
         limits = [self._value(name, z, c) >= low for name, low in self.least.items()]
         return land(*lists, *limits, reg("text:ranges", "bool"))
 
@@ -97,7 +97,7 @@ class LockLemmas:
         idle = [value(lock.name, *lock.index) == 0, value("pcp_disabled_by", z) == 0]
         idle.append(lnot(load(cell_of("isolated_and_drained", z, c), "bool")))
         nobody = [lnot(reg(n, "bool")) for n in ("holder", "section")]
-        lists = [value("pcp.nr", z, c, t, b) >= 0 for t in range(PCPTYPES) for b in config.blocks_of(Zone(z))]
+        lists = [value("pcp.nr", z, c, t, b) >= 0 for t in config.lists for b in config.blocks_of(Zone(z))]
         limits = [self._value(name, z, c) >= low for name, low in self.least.items()]
         limits += [self._value(a, z, c) == self._value(b, z, c) for a, b in self.pairs]
         counted = value("pcp.count", z, c) == pcp_list_length(config, z, c)

@@ -50,7 +50,7 @@ def vocabulary(config: Config, z: int, c: int) -> list[Atom]:
         Atom("cached batch >= 1", cell("zone.pageset_batch") >= 1),
         Atom("high as cached", cell("pcp.high") == cell("zone.pageset_high")),
         Atom("batch as cached", cell("pcp.batch") == cell("zone.pageset_batch")),
-        Atom("lengths >= 0", land(*(value("pcp.nr", z, c, t, z) >= 0 for t in range(3)))),
+        Atom("lengths >= 0", land(*(value("pcp.nr", z, c, t, z) >= 0 for t in config.lists))),
         Atom("count is right", value("pcp.count", z, c) == pcp_list_length(config, z, c)),
         Atom("empty", land(pcp_list_length(config, z, c) == 0, value("pcp.count", z, c) == 0)),
         Atom("clean", clean(config, z, c), True),

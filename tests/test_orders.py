@@ -16,8 +16,8 @@ from kernelmodel.machine import Machine
 from kernelmodel.memory.pcplist import PcpLists, bulk_order
 from kernelmodel.memory.state import Place
 from kernelmodel.mmzone import MigrateType
-from kernelmodel.ops import add
-from kernelmodel.terms import Cell
+from kernelmodel.ops import add, shifted
+from kernelmodel.terms import Cell, maximum
 from kernelmodel.text import KernelText
 from kernelmodel.versions.v5_14 import V5_14
 from properties.catalogue import find
@@ -25,6 +25,8 @@ from properties.monitor import Monitor
 from properties.stateful import PageAllocator, machine_for
 from tests.machines import settled
 from tests.test_stateful import run
+from verify.prove.engine import prove
+from verify.prove.obligations import Prover
 
 MOVABLE = MigrateType.MOVABLE
 LATER = [name for name, k in KERNELS.items() if k.pcp_order]
@@ -87,12 +89,10 @@ def test_a_page_that_is_larger_than_those_on_pcplists_goes_past_them() -> None:
 @pytest.mark.parametrize("name", LATER)
 def test_a_refill_asks_for_fewer_of_them_and_for_one_where_pcplists_are_off(name: str) -> None:
     machine = booted(kernel(name), limits=(20, 3))
-    assert [machine.kernel._of_order(batch, order) for batch, order in ((8, 0), (8, 1), (8, 2), (3, 2), (1, 1))] == [
-        8, 4, 2, 2, 1,
-    ]  # fmt: skip
+    for batch, order, asked in ((8, 0, 8), (8, 1, 4), (9, 2, 2), (3, 2, 2), (1, 1, 1)):
+        assert settled(machine, "batch", machine.kernel._of_order(batch, order)) == asked
     settled(machine, "disable", machine.kernel.zone_pcp_disable(machine.zone()))
     for order in (0, 1, 2):
-        machine.kernel.rmqueue(machine.zone(), MOVABLE, order)
         page = settled(machine, "alloc", machine.kernel.rmqueue(machine.zone(), MOVABLE, order))
         assert page is not None and not lists(machine) and not count(machine)
         freed(machine, page.pfn)
@@ -131,7 +131,10 @@ class AlwaysTwo(V5_14):
     """A refill asks for two pages also where batch is 1."""
 
     def _of_order(self, batch: Any, order: int) -> Any:
-        return max(batch >> order, 2) if order else batch
+        if not order:
+            return batch
+        fewer = yield shifted(batch, order, "batch >> order")
+        return maximum(fewer, 2)
 
 
 def test_a_refill_that_forgets_that_batch_1_stays_1_leaves_a_page_behind() -> None:
@@ -169,3 +172,26 @@ def test_what_the_machine_says_of_it_is_what_operations_may_do() -> None:
     cell = Cell("pcp.nr", (0, 0, 7, 0))
     assert machine.state.load(cell) + machine.state.load(Cell("pcp.nr", (0, 0, 7, 1))) == count(machine) // 4
     assert replace(Config(), pcp_order=2).lists == range(9)
+
+
+# --- the proof has them ---
+
+
+def failing(text: type[KernelText]) -> set[str]:
+    prover = Prover(text, [find("no_stray_page"), find("pages_conserved")])
+    assert any("alloc of order > 0" in t.label and t.part == "section" for t in prover.transitions) == bool(
+        text.pcp_order
+    )
+    return {a.goal for a in prove(prover).all_failed}
+
+
+@pytest.mark.deep
+def test_the_proof_is_of_them_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not failing(V5_14)
+    assert "drained_stays_empty" in failing(AlwaysTwo)
+    monkeypatch.setattr(AlwaysTwo, "pcp_order", 0)
+    assert not failing(AlwaysTwo)
+
+
+def test_the_proof_finds_a_count_that_is_not_of_all_pages() -> None:
+    assert "pages_conserved" in failing(CountsPages)

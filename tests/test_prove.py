@@ -38,7 +38,6 @@ from verify.prove.obligations import (
     Answer,
     Proof,
     Prover,
-    constants,
 )
 from verify.prove.parts import Parts
 from verify.prove.population import Size, texts
@@ -46,6 +45,7 @@ from verify.prove.roles import ProjectionError, registers
 from verify.prove.scope import ASSUMPTIONS
 from verify.prove.system import conj
 from verify.prove.uniform import differing, shapes
+from verify.smt import constants
 
 REAL = [m for m in MUTANTS.values() if m.breaks != EQUIVALENT]
 CONTROLS = [m for m in MUTANTS.values() if m.breaks == EQUIVALENT]

@@ -20,6 +20,30 @@ z3.z3.Z3_DEBUG = False
 Expr = Any
 
 
+def constants(expression: Expr) -> set[str]:
+    """The names of the variables in an expression: a walk past z3.py's objects, of which each node would make several."""
+    context = expression.ctx.ref()
+    found: set[str] = set()
+    seen: set[int] = set()
+    todo = [expression.ast]
+    while todo:
+        node = todo.pop()
+        number = z3.Z3_get_ast_id(context, node)
+        if number in seen:
+            continue
+        seen.add(number)
+        if z3.Z3_get_ast_kind(context, node) != z3.Z3_APP_AST:
+            continue
+        app = z3.Z3_to_app(context, node)
+        size = z3.Z3_get_app_num_args(context, app)
+        todo += [z3.Z3_get_app_arg(context, app, i) for i in range(size)]
+        if not size:
+            head = z3.Z3_get_app_decl(context, app)
+            if z3.Z3_get_decl_kind(context, head) == z3.Z3_OP_UNINTERPRETED:
+                found.add(z3.Z3_get_symbol_string(context, z3.Z3_get_decl_name(context, head)))
+    return found
+
+
 # --- what z3.And() and the operators make, without their looking at each argument's sort, which takes longer ---
 
 

@@ -15,7 +15,7 @@ from kernelmodel.ops import Routine, add, read, read_once
 from kernelmodel.page_ops import has_isolate_pageblock
 from kernelmodel.schema import CellKind
 from kernelmodel.tasks import TaskKind
-from kernelmodel.terms import IntTerm, lift, minimum, select
+from kernelmodel.terms import IntTerm, lift, maximum, minimum, select
 from kernelmodel.versions.v5_11 import V5_11
 
 _LOCKED, _UNLOCKED = "local_lock_irqsave(&pagesets.lock, flags)", "local_unlock_irqrestore(&pagesets.lock, flags)"
@@ -158,14 +158,14 @@ class V5_14(V5_11):
     def _refill_batch(self, zone: Zone, cpu: int, order: int) -> Routine:
         """mm/page_alloc.c: __rmqueue_pcplist(), how many pages it asks for."""
         batch = yield read_once("pcp.batch", zone.index, cpu)
-        return self._of_order(batch, order)
+        return (yield from self._of_order(batch, order))
 
-    def _of_order(self, batch: IntTerm, order: int) -> IntTerm:
+    def _of_order(self, batch: IntTerm, order: int) -> Routine:
         """mm/page_alloc.c: __rmqueue_pcplist(), nr_pcp_alloc(): ``if (batch > 1) batch = max(batch >> order, 2)``."""
         if not order:
             return batch
-        assert isinstance(batch, int)
-        return max(batch >> order, 2) if batch > 1 else batch
+        fewer = yield ops.shifted(batch, order, "batch >> order")
+        return select(lift(batch) > 1, maximum(fewer, 2), batch)
 
     def rmqueue_bulk(self, zone: Zone, count: IntTerm, cpu: int, migratetype: IntTerm, order: int = 0) -> Routine:
         """mm/page_alloc.c: rmqueue_bulk(): up to ``count`` pages from the buddy to the list's tail; returns how many."""

@@ -129,7 +129,8 @@ class V6_8(V6_2):
 
     def _refill_batch(self, zone: Zone, cpu: int, order: int) -> Routine:
         """mm/page_alloc.c: __rmqueue_pcplist(), how many pages it asks for."""
-        return self._of_order((yield from self.nr_pcp_alloc(zone, cpu)), order)
+        batch = yield from self.nr_pcp_alloc(zone, cpu)
+        return (yield from self._of_order(batch, order))
 
     def nr_pcp_alloc(self, zone: Zone, cpu: int) -> Routine:
         """mm/page_alloc.c: nr_pcp_alloc(pcp, zone, order), before ``order`` counts: one page where pcplists are off."""

@@ -21,13 +21,13 @@ from kernelmodel.text import KernelText
 from properties.lemmas import LEMMAS, initially
 from properties.vocabulary import Atom, vocabulary
 from verify.explore.finite import Finite
-from verify.prove.obligations import ALWAYS, FAILED, PROVED, UNKNOWN, Answer, Proof, Prover, constants
+from verify.prove.obligations import ALWAYS, FAILED, PROVED, UNKNOWN, Answer, Proof, Prover
 from verify.prove.population import ZONE
 from verify.prove.reached import Reached
 from verify.prove.system import Transition, conj, disj
 from verify.prove.uniform import differing
 from verify.scenario import Scenario
-from verify.smt import Expr
+from verify.smt import Expr, constants
 
 #: a literal: the atom's number from 1, negative if it is denied
 Clause = tuple[int, ...]

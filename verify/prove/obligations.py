@@ -20,7 +20,7 @@ from verify.prove.cases import Cases
 from verify.prove.population import ZONE, Size
 from verify.prove.predicates import Predicates
 from verify.prove.system import NOBODY, System, Transition, conj, disj
-from verify.smt import Expr
+from verify.smt import Expr, constants
 
 #: how much is asked: all goals of a transition at once; each, with the lemmas it rests on; and what fails without each
 TOGETHER, EACH, WITHOUT = range(3)
@@ -88,22 +88,6 @@ class Proof:
         return judged and not any(a.result in (FAILED, UNKNOWN) for a in self.answers if a.goal in goals)
 
 
-def constants(expression: Expr) -> set[str]:
-    """The names of the variables in an expression."""
-    found: set[str] = set()
-    seen: set[int] = set()
-    todo = [expression]
-    while todo:
-        e = todo.pop()
-        if e.get_id() in seen:
-            continue
-        seen.add(e.get_id())
-        if z3.is_const(e) and e.decl().kind() == z3.Z3_OP_UNINTERPRETED:
-            found.add(e.decl().name())
-        todo += e.children()
-    return found
-
-
 def _disjuncts(term: Term) -> Sequence[Term]:
     return term.args if term.op == "or" else (term,)
 
@@ -144,7 +128,7 @@ class Prover:
 
         Of a conjunction over CPUs and zones each part has to hold: those of other CPUs and zones are theirs to prove.
         """
-        here = Size()
+        here = Size().of(self.kernel)
         config = self.kernel.sized(here.config)
         for cell, _ in op.updates:
             place = cpu_position(cell.name)

@@ -39,7 +39,7 @@ class Parts:
         ``loose``: loads that may find anything.  ``judged``: operations that are transitions even if they change nothing
         that is followed.
         """
-        self.kernel, self.size, self.loose = kernel, size or Size(), loose
+        self.kernel, self.size, self.loose = kernel, (size or Size()).of(kernel), loose
         self.config: Config = kernel.sized(self.size.config)
         self.argument = argument_of(kernel)
         self.zone, self.cpu = ZONE, self.size.cpu

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernelmodel.cells import names
@@ -30,15 +30,25 @@ CPUS, CPU, ZONES, ZONE = 3, 1, 2, 0
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A machine as the projection sees it: so many CPUs, of which ``cpu`` is the tracked one."""
+    """A machine as the projection sees it: so many CPUs, of which ``cpu`` is the tracked one.
+
+    ``pcp_order`` is the largest order of a page on a pcplist.
+    """
 
     cpus: int = CPUS
     cpu: int = CPU
+    pcp_order: int = 0
+
+    def of(self, kernel: type[KernelText]) -> Size:
+        """The same with the larger pages of a kernel's pcplists: those of order 1 stand for all."""
+        return replace(self, pcp_order=min(kernel.pcp_order, 1))
 
     @property
     def config(self) -> Config:
         """The machine's size for the kernel's text."""
-        return Config(nr_cpus=self.cpus, nr_zones=ZONES, block_types=(MigrateType.MOVABLE,) * ZONES)
+        return Config(
+            nr_cpus=self.cpus, nr_zones=ZONES, block_types=(MigrateType.MOVABLE,) * ZONES, pcp_order=self.pcp_order
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,8 @@ def kinds(kernel: type[KernelText], size: Size) -> Iterator[Kind]:
     for task in kinds_of(kernel).values():
         if not task.proved:
             continue
-        for cpu in [here, *([0] if here and task.on_lists else [])]:
+        on_lists = task.on_lists or (task.of_order and size.pcp_order)
+        for cpu in [here, *([0] if here and on_lists else [])]:
             at = "" if cpu == here else " elsewhere"
             for z in range(ZONES if task.zones else 1):
                 zone = Zone(z)
@@ -84,7 +95,7 @@ def _making(task: TaskKind, given: Given) -> Callable[[Any], Routine]:
 
 def texts(kernel: type[KernelText], size: Size | None = None, loose: Loose | None = None) -> list[Text]:
     """The control graphs of all kinds of tasks, with ``loose`` loads in them; ModelError where a routine cannot be folded."""
-    size = size or Size()
+    size = (size or Size()).of(kernel)
     instance = kernel(size.config)
     found = [
         Text(k, remembered(kernel, (size, k.name, k.cpu), functools.partial(_graph, instance, k), copied))

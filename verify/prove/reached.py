@@ -25,13 +25,12 @@ from properties.property import Check, Property
 from verify.explore.finite import Finite
 from verify.explore.model import Model, TaskModel, returns_of
 from verify.explore.table import Transitions
-from verify.prove.obligations import constants
 from verify.prove.parts import followed_cells
 from verify.prove.population import ZONE, Kind, Size, Text
 from verify.prove.predicates import Predicates
 from verify.prove.roles import OVER, Part, Step
 from verify.prove.system import NOBODY, System, disj
-from verify.smt import Expr
+from verify.smt import Expr, constants
 
 #: values of the proof's variables in the order of ``Reached.names``; None where they are open
 Seen = tuple[int | None, ...]
@@ -42,6 +41,11 @@ class Given(Size):
     """The size of a machine that is given."""
 
     machine: Config | None = None
+
+    def of(self, kernel: type[KernelText]) -> Size:
+        """As it is given: what ran in it had pages of order 0."""
+        del kernel
+        return self
 
     @property
     def config(self) -> Config:
@@ -85,7 +89,7 @@ class Reached:
         followed = followed_cells(config, ZONE, cpu)
         self.model = Model(kernel, finite, [_watching(followed)])
         texts = [Text(self._kind(t), t.graph) for t in self.model.tasks]
-        self.system = _Instance(kernel, Given(config.nr_cpus, cpu, config), texts)
+        self.system = _Instance(kernel, Given(config.nr_cpus, cpu, machine=config), texts)
         self.predicates = Predicates(self.system)
         self.names = (*self.system.variables, "worker.id")
         self.states = 0
