@@ -25,7 +25,7 @@ def explanation(prover: Prover, proof: Proof) -> str:
         _beside(prover, proof),
         _conclusions(proof),
         _not_proved(),
-        _assumptions(),
+        _assumptions(prover.kernel.pcp_order > 0),
     )
     return page.fit("\n\n".join("\n".join(part) for part in parts))
 
@@ -185,10 +185,10 @@ def _not_proved() -> Iterator[str]:
         yield _wrapped(f"{name}: {why}", "      ", "  ")
 
 
-def _assumptions() -> Iterator[str]:
+def _assumptions(larger: bool) -> Iterator[str]:
     yield "What is assumed, and what backs it:"
     sizes = ", ".join(f"{s.cpus} CPU{'s' if s.cpus > 1 else ''}" for s in SIZES) + " and 3 CPUs"
-    for assumption in ASSUMPTIONS:
+    for assumption in (a for a in ASSUMPTIONS if larger or not a.larger):
         yield _wrapped(assumption.what, "    ", "  - ")
         yield _wrapped(f"backed by: {assumption.backed.format(sizes=sizes)}", "      ", "    ")
         yield from (f"      {test}" for test in assumption.tests)

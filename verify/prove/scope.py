@@ -33,6 +33,8 @@ class Assumption:
     what: str
     backed: str
     tests: tuple[str, ...] = ()
+    #: only of kernels whose pcplists hold pages of orders above 0
+    larger: bool = False
 
 
 _MACHINE = "tests/test_machine.py::test_"
@@ -76,6 +78,13 @@ ASSUMPTIONS = (
             "tests/test_buddy.py::test_pages_of_isolate_lists_are_never_handed_out",
             _MACHINE + "a_step_whose_choices_break_its_own_constraint_is_caught",
         ),
+    ),
+    Assumption(
+        "pages of order 1 stand for all above order 0 that the pcplists hold: they have lists of their own, and count for two",
+        "in random histories they are of orders 1 and 2, on every kernel that has them; no routine asks for an order but to"
+        " shift by it",
+        ("tests/test_orders.py::test_histories_with_such_pages_keep_what_the_kernel_keeps",),
+        larger=True,
     ),
     Assumption(
         "sequential consistency: every operation takes effect at once, in one order for all CPUs",
