@@ -258,7 +258,7 @@ _BUDDY, _PCPLIST, _LIMITS = (
 
 #: contract -> the planted bug that it must catch
 TWINS: dict[str, Twin] = {
-    "bulk_detach_takes_what_is_there": Twin(_PCPLIST, "if not (count and batch_free", "if not (batch_free"),
+    "bulk_detach_takes_what_is_there": Twin(_PCPLIST, "if not (count > 0 and batch_free", "if not (batch_free"),
     "bulk_detach_spares_the_head": Twin(_PCPLIST, ".pop() for t in", ".pop(0) for t in"),
     "bulk_detach_is_round_robin": Twin(_PCPLIST, "if batch_free == len(left)", "if batch_free"),
     "each_type_has_its_own_list": Twin(_PCPLIST, "lists[migratetype].insert(0, pfn)", "lists[0].insert(0, pfn)"),
