@@ -30,7 +30,7 @@ from rows import (
 )
 
 PERFORMANCE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- begin: explore_vs_spin -->", "<!-- end: explore_vs_spin -->"
+MARKERS = "explore_vs_spin"
 
 
 def text_head() -> str:
@@ -130,14 +130,20 @@ def _mutant_table(mutants: Sequence[Row], config: str, limit: float) -> list[str
     return lines
 
 
-def write_between_markers(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a page."""
+def markers(name: str = MARKERS) -> tuple[str, str]:
+    """What begins and ends a part of a page that is written by a program."""
+    return f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+
+
+def write_between_markers(path: Path, text: str, name: str = MARKERS) -> None:
+    """Replace what stands between the markers of that name on a page."""
     page = path.read_text()
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        fail(f"{path.name} does not have the markers {BEGIN} and {END}, once each")
-    before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    begin, end = markers(name)
+    if page.count(begin) != 1 or page.count(end) != 1:
+        fail(f"{path.name} does not have the markers {begin} and {end}, once each")
+    before, rest = page.split(begin)
+    after = rest.split(end)[1]
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def machine() -> str:

@@ -92,9 +92,9 @@ class NeverFlushed(V6_1):
 class NotCounted(V6_1):
     """A refill is not counted."""
 
-    def _rmqueue_pcplist(self, zone, migratetype, cpu):
-        if (yield page_ops.list_empty(self.config, zone, cpu, migratetype)):
-            yield from self.rmqueue_bulk(zone, 1, cpu, migratetype)
+    def _rmqueue_pcplist(self, zone, migratetype, cpu, order=0):
+        if (yield page_ops.list_empty(self.config, zone, cpu, migratetype, order)):
+            yield from self.rmqueue_bulk(zone, 1, cpu, migratetype, order)
         return None
 
 

@@ -19,7 +19,7 @@ from goals import goals
 from processes import Process, run
 from programs import explore_row, expressible, pan_outcome, reduced_promela
 from rows import ALL, BY_HAND, CONFIGS, HAND, HOLDS, PAGEBLOCKS, SOME, SPINS_PROPERTIES, UNREDUCED, WITHOUT, Config, Row
-from tables import BEGIN, END, ratios
+from tables import markers, ratios
 
 from kernelmodel import V5_11
 from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS, build
@@ -288,14 +288,15 @@ def test_an_earlier_run_is_written_between_the_markers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page, saved = tmp_path / "performance.md", tmp_path / "run.json"
-    page.write_text(f"before\n{BEGIN}\nof yesterday\n{END}\nafter\n")
+    begin, end = markers()
+    page.write_text(f"before\n{begin}\nof yesterday\n{end}\nafter\n")
     saved.write_text(json.dumps(_record()))
     monkeypatch.setattr(bench, "PERFORMANCE", page)
     for _ in range(2):
         assert bench.main(["--read", str(saved), "--write"]) == 0
     text = page.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n")
-    assert text.endswith(f"{END}\nafter\n")
+    assert text.startswith(f"before\n{begin}\n")
+    assert text.endswith(f"{end}\nafter\n")
     assert "yesterday" not in text
     assert "Measured on 2026-01-02, at most 600 s each: a machine." in text
     assert "| **s** SPIN, by hand | 1.50 | 0.10 + 1.20 + 0.20 |" in text

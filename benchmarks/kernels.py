@@ -1,0 +1,86 @@
+"""Whole-process times of the three engines' default commands on v5.11 and on the newest kernel that is proved.
+
+    python benchmarks/kernels.py [--runs 3] [--against CHECKOUT] [--write]
+
+Each command runs with no graphs kept from an earlier one, and with those that the run before has left.  With ``--against``
+each turn also runs another checkout's, and the last column is the ratio of the medians.  ``--write`` puts the table
+into docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import textwrap
+import time
+from pathlib import Path
+from subprocess import DEVNULL, run
+
+from rows import ROOT
+from tables import PERFORMANCE, machine, write_between_markers
+
+KERNELS = ("v5.11", "v6.11")
+ENGINES = ("explore", "bmc", "prove")
+MARKERS = "kernels"
+
+
+def seconds(checkout: Path, engine: str, kernel: str, cache: str, kept: bool) -> float:
+    """One run of one command; SystemExit unless it ends as expected."""
+    environment = {
+        **os.environ, "PYTHONPATH": str(checkout), "XDG_CACHE_HOME": cache, "STRAYPAGE_NO_CACHE": "0" if kept else "1",
+    }  # fmt: skip
+    command = [sys.executable, "-m", f"verify.{engine}", "--kernel", kernel, "--quiet"]
+    began = time.perf_counter()
+    done = run(command, cwd=checkout, env=environment, stdout=DEVNULL, check=False)
+    took = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[1:])} in {checkout} ended with {done.returncode}")
+    return took
+
+
+def table(runs: int, against: Path | None) -> list[str]:
+    """The rows, each printed as soon as it is there."""
+    head = "| | graphs made | graphs kept |" + (" before | ratio |" if against else "")
+    lines = [head, "|---|--:|--:|" + ("--:|--:|" if against else "")]
+    print("\n".join(lines), flush=True)
+    with tempfile.TemporaryDirectory() as cache:
+        for kernel in KERNELS:
+            for engine in ENGINES:
+                # what is compiled, and the first graphs
+                seconds(ROOT, engine, kernel, cache, kept=True)
+                made, kept, before = [], [], []
+                for _ in range(runs):
+                    made.append(seconds(ROOT, engine, kernel, cache, kept=False))
+                    kept.append(seconds(ROOT, engine, kernel, cache, kept=True))
+                    if against:
+                        before.append(seconds(against, engine, kernel, cache, kept=True))
+                middle = statistics.median(kept)
+                line = f"| `{engine} --kernel {kernel}` | {statistics.median(made):.1f} s | {middle:.1f} s |"
+                if against:
+                    line += f" {statistics.median(before):.1f} s | {middle / statistics.median(before):.2f} |"
+                print(line, flush=True)
+                lines.append(line)
+    return lines
+
+
+def main() -> None:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    p.add_argument("--runs", type=int, default=3, metavar="N", help="how often each runs (default: 3)")
+    p.add_argument("--against", type=Path, metavar="DIR", help="another checkout, to run in the same turns")
+    p.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    options = p.parse_args()
+    if options.runs < 1:
+        p.error("--runs: give at least 1")
+    if options.against and not (options.against / "verify").is_dir():
+        p.error(f"--against: {options.against} is no checkout of straypage")
+    lines = table(options.runs, options.against and options.against.resolve())
+    if options.write:
+        about = f"Measured on {time.strftime('%Y-%m-%d')}, medians of {options.runs} whole processes: {machine()}."
+        write_between_markers(PERFORMANCE, "\n".join(["", *textwrap.wrap(about, 118), "", *lines, ""]), MARKERS)
+
+
+if __name__ == "__main__":
+    main()
