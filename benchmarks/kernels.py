@@ -78,7 +78,8 @@ def main() -> None:
         p.error(f"--against: {options.against} is no checkout of straypage")
     lines = table(options.runs, options.against and options.against.resolve())
     if options.write:
-        about = f"Measured on {time.strftime('%Y-%m-%d')}, medians of {options.runs} whole processes: {machine()}."
+        often = "one whole process each" if options.runs == 1 else f"medians of {options.runs} whole processes"
+        about = f"Measured on {time.strftime('%Y-%m-%d')}, {often}: {machine()}."
         write_between_markers(PERFORMANCE, "\n".join(["", *textwrap.wrap(about, 118), "", *lines, ""]), MARKERS)
 
 

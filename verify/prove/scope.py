@@ -81,8 +81,8 @@ ASSUMPTIONS = (
     ),
     Assumption(
         "pages of order 1 stand for all above order 0 that the pcplists hold: they have lists of their own, and count for two",
-        "in random histories they are of orders 1 and 2, on every kernel that has them; no routine asks for an order but to"
-        " shift by it",
+        "in random histories they are of orders 1 and 2, on every kernel that has them; routines shift by an order above 0, and"
+        " ask of it only whether pcplists hold it",
         ("tests/test_orders.py::test_histories_with_such_pages_keep_what_the_kernel_keeps",),
         larger=True,
     ),
