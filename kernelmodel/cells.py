@@ -73,8 +73,9 @@ CELLS: dict[str, CellKind] = {
         meaning="how many tasks have disabled preemption on the CPU"
     ),
     "isolated_at_entry": CellKind(
-        axes=("cpu", "block"), sort="bool", words="block {1} was isolated when CPU{0}'s critical section began",
-        meaning="the block was isolated when the last critical section of the CPU's pcplist began", ghost=True, silent=True,
+        axes=("cpu", "block"), sort="bool", words="block {1} has been isolated since CPU{0}'s critical section began",
+        meaning="the block was isolated when the last critical section of the CPU's pcplist began, and has been since",
+        ghost=True, silent=True,
     ),
     "cpu_online": CellKind(
         axes=("cpu",), sort="bool", words="cpu_online({0})", when_read="Is that CPU online?",

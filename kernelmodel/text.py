@@ -218,9 +218,12 @@ def _going_offline(_config: Config, event: str, page_range: PageRange, *_: Any) 
     return "the range is isolated and drained", list(cells)
 
 
-def _no_longer(_config: Config, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
-    names = ("isolated", "isolated_and_drained")
-    return "the range is given up", [(Cell(n, (b,)), const(False)) for b in page_range.blocks for n in names]
+def _no_longer(config: Config, page_range: PageRange, *_: Any) -> tuple[str, Updates]:
+    blocks = page_range.blocks
+    cells = [Cell(n, (b,)) for b in blocks for n in ("isolated", "isolated_and_drained")]
+    # of a section that goes on: what was isolated when it began has not been so ever since
+    cells += [Cell("isolated_at_entry", (c, b)) for b in blocks for c in config.cpus]
+    return "the range is given up", [(cell, const(False)) for cell in cells]
 
 
 def _offline_over(_config: Config, *_: Any) -> tuple[str, Updates]:

@@ -32,10 +32,10 @@ def differences(name, bound=BOUND):
     explorer, engine = Explorer(made, Finite(BOUND, 3)), Engine(made, bound)
     # what is judged where a run has ended only explore judges
     properties = [p for p in PROPERTIES.values() if not explorer.why_not(p) and not p.rest]
-    groups = [explorer.search(g) for g in explorer.groups_of(properties)]
+    group = explorer.search(properties)
     found = {}
     for prop in properties:
-        explored = next(g for g in groups if prop.name in g.names).verdict(prop)[0]
+        explored = group.verdict(prop)[0]
         bounded = engine.decide(prop).result
         if explored is not bounded:
             found[name, prop.name] = (explored.value, bounded.value)

@@ -7,12 +7,18 @@ from dataclasses import replace
 import pytest
 from configurations import EXAMPLES, NAMES, SMALL, TINY, UPDATED, named
 
+from kernelmodel.cells import value
 from kernelmodel.graphs.folded_graph import RETURNED
 from kernelmodel.kernels import kernel, mutant, variant
+from kernelmodel.ops import Op
+from kernelmodel.terms import TRUE, land, lnot
 from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
 from properties.catalogue import PROPERTIES
+from properties.property import Check
+from verify.explore import footprints
 from verify.explore.compiled import Compiler
 from verify.explore.finite import Finite
+from verify.explore.footprints import accusers
 from verify.explore.model import Model
 from verify.explore.movers import Movers
 from verify.explore.search import Limits, Search, initial_rows
@@ -27,10 +33,9 @@ def findings(name, finite, reduce):
     """What complete searches say: violated properties, reached premises, whether there is a deadlock."""
     explorer = Explorer(named(name), finite, reduce)
     properties = [p for p in PROPERTIES.values() if not explorer.why_not(p)]
-    groups = [explorer.search(g) for g in explorer.groups_of(properties)]
-    assert not any(g.found.stopped for g in groups)
-    mine = [(p.name, *next(g.verdict(p) for g in groups if p.name in g.names)) for p in properties]
-    return mine, any(g.found.deadlocks for g in groups), sum(g.found.states for g in groups)
+    group = explorer.search(properties)
+    assert not group.found.stopped
+    return [(p.name, *group.verdict(p)) for p in properties], bool(group.found.deadlocks), group.found.states
 
 
 #: a kernel or mutant for each property that the reductions must not lose; the rest is left to `make deep`
@@ -150,6 +155,64 @@ def test_movers_are_derived_not_listed():
         if base.at[number, location][0].node.op.text.startswith(counted)
     ]
     assert raising and all(c.away for c in raising)
+
+
+#: nothing is free at first: a page that is taken comes from a pcplist
+ACCUSED = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=0), 1)
+
+
+def accused(excused):
+    """A property of what a section takes from a block, by whether the block has been isolated since it began, or has not."""
+
+    def step(config, op):
+        for block, n in op.info["taken"].items() if op.tag == "take" else ():
+            ghost = value("isolated_at_entry", op.info["cpu"], block)
+            yield Check(TRUE, land(lnot(ghost) if excused else ghost, value("isolated", block), n > 0), "taken")
+
+    return replace(PROPERTIES["isolated_page_not_allocated"], name="accused", step=lambda c, op: list(step(c, op)))
+
+
+def test_a_ghost_that_only_accuses_is_known_by_its_readers():
+    def names(*properties):
+        return {c.name for c in accusers(Model(kernel("base"), ACCUSED, list(properties)))}
+
+    prop = PROPERTIES["isolated_page_not_allocated"]
+    assert names(prop) == names(accused(False)) == {"isolated_at_entry"}
+    assert names(accused(True)) == names(prop, accused(True)) == set()
+
+    watched = replace(prop, state=lambda _: [Check(TRUE, value("isolated_at_entry", 0, 1), "it has")])
+    assert {c.index for c in accusers(Model(kernel("base"), ACCUSED, [watched]))} == {(1, 1)}
+
+    class Asks(kernel("base")):
+        """A text that waits for the ghost."""
+
+        def drain_local_pages(self, zone):
+            yield Op("ask", guard=lnot(value("isolated_at_entry", 0, 1)))
+            yield from super().drain_local_pages(zone)
+
+    assert {c.index for c in accusers(Model(Asks, ACCUSED, [prop]))} == {(1, 1)}
+
+
+def test_what_accuses_may_move_and_what_excuses_may_not(monkeypatch):
+    def violated(excused, reduce):
+        prop = accused(excused)
+        group = Explorer(kernel("base"), ACCUSED, reduce).search([prop])
+        return group.verdict(prop)[0] is Result.VIOLATED, group.found.states
+
+    for excused in (False, True):
+        assert violated(excused, "full")[0] == violated(excused, "none")[0] is True
+    monkeypatch.setattr(footprints, "_rises", lambda *_: True)
+    assert violated(False, "full")[0]
+    assert not violated(True, "full")[0]
+
+
+def test_all_properties_cost_hardly_more_states_than_none():
+    for name in ("v5.11", "v6.11"):
+        explorer = Explorer(kernel(name), ACCUSED)
+        every = [p for p in PROPERTIES.values() if not explorer.why_not(p)]
+        assert len(every) > 10
+        none, judged = explorer.search([]).found.states, explorer.search(every).found.states
+        assert none <= judged <= 1.05 * none
 
 
 def test_an_order_of_cpus_is_noticed():

@@ -1,4 +1,8 @@
-"""What an operation at a location of a task looks at and writes, with constants and the task's number put in."""
+"""What an operation at a location of a task looks at and writes, with constants and the task's number put in.
+
+Some cells only *accuse*: nothing reads them but violations of single steps, and these only the more are true the more of
+these cells are true.  Of what is written to such a cell it is enough that no accusation is lost.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ class Footprint:
     joins: dict[Cell, Term]
     sets: dict[Cell, Term]
     seen: list[Term]
+    #: what it sets cells to that only accuse; not among ``seen``
+    accusing: dict[Cell, Term]
     violations: list[Term]
     #: cells that it changes
     writes: frozenset[Cell] = field(init=False)
@@ -55,6 +61,7 @@ class Footprints:
             if (v := model.analysis.constant(c)) is not None
         }
         self.known |= {c: const(0) for c in model.initial_values if c.name in self.assumed}
+        self.accusers = accusers(model)
         self.prints: list[Footprint] = []
         self.at: dict[tuple[int, int], list[Footprint]] = {}
         for task in model.tasks:
@@ -87,6 +94,7 @@ class Footprints:
         adds: dict[Cell, Term] = {}
         joins: dict[Cell, Term] = {}
         sets: dict[Cell, Term] = {}
+        accusing: dict[Cell, Term] = {}
         seen = [guard, *(self._closed(t, task) for t in (op.where, op.counted, *returns_of(op)))]
         for cell, term in op.updates:
             if cell in self.known or cell not in self.model.address:
@@ -102,7 +110,10 @@ class Footprints:
                 seen.append(joins[cell])
             elif not (new.op == "cell" and new.args[0] == cell):
                 sets[cell] = new
-                seen.append(new)
+                if cell in self.accusers:
+                    accusing[cell] = new
+                else:
+                    seen.append(new)
         checks = [c for _, c in self.model.step_checks(op)]
         violations = [self._closed(c.violation, task) for c in checks]
         # where nothing can be violated, when the premise is reached is all that there is to see
@@ -116,13 +127,45 @@ class Footprints:
             node,
             guard,
             dict(literals(guard)),
-            frozenset(cells_in(seen)),
+            frozenset(cells_in((*seen, *accusing.values()))),
             adds,
             joins,
             sets,
             seen,
+            accusing,
             violations,
         )
+
+
+def accusers(model: Model) -> frozenset[Cell]:
+    """The cells that only accuse: the ghosts that nothing reads but what is judged of a step, each never to excuse it."""
+    found = {
+        c for c in model.address if c in model.initial_values and CELLS[c.name].ghost and CELLS[c.name].sort == "bool"
+    }
+    found -= cells_in(s.check.violation for s in model.state_checks)
+    written: list[tuple[Cell, Term]] = []
+    for node in (n for t in model.tasks for n in t.graph.kept):
+        op = node.op
+        found -= cells_in((op.guard, op.where, op.counted, *returns_of(op), *(c for cs, _ in node.edges for c in cs)))
+        for _, check in model.step_checks(op):
+            found -= {c for c in cells_in([check.violation]) if not _rises(check.violation, c)}
+        written += op.updates
+    while True:
+        read = {r for c, t in written for r in cells_in([t]) & found if c not in found or not _rises(t, r)}
+        if not read:
+            return frozenset(found)
+        found -= read
+
+
+def _rises(term: Term, cell: Cell) -> bool:
+    """Whether a term that is true stays so where the cell becomes true, as far as its form tells."""
+    if term.op in ("cell", "const"):
+        return True
+    if term.op in ("and", "or"):
+        return all(_rises(t, cell) for t in term.args)
+    if term.op == "ite":
+        return cell not in cells_in([term.args[0]]) and all(_rises(t, cell) for t in term.args[1:])
+    return cell not in cells_in([term])
 
 
 def _delta(cell: Cell, term: Term) -> Term | None:

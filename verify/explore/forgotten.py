@@ -1,6 +1,7 @@
 """Ghosts that each critical section of a pcplist sets anew are reset where it ends: nobody reads them then.
 
 Without it a state would remember of each CPU what was true when its last section began, and states be told apart by that.
+Who only clears them, as who ends what they tell of, changes nothing of that: they are 0 outside sections.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def forget_when_sections_end(
         for g, read in zip(graphs, reads, strict=True):
             inside = held(g, section, cpu)
             for n in g.kept:
-                updated = {c for c, _ in n.op.updates}
+                updated = {c for c, t in n.op.updates if id(n) in begins or not _clears(t)}
                 # whoever reads it has set it, in this section, and nobody sets it but who begins one
                 fresh -= read - updated if id(n) in begins else updated
                 if n.number not in inside:
@@ -41,6 +42,10 @@ def forget_when_sections_end(
                 if n.op.does.releases == section:
                     resets = tuple((c, const(0)) for c in sorted(fresh & read))
                     n.op = replace(n.op, updates=(*n.op.updates, *resets))
+
+
+def _clears(term: Term) -> bool:
+    return term.op == "const" and not term.args[0]
 
 
 def held(graph: FoldedGraph, section: Cell, cpu: int) -> set[int]:

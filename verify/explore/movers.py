@@ -10,8 +10,8 @@ Godefroid 1996.)  Three things make the analysis precise enough:
   other are never at these locations together.  Locks are not named here: they are cells with guards like any other.
 - *conditions*: where A commutes only if a cell has a certain value when A fires (no work is pending), the value is
   looked at in each state, and A waits its turn like any other operation where it is different.
-- *preservation* instead of invisibility: an operation that can make a state property's violation true, but never
-  false again, may move; only whether a violation is reached matters here.
+- *preservation* instead of invisibility: an operation that can make a violation true, but never false again, may move;
+  only whether one is reached matters here, and the order that is kept is one that the text allows as well.
 
 Operations to which a loop comes back never move, so nobody is held up for ever.
 """
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -250,37 +250,66 @@ class Movers(Known):
     def changed_by(self, f: Footprint, g: Footprint, given: Facts) -> set[Cell]:
         """The cells that ``g`` writes of which ``f`` looks at something that this changes, where ``given`` holds."""
         there = {**given, **g.needs}
-        terms = [t for t in (*f.seen, *f.violations) if not self._same(t, g, there, False)]
+        terms = [t for t in (*f.seen, *f.accusing.values(), *f.violations) if not self._same(t, g, there, False)]
         return set(g.writes & cells_in(terms))
 
     def _depends(self, f: Footprint, g: Footprint, given: Facts, right: bool = False) -> bool:
         """Whether ``f`` after ``g`` may differ from ``f`` before ``g``; ``right``: the other way round."""
         both = f.writes & g.writes
-        if any(not ((c in f.adds and c in g.adds) or (c in f.joins and c in g.joins)) for c in both):
+        if not all(self._alike(f, g, c, right) for c in both):
             return True
         if g.writes & f.watches:
             there = {**given, **self.facts[g.task.number][g.location], **g.needs}
-            if not all(self._same(t, g, there, False) for t in (*f.seen, *f.violations)):
+            if not all(self._same(t, g, there, False) for t in f.seen):
                 return True
-        if f.writes & g.reads and not all(self._same(t, f, given, False) for t in g.seen):
-            return True
-        return not all(
-            self._same(p, f, given, True, right) for v in g.violations if f.writes & cells_in([v]) for p in conjuncts(v)
-        )
+            if not all(self._same(t, g, there, True, not right) for c, t in f.accusing.items() if c not in both):
+                return True
+            # of what is judged it is enough that nothing is lost: in the order that is kept, it is judged without ``g``
+            if not all(self._kept(v, g, there, not right) for v in f.violations):
+                return True
+        if f.writes & g.reads:
+            if not all(self._same(t, f, given, False) for t in g.seen):
+                return True
+            if not all(self._same(t, f, given, True, right) for c, t in g.accusing.items() if c not in both):
+                return True
+        return not all(self._kept(v, f, given, right) for v in g.violations)
+
+    def _alike(self, f: Footprint, g: Footprint, cell: Cell, right: bool) -> bool:
+        """Whether a cell that both operations write is the same after either order of them, or then accuses the more."""
+        if cell in f.sets and cell in g.sets:
+            if cell in self.accusers:
+                # of the order that is given up: it leaves the cell false
+                first, last = (f, g) if right else (g, f)
+                consts = {c: t for c, t in first.sets.items() if t.op == "const"}
+                left = substitute_cells(last.sets[cell], consts)
+                if left.op == "const" and not left.args[0]:
+                    return True
+            mine, other = f.sets[cell], g.sets[cell]
+            return mine.op == other.op == "const" and int(mine.args[0]) == int(other.args[0])
+        return (cell in f.adds and cell in g.adds) or (cell in f.joins and cell in g.joins)
 
     def _preserves(self, f: Footprint, given: Facts, right: bool = False) -> bool:
         """Whether no state property's violation that is true before ``f`` is false after it; ``right``: or after, before."""
         for parts, cells in self._violations:
             if f.writes.isdisjoint(cells):
                 continue
-            constants = {c: Term("const", (v,), CELLS[c.name].sort) for c, v in given.items()}
-            if not right and any(substitute_cells(p, constants).key == ("const", "bool", False) for p in parts):
-                continue
-            if right and any(self._false_after(p, f, given) for p in parts):
-                continue
-            if not all(self._same(p, f, given, True, right) for p in parts):
+            if not self._all_kept(parts, f, given, right):
                 return False
         return True
+
+    def _kept(self, violation: Term, f: Footprint, given: Facts, right: bool) -> bool:
+        """Whether a violation that is true before ``f`` is so after it; ``right``: or after, before."""
+        if f.writes.isdisjoint(cells_in([violation])):
+            return True
+        return self._all_kept(list(conjuncts(violation)), f, given, right)
+
+    def _all_kept(self, parts: Sequence[Term], f: Footprint, given: Facts, right: bool) -> bool:
+        constants = {c: Term("const", (v,), CELLS[c.name].sort) for c, v in given.items()}
+        if not right and any(substitute_cells(p, constants).key == ("const", "bool", False) for p in parts):
+            return True
+        if right and any(self._false_after(p, f, given) for p in parts):
+            return True
+        return all(self._same(p, f, given, True, right) for p in parts)
 
     def _false_after(self, term: Term, f: Footprint, given: Facts) -> bool:
         after = {c: Term("const", (v,), CELLS[c.name].sort) for c, v in given.items() if c not in f.writes}

@@ -36,10 +36,6 @@ REDUCTIONS = ("none", "movers", "full")
 COMPILERS = ("auto", "none")
 #: the name of the verdict on deadlocks
 NO_DEADLOCK = DEADLOCK.name
-#: properties that read cells which every section with interrupts off writes, so that little moves: searched apart
-_APART = ("offline_progress", "isolated_page_not_allocated")
-#: with so many CPUs, frees and allocs, all properties are judged in one search
-_FEW = 4
 #: watched in each search with movers, for they take its cell to be 0
 _WATCHED = "isolated_page_on_isolate_list"
 
@@ -133,20 +129,6 @@ class Explorer:
         """The same search of another configuration, and of that alone."""
         return replace(self, finite=finite, beside=())
 
-    def groups_of(self, properties: Sequence[Property]) -> list[list[Property]]:
-        """The properties of each search.
-
-        Where states are few, what a search needs to begin takes most of its time: then all are judged in one, unless there
-        is a core for each.
-        """
-        s = self.finite.scenario
-        few = s.cpus + s.frees + s.allocs + s.migrations <= _FEW and self.jobs < 2 + len(self.beside)
-        if self.reduce != "full" or few:
-            return [list(properties)]
-        apart = [p for p in properties if p.name in _APART]
-        rest = [p for p in properties if p.name not in _APART]
-        return [g for g in (apart, rest) if g] or [[]]
-
     def search(self, properties: Sequence[Property], wanted: Sequence[str] = (), finite: Finite | None = None) -> Group:
         """One search over all states; it stops early when one of ``wanted`` is violated."""
         finite = finite or self.finite
@@ -197,9 +179,7 @@ class Explorer:
 
     def search_all(self, properties: Sequence[Property], deadlock: bool = True) -> list[Group]:
         """All searches for some properties, and for deadlocks; those beside the first last, on several cores."""
-        plan = [
-            (self.finite, [p.name for p in g]) for g in self.groups_of([p for p in properties if not self.why_not(p)])
-        ]
+        plan = [(self.finite, [p.name for p in properties if not self.why_not(p)])]
         for finite in self.beside:
             there = self.within(finite)
             plan.append((finite, [p.name for p in PROPERTIES.values() if not there.why_not(p) and p in properties]))
