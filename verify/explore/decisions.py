@@ -7,71 +7,121 @@ was done: the answers so far decide which column is looked at next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from verify.explore.rows import Rows
+from verify.explore.rows import Rows, rows_of
 
 
-class Outcome(NamedTuple):
-    """One of the things that may follow: new values and their places among a table's, the hashes' change, violated bits.
-
-    ``values`` and ``delta`` are columns.
+class Learnt(NamedTuple):
+    """The outcomes of a table, one column each: which of its places are written over, by what; the hashes' change; the bits
+    of what is violated.
     """
 
-    places: npt.NDArray[np.int64]
+    written: npt.NDArray[np.bool_]
     values: Rows
-    delta: npt.NDArray[np.uint64]
-    wrong: int
+    deltas: npt.NDArray[np.uint64]
+    wrong: npt.NDArray[np.int64]
+
+
+class Outcomes:
+    """The outcomes of a table, numbered as they are found, and kept as columns of arrays."""
+
+    def __init__(self, places: int, classes: int) -> None:
+        """``places`` may be written over, and a row has the hashes of so many ``classes``."""
+        self._width = places
+        self._kept = Learnt(
+            np.zeros((places, 0), bool), np.zeros((places, 0), np.int16), np.zeros((classes, 0), np.uint64),
+            np.zeros(0, np.int64),
+        )  # fmt: skip
+        self._fresh: list[tuple[Mapping[int, int], Sequence[int], int]] = []
+
+    def __len__(self) -> int:
+        return len(self._kept.wrong) + len(self._fresh)
+
+    def add(self, changes: Mapping[int, int], delta: Sequence[int], wrong: int) -> None:
+        """One more: new values by their places, the change of each hash, the bits of what is violated."""
+        self._fresh.append((changes, delta, wrong))
+
+    def settled(self) -> Learnt:
+        """All so far.  Raises ModelError where a value does not fit into a column."""
+        if self._fresh:
+            written = np.zeros((self._width, len(self._fresh)), bool)
+            values = np.zeros((self._width, len(self._fresh)), np.int16)
+            at = [(place, i) for i, (changes, _, _) in enumerate(self._fresh) for place in changes]
+            if at:
+                places, which = np.array(at).T
+                written[places, which] = True
+                values[places, which] = rows_of([[x for changes, _, _ in self._fresh for x in changes.values()]])[:, 0]
+            fresh = Learnt(
+                written, values, np.array([d for _, d, _ in self._fresh], np.uint64).T,
+                np.array([w for *_, w in self._fresh], np.int64),
+            )  # fmt: skip
+            kept = self._kept
+            self._kept = Learnt(
+                np.concatenate([kept.written, fresh.written], axis=1), np.concatenate([kept.values, fresh.values], axis=1),
+                np.concatenate([kept.deltas, fresh.deltas], axis=1), np.concatenate([kept.wrong, fresh.wrong]),
+            )  # fmt: skip
+            self._fresh = []
+        return self._kept
 
 
 _get = list.__getitem__
 
 
+#: new values, by the places at which they are written
+Changes = Mapping[int, int]
+
+
 class Noted(list[int]):
-    """Values that note at which places they, and all copies of them, are looked at, and at which each is written to."""
+    """Values that note at which places they, and all copies of them, are looked at, and what is written to each."""
 
-    __slots__ = ("looked", "touched")
+    __slots__ = ("changes", "looked")
 
-    def __init__(self, values: Iterable[int], looked: dict[int, None], touched: set[int]) -> None:
-        """``looked`` is shared by all copies, in order; ``touched`` is this copy's."""
+    def __init__(self, values: Iterable[int], looked: dict[int, None], changes: Changes) -> None:
+        """``looked`` is shared by all copies, in order; ``changes`` are this copy's."""
         super().__init__(values)
-        self.looked, self.touched = looked, touched
+        self.looked, self.changes = looked, dict(changes)
 
     def __getitem__(self, place: Any) -> Any:
         if place.__class__ is slice:
-            return Noted(_get(self, place), self.looked, self.touched.copy())
+            return Noted(_get(self, place), self.looked, self.changes)
         self.looked[place] = None
         return _get(self, place)
 
-    def difference(self) -> frozenset[tuple[int, int]]:
-        """What sets this copy apart from the values that it began with."""
-        return frozenset((place, _get(self, place)) for place in self.touched)
-
     def __setitem__(self, place: Any, value: Any) -> None:
-        self.touched.add(place)
+        self.changes[place] = value
         list.__setitem__(self, place, value)
 
 
 class Decisions:
-    """The outcomes of a table, by the values on which they depend."""
+    """What follows from some values, by those of them on which it depends."""
 
     def __init__(self) -> None:
         # a question is a column, and what follows each of its values: another question, or outcomes
         self._top: dict[int, Any] = {}
 
-    def find(self, values: Sequence[int]) -> list[Outcome] | None:
+    def find(self, values: Sequence[int]) -> Any:
         """What was learnt for values that agree where it matters; None if nothing was."""
         found = self._top.get(0)
         while found.__class__ is tuple:
             found = found[1].get(values[found[0]])
         return found
 
-    def learn(self, values: Sequence[int], looked: Iterable[int], outcomes: list[Outcome]) -> None:
-        """Keep the outcomes of some values, which were looked at in that order."""
+    def find_noted(self, values: Noted) -> Any:
+        """The same; the values note where they were looked at."""
+        found, looked = self._top.get(0), values.looked
+        while found.__class__ is tuple:
+            place = found[0]
+            looked[place] = None
+            found = found[1].get(_get(values, place))
+        return found
+
+    def learn(self, values: Sequence[int], looked: Iterable[int], outcomes: Any) -> None:
+        """Keep what follows from some values, which were looked at in that order; not None."""
         answers, answer = self._top, 0
         for column in looked:
             if answer not in answers:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -66,6 +66,8 @@ class Symmetric(Transitions):
             if t.spec.kind.equal
         }
         self._cpus: dict[tuple[int, int, int], int] = {}
+        self._slots = {t.number: sorted(set(t.slots.values())) for t in model.tasks}
+        self._adds: dict[tuple[int, ...], list[int]] = {}
         self._task_of = {c: t for t in model.tasks for c in (t.location, *t.slots.values())}
 
     # --- checks ---
@@ -217,9 +219,15 @@ class Symmetric(Transitions):
     def _of_task(self, task: TaskModel, v: Sequence[int]) -> list[int]:
         """What a task adds to each class."""
         location = v[task.location]
+        own = (task.number, location, *[v[s] for s in self._slots[task.number]])
+        if own not in self._adds:
+            self._adds[own] = self._added(task, location, v)
+        return self._adds[own]
+
+    def _added(self, task: TaskModel, location: int, v: Sequence[int]) -> list[int]:
         found = [0] * self.classes
         if task.spec.kind.serves:
-            registers = tuple(v[s] for s in sorted(set(task.slots.values())))
+            registers = tuple(v[s] for s in self._slots[task.number])
             found[1 + int(task.spec.cpu or 0)] = _mix(self._weight((task.spec.kind.name, location, registers)))
             return found
         name = task.spec.kind.name if task.spec.kind.equal else task.spec.name
@@ -232,7 +240,7 @@ class Symmetric(Transitions):
                 found[1 + c] = _mix(self._weight((name, "role", roles.role[location][c], registers)))
         return found
 
-    def delta(self, table: Table, v: list[int], w: list[int], touched: Sequence[int]) -> Sequence[int]:
+    def delta(self, table: Table, v: list[int], w: list[int], touched: Collection[int]) -> Sequence[int]:
         """The change of each class's sum from ``v`` to ``w``, in which some columns were written to."""
         total = [new - old for new, old in zip(self._of_task(table.task, w), self._of_task(table.task, v), strict=True)]
         for a in touched:

@@ -8,7 +8,7 @@ projection is run once through the operations, in Python, and its outcomes are a
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,20 @@ from kernelmodel.cells import names
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, const, substitute
 from verify.explore.compiled import Compiler, Function
-from verify.explore.decisions import Decisions, Noted, Outcome
+from verify.explore.decisions import Changes, Decisions, Noted, Outcomes
 from verify.explore.footprints import literals
 from verify.explore.identities import Identities
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Condition, Movers
 from verify.explore.observed import Observed, Place
-from verify.explore.rows import Rows, rows_of
+from verify.explore.rows import Rows
 
 Hashes = npt.NDArray[np.uint64]
 
 Index = npt.NDArray[np.int64]
 
-#: where ways end that were followed from a location with some values
-Ends = dict[Any, list[tuple[list[int], int]] | None]
+#: where a way ends, as values or as what is written over those that it began with, and the bits of what it violates
+End = tuple[list[int] | Changes, int]
 #: columns to be compared
 ColumnPairs = list[tuple[int, int]]
 #: a task, and locations at which it must not be
@@ -79,6 +79,7 @@ class Table:
         self.moving: list[int] = []
         self.bad: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._decisions = Decisions()
+        self._outcomes = Outcomes(len(self.writes), engine.classes)
         self._place = {a: i for i, a in enumerate(self.writes)}
         self._at = [self.addresses.index(a) for a in self.writes]
 
@@ -104,71 +105,61 @@ class Table:
         return slots
 
     def _compute(self, values: Rows, hashes: Hashes) -> None:
-        same: dict[int, tuple[list[Outcome], list[int]]] = {}
+        found: list[range] = []
         v = [0] * self.engine.extent
-        for i, column in enumerate(values.T.tolist()):
+        for column in values.T.tolist():
             for address, x in zip(self.addresses, column, strict=True):
                 v[address] = x
             outcomes = self._decisions.find(v)
-            if outcomes is None:
-                outcomes = self._decide(v)
-            same.setdefault(id(outcomes), (outcomes, []))[1].append(i)
-        old = values[self._at]
-        counts = np.empty(len(hashes), np.int64)
-        for outcomes, who in same.values():
-            counts[who] = len(outcomes)
+            found.append(self._decide(v) if outcomes is None else outcomes)
+        learnt = self._outcomes.settled()
+        counts = np.array([len(outcomes) for outcomes in found], np.int64)
         first = np.cumsum(counts) - counts
-        new = np.empty((len(self.writes), int(counts.sum())), np.int16)
-        delta = np.empty((self.engine.classes, new.shape[1]), np.uint64)
-        bad = np.empty(new.shape[1], np.int64)
-        for outcomes, who in same.values():
-            before = old[:, who]
-            for i, outcome in enumerate(outcomes):
-                where = first[who] + i
-                rows = before.copy()
-                rows[outcome.places] = outcome.values
-                new[:, where] = rows
-                delta[:, where] = outcome.delta
-                bad[where] = outcome.wrong
-        if new.shape[1]:
+        which = np.arange(int(counts.sum())) + np.repeat(np.array([o.start for o in found], np.int64) - first, counts)
+        if len(which):
+            old = np.repeat(values[self._at], counts, axis=1)
+            new = np.where(learnt.written[:, which], learnt.values[:, which], old)
             self.new = np.concatenate([self.new, new], axis=1)
-            self.delta = np.concatenate([self.delta, delta], axis=1)
-            self.moving = (1 + np.flatnonzero(self.delta[1:].any(axis=1))).tolist()
+            self.delta = np.concatenate([self.delta, learnt.deltas[:, which]], axis=1)
+            self.moving = (1 + np.flatnonzero(learnt.deltas[1:].any(axis=1))).tolist()
         slots = len(self.count) + np.arange(len(hashes))
         self.first = np.concatenate([self.first, len(self.bad) + first])
         self.count = np.concatenate([self.count, counts])
-        self.bad = np.concatenate([self.bad, bad])
+        self.bad = np.concatenate([self.bad, learnt.wrong[which]])
         known = np.concatenate([self.known, hashes])
         order = np.argsort(known)
         self.known = known[order]
         self.slot_of = np.concatenate([self.slot_of, slots])[order]
 
-    def _decide(self, v: list[int]) -> list[Outcome]:
-        """The outcomes of ``v``, which are those of all that agree with it where it is looked at."""
-        engine = self.engine
+    def _decide(self, v: list[int]) -> range:
+        """The numbers of the outcomes of ``v``, which are those of all that agree with it where it is looked at."""
+        engine, before = self.engine, len(self._outcomes)
         if engine.identities is not None:
             # pages are looked at as a whole
-            outcomes = engine.outcomes(self, v[:])
-            return [self._outcome(v, w, self.writes, wrong) for w, wrong in outcomes]
-        noted = Noted(v, {}, set())
-        found = []
+            for w, wrong in engine.outcomes(self, v[:]):
+                if isinstance(w, list):
+                    self._outcome(v, w, self.writes, wrong)
+            return range(before, len(self._outcomes))
+        noted = Noted(v, {}, {})
         # the change of a hash follows from where the task was, with which registers, and from what is written over
         own = [self.task.location, *(self.task.slots[r] for r in self.task.live[self.location] if r in self.task.slots)]
-        for w, wrong in engine.outcomes(self, noted):
-            assert isinstance(w, Noted)
-            touched = sorted(w.touched)
-            noted.looked.update(dict.fromkeys((*own, *touched)))
-            found.append(self._outcome(v, list(w), touched, wrong))
+        for changes, wrong in engine.outcomes(self, noted):
+            assert isinstance(changes, dict)
+            noted.looked.update(dict.fromkeys((*own, *sorted(changes))))
+            w = v[:]
+            for place, x in changes.items():
+                w[place] = x
+            self._outcome(v, w, changes, wrong)
+        found = range(before, len(self._outcomes))
         self._decisions.learn(v, noted.looked, found)
         return found
 
-    def _outcome(self, v: list[int], w: list[int], touched: Sequence[int], wrong: int) -> Outcome:
+    def _outcome(self, v: list[int], w: list[int], touched: Collection[int], wrong: int) -> None:
         engine = self.engine
-        if any(a in engine.counting and abs(w[a]) > RUNAWAY for a in touched):
+        if any(abs(w[a]) > RUNAWAY for a in engine.counting.intersection(touched)):
             engine.runaway = "the text makes pages, or loses them, without end: its states have no end"
-        places = np.array([self._place[a] for a in touched], np.int64)
-        values = rows_of([[w[a] for a in touched]])
-        return Outcome(places, values, np.array(engine.delta(self, v, w, touched), np.uint64)[:, None], wrong)
+        changes = {self._place[a]: w[a] for a in touched}
+        self._outcomes.add(changes, engine.delta(self, v, w, touched), wrong)
 
     def successors(self, rows: Rows, index: Index) -> tuple[Index, Index]:
         """For the chosen rows: parents and outcomes of their successors."""
@@ -227,6 +218,8 @@ class Transitions:
         self.runaway = ""
         self.broken_assumption = ""
         self._functions: dict[tuple[int, int], list[Function]] = {}
+        #: what follows where a task goes on at once, by task, location and what is judged on the way
+        self._ways: dict[tuple[int, ...], Decisions] = {}
         self._tables: dict[tuple[int, int], list[Table]] = {}
         # whether a task is away from some locations is a value behind the columns and counts
         self.away: dict[Away, int] = {}
@@ -356,63 +349,62 @@ class Transitions:
             return [v]
         ends: list[list[int]] = []
         for table in self.tables(task, first):
-            ends += [w for w, _ in self.outcomes(table, v, at_once=True)]
+            ends += [w for w, _ in self.outcomes(table, v, at_once=True) if isinstance(w, list)]
         return ends or [v]
 
-    def outcomes(self, table: Table, v: list[int], at_once: bool = False) -> list[tuple[list[int], int]]:
-        """What may follow ``v``: new values with bits of violated properties.
+    def outcomes(self, table: Table, v: list[int], at_once: bool = False) -> list[End]:
+        """What may follow ``v``, with bits of violated properties: new values, or of noted ones what is written over them.
 
         With ``at_once`` only operations that move to the left are performed.
 
         A step is a transaction in the sense of Lipton: operations that move to the right, then one of any kind, then
         operations that move to the left.
         """
-        found: list[tuple[list[int], int]] = []
-        known: Ends = {}
+        found: list[End] = []
         for w, target, bad, number in self.step(table.task, table.location, v, table.which):
             wrong = bad | self._judged(table, w)
             early = not at_once and self.movers is not None and self.movers.right(table.task, table.location, number)
-            ends = None if bad else self._gone_on(table, w, target, wrong, early, 1, known)
-            found += ends or [(w, wrong)]
+            found += _after(w, wrong, None if bad else self._gone_on(table, w, target, early, 1))
         if self.observed is None:
             return found
-        return [(self.observed.canonical(table.task, w), wrong) for w, wrong in found]
+        return [(self.observed.canonical(table.task, w) if isinstance(w, list) else w, wrong) for w, wrong in found]
 
-    def _gone_on(
-        self, table: Table, v: list[int], location: int, wrong: int, early: bool, depth: int, known: Ends
-    ) -> list[tuple[list[int], int]] | None:
-        """The same as :meth:`_go_on`: ways that come to the same values are followed once, and end where those end."""
-        if self.observed is None or not isinstance(v, Noted):
-            return self._go_on(table, v, location, wrong, early, depth, known)
-        noted = self.observed.canonical(table.task, v)
-        key = (location, wrong, early, noted.difference())
-        if key not in known:
-            known[key] = self._go_on(table, noted, location, wrong, early, depth, known)
-        return known[key]
+    def _gone_on(self, table: Table, v: list[int], location: int, early: bool, depth: int) -> list[End] | None:
+        """The same as :meth:`_go_on`: what follows is worked out once for all values that agree where it looks at them."""
+        if location == RETURNED:
+            return None
+        if not isinstance(v, Noted):
+            return self._go_on(table, v, location, early, depth)
+        ways = self._ways.setdefault((table.task.number, location, early, *table.inline), Decisions())
+        found = ways.find_noted(v)
+        if found is None:
+            fresh = Noted(v, {}, {})
+            found = [self._go_on(table, fresh, location, early, depth)]
+            ways.learn(v, fresh.looked, found)
+            v.looked.update(fresh.looked)
+        ends: list[End] | None = found[0]
+        return ends
 
-    def _go_on(
-        self, table: Table, v: list[int], location: int, wrong: int, early: bool, depth: int, known: Ends
-    ) -> list[tuple[list[int], int]] | None:
+    def _go_on(self, table: Table, v: list[int], location: int, early: bool, depth: int) -> list[End] | None:
         """Where a task comes to rest that goes on from ``v``: None if it rests right there, nothing if it has to wait.
 
         Where operations that only look may lead to one that waits, it rests before it looks, to choose again later.
         """
-        if location == RETURNED or not (early or self._goes_on(table.task, location, v)):
+        if not (early or self._goes_on(table.task, location, v)):
             return None
         if depth > 1000:
             raise AssertionError("operations performed at once go round in a circle")
         task = table.task
-        found: list[tuple[list[int], int]] = []
+        found: list[End] = []
         stepped = self.step(task, location, v)
         if len({number for *_, number in stepped}) < len(task.graph.locations[location]):
             return []
         for w, target, bad, number in stepped:
-            now = wrong | bad | self._judged(table, w)
             right = self.movers is not None and self.movers.right(task, location, number)
-            ends = None if bad else self._gone_on(table, w, target, now, early and right, depth + 1, known)
+            ends = None if bad else self._gone_on(table, w, target, early and right, depth + 1)
             if ends == [] and right and self.movers is not None and self.movers.only_looks(task, location, number):
                 return []
-            found += ends or [(w, now)]
+            found += _after(w, bad | self._judged(table, w), ends)
         return found
 
     def step(
@@ -421,7 +413,7 @@ class Transitions:
         """What an operation at ``location``, or ``only`` one, makes of values: (values, location, violated, which)."""
         if self.identities is not None:
             self.identities.fill(values)
-        result = []
+        result: list[tuple[list[int], int, int, int]] = []
         for number, function in enumerate(self.functions(task, location)):
             if only is not None and number != only:
                 continue
@@ -429,7 +421,9 @@ class Transitions:
             function(values, raw)
             for w, target, bad, seen, _ in raw:
                 self.premises_seen |= seen
-                if self.identities is None:
+                if isinstance(w, Noted) and self.observed is not None:
+                    result.append((self.observed.canonical(task, w), target, bad, number))
+                elif self.identities is None:
                     result.append((w, target, bad, number))
                 else:
                     result += [(x, target, bad, number) for x in self.identities.moves(values, w, task.number)]
@@ -456,7 +450,7 @@ class Transitions:
                 wrong |= 1 << self.model.state_checks[i].prop
         return wrong
 
-    def delta(self, table: Table, v: list[int], w: list[int], touched: Sequence[int]) -> Sequence[int]:  # noqa: ARG002 - for subclasses
+    def delta(self, table: Table, v: list[int], w: list[int], touched: Collection[int]) -> Sequence[int]:  # noqa: ARG002 - for subclasses
         """The change of the row's hash from ``v`` to ``w``, in which some columns were written to."""
         return (sum((w[a] - v[a]) * int(self.random[a]) for a in touched) & 0xFFFFFFFFFFFFFFFF,)
 
@@ -478,3 +472,13 @@ class Transitions:
         """The fingerprints of the outcomes of a table."""
         prints: Hashes = sums[0][parents] + table.delta[0][outcomes]
         return prints
+
+
+def _after(w: list[int], wrong: int, ends: list[End] | None) -> list[End]:
+    """Where a way ends that has come to ``w``: there, or where it goes on to; ``wrong`` has been violated on it."""
+    if not isinstance(w, Noted):
+        return [(v, wrong | more) for v, more in ends] if ends else [(w, wrong)]
+    if not ends:
+        return [(w.changes, wrong)]
+    before = w.changes
+    return [({**before, **changes}, wrong | more) for changes, more in ends]  # type: ignore[dict-item]
