@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import random
 import subprocess
 from pathlib import Path
 
@@ -14,13 +15,17 @@ from kernelmodel.kernels import KERNELS, kernel, mutant
 from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import PROPERTIES
 from verify.explore import library as c
+from verify.explore import native
 from verify.explore.__main__ import main
+from verify.explore.arena import UNKNOWN, Arena
+from verify.explore.decisions import Decisions
 from verify.explore.finite import Finite
 from verify.explore.model import Model
 from verify.explore.native import NativeSearch, PrintSet, search_by
 from verify.explore.search import Limits, Search, initial_rows
 from verify.explore.solve import Explorer
 from verify.explore.symmetry import Symmetric
+from verify.explore.table import Table, Transitions
 from verify.scenario import Scenario
 
 compiled = pytest.mark.skipif(c.library() is None, reason="no C compiler: verify.explore searches with NumPy alone")
@@ -67,6 +72,66 @@ def test_both_loops_find_the_same(reduce, finite, name):
     assert found_by("auto", transitions_of(name, finite, reduce)) == found_by(
         "none", transitions_of(name, finite, reduce)
     )
+
+
+@compiled
+@pytest.mark.parametrize("reduce", ["full", "movers"])
+def test_threads_that_miss_the_same_find_it_once(reduce, monkeypatch):
+    """Blocks of few states, so that two threads have one each on all but the first levels."""
+    whole = found_by("none", transitions_of("v5.11", TWO_CPUS if reduce == "full" else ONE_CPU, reduce))
+    monkeypatch.setattr(native, "_ROOM", 256)
+    known = []
+    monkeypatch.setattr(
+        Arena, "knows", lambda self, root, v, whole=Arena.knows: known.append(whole(self, root, v)) or known[-1]
+    )
+    assert found_by("auto", transitions_of("v5.11", TWO_CPUS if reduce == "full" else ONE_CPU, reduce)) == whole
+    assert reduce == "movers" or (any(known) and not all(known))
+
+
+@compiled
+@pytest.mark.parametrize("reduce", ["movers", "none"])
+def test_what_follows_depends_on_the_key_alone(reduce, monkeypatch):
+    """Where pages are told apart, one outcome stands for all rows with the same key."""
+    whole, different = Table.decide, []
+
+    def decide(self, v):
+        key = [0] * len(v)
+        for address in self.addresses:
+            key[address] = v[address]
+        found = whole(self, v)
+        different.extend([self.node.op.text] * (found != whole(self, key)))
+        return found
+
+    monkeypatch.setattr(Table, "decide", decide)
+    found_by("auto", transitions_of("v5.11", ONE_CPU, reduce))
+    assert not different
+    columns = Transitions.columns_of
+    monkeypatch.setattr(Transitions, "columns_of", lambda self, cells: columns(self, cells) - set(self.model.block))
+    found_by("auto", transitions_of("v5.11", ONE_CPU, reduce))
+    assert different
+
+
+def test_a_tree_answers_as_its_decisions_do():
+    """Questions follow from the answers before them; what was not decided is not known, and nothing is decided twice."""
+    arena = Arena(transitions_of("v5.11", ONE_CPU, "full"))
+    dice = random.Random(1)
+
+    def looked(v):
+        return [0, *([1, 2] if v[0] else [3]), *([4] if v[2 if v[0] else 3] == 1 else [])]
+
+    kept, decided, root = Decisions(), {}, UNKNOWN
+    for i in range(300):
+        v = [dice.randrange(3) for _ in range(5)]
+        assert arena.knows(root, v) == (kept.find(v) is not None)
+        if not arena.knows(root, v):
+            root = arena.learn(root, v, looked(v), i)
+            kept.learn(v, looked(v), [i])
+            decided[tuple(v)] = i
+        assert arena.knows(root, v)
+    assert len(decided) > 20
+    for again in ([*looked(v), 4], looked(v)[:-1], looked(v)):
+        with pytest.raises(AssertionError):
+            arena.learn(root, v, again, 0)
 
 
 @compiled

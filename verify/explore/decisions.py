@@ -16,6 +16,14 @@ import numpy.typing as npt
 from verify.explore.rows import Rows, rows_of
 
 
+class Outcome(NamedTuple):
+    """One of the things that may follow: new values by their columns, the change of each hash, bits of what is violated."""
+
+    changes: Mapping[int, int]
+    delta: Sequence[int]
+    wrong: int
+
+
 class Learnt(NamedTuple):
     """The outcomes of a table, one column each: which of its places are written over, by what; the hashes' change; the bits
     of what is violated.
@@ -30,35 +38,34 @@ class Learnt(NamedTuple):
 class Outcomes:
     """The outcomes of a table, numbered as they are found, and kept as columns of arrays."""
 
-    def __init__(self, places: int, classes: int) -> None:
-        """``places`` may be written over, and a row has the hashes of so many ``classes``."""
-        self._width = places
+    def __init__(self, columns: Sequence[int], classes: int) -> None:
+        """``columns`` may be written over, and a row has the hashes of so many ``classes``."""
+        self._place = {column: i for i, column in enumerate(columns)}
         self._kept = Learnt(
-            np.zeros((places, 0), bool), np.zeros((places, 0), np.int16), np.zeros((classes, 0), np.uint64),
+            np.zeros((len(columns), 0), bool), np.zeros((len(columns), 0), np.int16), np.zeros((classes, 0), np.uint64),
             np.zeros(0, np.int64),
         )  # fmt: skip
-        self._fresh: list[tuple[Mapping[int, int], Sequence[int], int]] = []
+        self._fresh: list[Outcome] = []
 
-    def __len__(self) -> int:
-        return len(self._kept.wrong) + len(self._fresh)
-
-    def add(self, changes: Mapping[int, int], delta: Sequence[int], wrong: int) -> None:
-        """One more: new values by their places, the change of each hash, the bits of what is violated."""
-        self._fresh.append((changes, delta, wrong))
+    def add(self, outcomes: Sequence[Outcome]) -> range:
+        """Some more; returns their numbers."""
+        first = len(self._kept.wrong) + len(self._fresh)
+        self._fresh += outcomes
+        return range(first, first + len(outcomes))
 
     def settled(self) -> Learnt:
         """All so far.  Raises ModelError where a value does not fit into a column."""
         if self._fresh:
-            written = np.zeros((self._width, len(self._fresh)), bool)
-            values = np.zeros((self._width, len(self._fresh)), np.int16)
-            at = [(place, i) for i, (changes, _, _) in enumerate(self._fresh) for place in changes]
+            written = np.zeros((len(self._place), len(self._fresh)), bool)
+            values = np.zeros((len(self._place), len(self._fresh)), np.int16)
+            at = [(self._place[column], i) for i, outcome in enumerate(self._fresh) for column in outcome.changes]
             if at:
                 places, which = np.array(at).T
                 written[places, which] = True
-                values[places, which] = rows_of([[x for changes, _, _ in self._fresh for x in changes.values()]])[:, 0]
+                values[places, which] = rows_of([[x for o in self._fresh for x in o.changes.values()]])[:, 0]
             fresh = Learnt(
-                written, values, np.array([d for _, d, _ in self._fresh], np.uint64).T,
-                np.array([w for *_, w in self._fresh], np.int64),
+                written, values, np.array([o.delta for o in self._fresh], np.uint64).T,
+                np.array([o.wrong for o in self._fresh], np.int64),
             )  # fmt: skip
             kept = self._kept
             self._kept = Learnt(

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* a table: where its operation need not be tried, how a row is looked up, what follows; _Table in native.py */
+/* a table: where its operation need not be tried, how a row is looked up; _Prepared in native.py */
 struct table {
 	int64_t n_needs;
 	const int32_t *needs;		/* (column, value): without it the operation waits */
@@ -15,25 +15,51 @@ struct table {
 	const int32_t *tasks;		/* (length, pairs of columns): all equal, and an equal task comes first */
 	int64_t n_cpus;
 	const int32_t *cpus;		/* pairs of classes: equal sums, and an equal CPU comes first */
+	int64_t root;			/* a target */
+	int64_t hashed;			/* there is no tree, but a map of the hashes of its key columns */
 	int64_t n_key;
 	const int32_t *key;
 	const uint64_t *key_factor;
 	int64_t n_away;
-	const int32_t *away;		/* (column of a task's location, where its line begins, length of the line) */
-	const uint8_t *line;		/* for each location, and last for a task that has returned, whether it counts */
+	const int32_t *away;
 	const uint64_t *away_factor;
-	int64_t n_written;
-	const int32_t *written;
 	int64_t mask;			/* of the next two */
 	const uint64_t *known;
-	const int32_t *slot;		/* -1: not known */
-	const int64_t *count;
-	const int64_t *first;
-	const int16_t *new;		/* n_written values for each outcome */
-	const uint64_t *delta;		/* one for each class, for each outcome */
-	int64_t n_moving;
-	const int32_t *moving;
-	const int64_t *bad;
+	const int32_t *leaf;		/* -1: not known */
+};
+
+/* A target is a node, or UNKNOWN, or -1 - the leaf.  These are the arrays of arena.py. */
+#define UNKNOWN INT32_MIN
+
+/* a question and one answer to it; a way through a tree mostly goes on with what lies next in memory */
+struct node {
+	int32_t question;		/* a column, or -1 - the number of what is away */
+	int32_t answer;
+	int32_t target;
+	int32_t other;			/* a node with the same question and another answer, or UNKNOWN */
+};
+
+struct leaf {
+	int64_t first;			/* of its outcomes */
+	int64_t count;
+};
+
+struct outcome {
+	int64_t bad;
+	int32_t first;			/* of its writes */
+	int32_t count;
+};
+
+struct write {
+	int32_t column;
+	int32_t value;
+};
+
+/* whether a task is away from some locations: a line has it for each location, and last for a task that has returned */
+struct away {
+	int32_t column;
+	int32_t begin;
+	int32_t length;
 };
 
 /* all tables: those of task t at location l are number[base[t] + l] up to number[base[t] + l + 1]; _Program */
@@ -45,6 +71,13 @@ struct program {
 	const int64_t *base;
 	const int64_t *number;
 	const struct table *tables;
+	const struct node *nodes;
+	const struct leaf *leaves;
+	const struct outcome *outcomes;
+	const struct write *writes;
+	const uint64_t *deltas;		/* one for each class, for each outcome */
+	const struct away *away;
+	const uint8_t *lines;
 };
 
 /* fingerprints; 0 stands for none; _Set */
@@ -80,11 +113,11 @@ struct successor {
 	int64_t table;
 };
 
-/* a table does not know a state, whose key columns have this hash */
+/* a table does not know a state: an answer that its tree has not, or the hash of its key columns */
 struct missing {
 	int64_t state;
 	int64_t table;
-	uint64_t hash;
+	uint64_t what;
 };
 
 /* one call */
@@ -145,18 +178,18 @@ int64_t add(struct set *set, const uint64_t *prints, int64_t n)
 	return fresh;
 }
 
-/* Make the map from the hash of a row's key columns to its slot. */
-void map(const uint64_t *hashes, const int64_t *slots, int64_t n, int64_t mask, uint64_t *known, int32_t *slot)
+/* Make the map from the hash of a row's key columns to its leaf. */
+void map(const uint64_t *hashes, const int64_t *leaves, int64_t n, int64_t mask, uint64_t *known, int32_t *leaf)
 {
 	for (int64_t i = 0; i <= mask; i++)
-		slot[i] = -1;
+		leaf[i] = -1;
 	for (int64_t i = 0; i < n; i++) {
 		uint64_t at = place(hashes[i], mask);
 
-		while (slot[at] >= 0)
+		while (leaf[at] >= 0)
 			at = (at + 1) & (uint64_t)mask;
 		known[at] = hashes[i];
-		slot[at] = (int32_t)slots[i];
+		leaf[at] = (int32_t)leaves[i];
 	}
 }
 
@@ -184,41 +217,65 @@ static int tried(const struct table *t, const int16_t *row, const uint64_t *hash
 	return 1;
 }
 
-static uint64_t key_hash(const struct table *t, const int16_t *row)
+static inline int32_t is_away(const struct program *p, const int16_t *row, int32_t which)
+{
+	const struct away *a = p->away + which;
+	int32_t where = row[a->column];
+
+	return p->lines[a->begin + (where < 0 ? a->length - 1 : where)];
+}
+
+static uint64_t key_hash(const struct program *p, const struct table *t, const int16_t *row)
 {
 	uint64_t hash = 0;
 
 	for (int64_t k = 0; k < t->n_key; k++)
 		hash += (uint64_t)(int64_t)row[t->key[k]] * t->key_factor[k];
-	for (int64_t k = 0; k < t->n_away; k++) {
-		const int32_t *a = t->away + 3 * k;
-		int32_t where = row[a[0]];
-
-		hash += (uint64_t)t->line[a[1] + (where < 0 ? a[2] - 1 : where)] * t->away_factor[k];
-	}
+	for (int64_t k = 0; k < t->n_away; k++)
+		hash += (uint64_t)is_away(p, row, t->away[k]) * t->away_factor[k];
 	return hash;
 }
 
-static int32_t look_up(const struct table *t, uint64_t hash)
+/* The leaf of a row, or -1: then ``what`` is not known. */
+static int32_t look_up(const struct program *p, const struct table *t, const int16_t *row, uint64_t *what)
 {
-	for (uint64_t at = place(hash, t->mask); t->slot[at] >= 0; at = (at + 1) & (uint64_t)t->mask)
-		if (t->known[at] == hash)
-			return t->slot[at];
-	return -1;
+	int32_t target = (int32_t)t->root;
+
+	if (t->hashed) {
+		*what = key_hash(p, t, row);
+		for (uint64_t at = place(*what, t->mask); t->leaf[at] >= 0; at = (at + 1) & (uint64_t)t->mask)
+			if (t->known[at] == *what)
+				return t->leaf[at];
+		return -1;
+	}
+	*what = UINT64_MAX;
+	while (target >= 0) {
+		const struct node *node = p->nodes + target;
+		int32_t value = node->question < 0 ? is_away(p, row, -1 - node->question) : row[node->question];
+
+		if (node->answer == value) {
+			target = node->target;
+			continue;
+		}
+		if (node->other == UNKNOWN)
+			*what = (uint64_t)target << 32 | (uint32_t)value;
+		target = node->other;
+	}
+	return target == UNKNOWN ? -1 : -1 - target;
 }
 
 static void write_new(const struct run *r, const struct successor *s)
 {
 	const struct program *p = r->program;
-	const struct table *t = p->tables + s->table;
+	const struct outcome *o = p->outcomes + s->outcome;
 	int16_t *row = r->out->rows + r->out->n * p->width;
 	uint64_t *hashes = r->out->hashes + r->out->n * p->classes;
 
 	memcpy(row, r->in->rows + s->parent * p->width, (size_t)p->width * sizeof(*row));
-	for (int64_t k = 0; k < t->n_written; k++)
-		row[t->written[k]] = t->new[s->outcome * t->n_written + k];
+	for (int32_t k = o->first; k < o->first + o->count; k++)
+		row[p->writes[k].column] = (int16_t)p->writes[k].value;
 	for (int64_t c = 0; c < p->classes; c++)
-		hashes[c] = r->in->hashes[s->parent * p->classes + c] + t->delta[s->outcome * p->classes + c];
+		hashes[c] = r->in->hashes[s->parent * p->classes + c] + p->deltas[s->outcome * p->classes + c];
 	r->out->from[r->out->n++] = (int32_t)s->table;
 }
 
@@ -248,30 +305,29 @@ static void follow(struct run *r, int64_t state, int64_t number)
 	const struct table *t = p->tables + number;
 	const int16_t *row = r->in->rows + state * p->width;
 	const uint64_t *hashes = r->in->hashes + state * p->classes;
-	uint64_t hash;
-	int32_t slot;
+	const struct leaf *found;
+	uint64_t what;
+	int32_t leaf;
 
 	if (!tried(t, row, hashes))
 		return;
-	hash = key_hash(t, row);
-	slot = look_up(t, hash);
-	if (slot < 0) {
-		r->missing[r->tally->missing++] = (struct missing){ state, number, hash };
+	leaf = look_up(p, t, row, &what);
+	if (leaf < 0) {
+		r->missing[r->tally->missing++] = (struct missing){ state, number, what };
 		return;
 	}
-	for (int64_t o = t->first[slot]; o < t->first[slot] + t->count[slot]; o++) {
-		const uint64_t *delta = t->delta + o * p->classes;
+	found = p->leaves + leaf;
+	for (int64_t o = found->first; o < found->first + found->count; o++) {
+		const uint64_t *delta = p->deltas + o * p->classes;
 		uint64_t print = r->total + delta[0];
 
-		for (int64_t k = 0; k < t->n_moving; k++) {
-			int32_t c = t->moving[k];
-
-			print += mixed(hashes[c] + delta[c]) - r->mixed[c];
-		}
+		for (int64_t c = 1; c < p->classes; c++)
+			if (delta[c])
+				print += mixed(hashes[c] + delta[c]) - r->mixed[c];
 		print += !print;
 		__builtin_prefetch(&r->set->cells[place(print, r->set->mask)]);
 		r->tally->transitions++;
-		r->tally->violated |= t->bad[o];
+		r->tally->violated |= p->outcomes[o].bad;
 		r->in->alive[state] = 1;
 		r->waiting[r->n++] = (struct successor){ print, state, o, number };
 		if (r->n == WAITING)
@@ -319,12 +375,13 @@ void expand(const struct program *p, struct set *set, struct block *in, struct b
 	flush(&r);
 }
 
-/* The same for what was missing and is not any more; the room has to be enough. */
+/* The same for what was missing and may not be any more; the room has to be enough.  What is still missing is said again. */
 void expand_missing(const struct program *p, struct set *set, struct block *in, struct block *out,
-		    const struct missing *missing, int64_t n, struct tally *tally)
+		    const struct missing *missing, int64_t n, struct missing *still, struct tally *tally)
 {
-	struct run r = { .program = p, .set = set, .in = in, .out = out, .tally = tally };
+	struct run r = { .program = p, .set = set, .in = in, .out = out, .tally = tally, .missing = still };
 
+	tally->missing = 0;
 	for (int64_t k = 0; k < n; k++) {
 		turn_to(&r, missing[k].state);
 		follow(&r, missing[k].state, missing[k].table);

@@ -1,7 +1,8 @@
 """The search with its inner loop in C: the same states, levels and verdicts as with NumPy alone, sooner.
 
 States lie one after the other, in blocks; a state is read once for all tasks, and a successor that is known costs one
-look into a hash set.  What follows a row is still computed in Python, once for each row of a table.
+look into a hash set.  What may follow is computed in Python, once for all states that agree where it depends on them, and
+found again by walking a tree of questions (arena.py).
 """
 
 from __future__ import annotations
@@ -9,22 +10,24 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from verify.explore import library as c
+from verify.explore.arena import UNKNOWN, Arena
 from verify.explore.library import MOST_CLASSES, BlockC, ProgramC, SetC, TableC, TallyC, at
 from verify.explore.model import TaskModel
+from verify.explore.rows import Rows
 from verify.explore.search import Level, Limits, Search
 from verify.explore.table import Hashes, Index, Table, Transitions
 
 #: new states of a block
 _ROOM = 1 << 15
-#: a state that a table does not know, the table, the hash of the state's key columns: struct missing of native.c
-MISSING = np.dtype([("state", np.int64), ("table", np.int64), ("hash", np.uint64)])
+#: a state that a table does not know, the table, and what it does not know of it: struct missing of native.c
+MISSING = np.dtype([("state", np.int64), ("table", np.int64), ("what", np.uint64)])
 #: so many are looked up together
 _MISSING = 1 << 14
 
@@ -89,11 +92,11 @@ class _Prepared:
     """A table as the loop reads it."""
 
     def __init__(self, loaded: ctypes.CDLL, table: Table) -> None:
-        self.loaded, self.table, self.size, self.most = loaded, table, -1, 0
+        self.loaded, self.table, self.most = loaded, table, 0
+        #: of a table whose pages are told apart, which asks for all of its key at once: leaves by the key's hash
+        self._leaves: dict[int, int] | None = {} if table.engine.identities is not None else None
         tasks, cpus = table.engine.apart(table)
-        lines = [table.engine.is_away(task, bad) for task, bad in table.away]
-        begins = np.cumsum([0, *map(len, lines)]).tolist()
-        away = [(task.location, b, len(line)) for (task, _), b, line in zip(table.away, begins, lines, strict=False)]
+        away = [table.engine.away[a] - table.engine.model.extent for a in table.away]
         n_key = len(table.key)
         self.arrays: dict[str, npt.NDArray[Any]] = {
             "needs": np.array(table.needs, np.int32),
@@ -102,36 +105,54 @@ class _Prepared:
             "key": table.key.astype(np.int32),
             "key_factor": table.key_random[:n_key].copy(),
             "away": np.array(away, np.int32),
-            "line": np.concatenate([*lines, np.zeros(1, bool)]).astype(np.uint8),
             "away_factor": table.key_random[n_key:].copy(),
-            "written": table.written.astype(np.int32),
         }
         self.numbers = {
             "n_needs": len(table.needs), "n_tasks": len(tasks), "n_cpus": len(cpus), "n_key": n_key, "n_away": len(away),
-            "n_written": len(table.written),
+            "root": UNKNOWN, "hashed": int(self._leaves is not None),
         }  # fmt: skip
 
-    def refresh(self, target: ctypes.Structure) -> None:
-        """Take over what the table knows."""
-        table = self.table
-        if self.size == len(table.known):
-            return
-        self.size = len(table.known)
-        room = 8
-        while room < 2 * self.size:
-            room *= 2
-        known, slot = np.zeros(room, np.uint64), np.empty(room, np.int32)
-        self.loaded.map(at(table.known), at(table.slot_of), self.size, room - 1, at(known), at(slot))
-        self.arrays |= {
-            "known": known, "slot": slot, "count": table.count, "first": table.first, "bad": table.bad,
-            "new": np.ascontiguousarray(table.new.T), "delta": np.ascontiguousarray(table.delta.T),
-            "moving": np.array(table.moving, np.int32),
-        }  # fmt: skip
-        self.most = int(table.count.max(initial=0))
+    def fill(self, target: ctypes.Structure) -> None:
+        """Tell the loop all that does not change, and that nothing is known."""
         for name, array in self.arrays.items():
             setattr(target, name, at(array))
-        for name, number in (self.numbers | {"mask": room - 1, "n_moving": len(table.moving)}).items():
+        for name, number in self.numbers.items():
             setattr(target, name, number)
+        self._map(target)
+
+    def learn(self, target: ctypes.Structure, arena: Arena, states: Rows, what: Hashes) -> None:
+        """Have the loop know some states, one for each thing that it did not know."""
+        table, engine = self.table, self.table.engine
+        away = [engine.is_away(task, bad)[states[:, task.location]] for task, bad in engine.away]
+        for row, more, missing in zip(
+            states.tolist(), zip(*away, strict=True) if away else repeat(()), what.tolist(), strict=False
+        ):
+            v = [*row, *[0] * (engine.model.extent - len(row)), *map(int, more)]
+            if missing in self._leaves if self._leaves is not None else arena.knows(target.root, v):
+                # another thread has missed it as well
+                continue
+            outcomes, looked = table.decide(v)
+            self.most = max(self.most, len(outcomes))
+            leaf = arena.leaf(outcomes)
+            if self._leaves is not None:
+                self._leaves[missing] = leaf
+            else:
+                assert looked is not None
+                target.root = arena.learn(target.root, v, looked, leaf)
+        self._map(target)
+
+    def _map(self, target: ctypes.Structure) -> None:
+        if self._leaves is None:
+            return
+        room = 8
+        while room < 2 * len(self._leaves):
+            room *= 2
+        hashes = np.fromiter(self._leaves, np.uint64, len(self._leaves))
+        leaves = np.fromiter(self._leaves.values(), np.int64, len(self._leaves))
+        known, leaf = np.zeros(room, np.uint64), np.empty(room, np.int32)
+        self.loaded.map(at(hashes), at(leaves), len(hashes), room - 1, at(known), at(leaf))
+        self.arrays |= {"known": known, "leaf": leaf}
+        target.mask, target.known, target.leaf = room - 1, at(known), at(leaf)
 
 
 class _Tables:
@@ -164,6 +185,8 @@ class _Tables:
             transitions.model.width, transitions.classes, len(tasks), at(self.column), at(self.base), at(self.number),
             ctypes.addressof(self.structs),
         )  # fmt: skip
+        self._arena = Arena(transitions)
+        self._arena.point(self.program)
 
     def _ranges(self) -> list[tuple[int, int]]:
         return list(zip(self.base[:-1].tolist(), self.base[1:].tolist(), strict=True))
@@ -183,15 +206,15 @@ class _Tables:
                 self.prepared[number] = prepared
                 for check in prepared.table.late:
                     self.late.setdefault(check, np.zeros(len(self.of), bool))[number] = True
-                prepared.refresh(self.structs[number])
+                prepared.fill(self.structs[number])
         self._met |= here
 
-    def learn(self, number: int, block: _Block, states: Index) -> int:
+    def learn(self, number: int, states: Rows, what: Hashes) -> int:
         """Have a table know some states; returns how many successors one of them may have."""
         prepared = self.prepared[number]
         before = prepared.most
-        prepared.table.look_up(np.ascontiguousarray(block.rows[states].T), np.arange(len(states)))
-        prepared.refresh(self.structs[number])
+        prepared.learn(self.structs[number], self._arena, states, what)
+        self._arena.point(self.program)
         self._most_at[self.place_of[number]] += prepared.most - before
         return prepared.most
 
@@ -321,21 +344,22 @@ class NativeSearch(Search):
         )  # fmt: skip
 
     def _expand_missing(self, worker: _Worker) -> None:
-        missing = worker.missing[: worker.tally.missing]
-        missing = missing[np.argsort(missing["table"], kind="stable")]
-        numbers, first = np.unique(missing["table"], return_index=True)
         assert worker.block is not None
-        room = 0
-        for number, part in zip(numbers.tolist(), np.split(missing, first[1:]), strict=True):
-            _, one_of_each = np.unique(part["hash"], return_index=True)
-            room += len(part) * self._tables.learn(number, worker.block, part["state"][one_of_each])
-        self._with_room(worker, room, _ROOM)
-        self._make_room_in_set()
-        assert worker.out is not None
-        self._loaded.expand_missing(
-            *map(ctypes.byref, (self._tables.program, self._prints.struct, worker.block.struct, worker.out.struct)),
-            at(missing), len(missing), ctypes.byref(worker.tally),
-        )  # fmt: skip
+        while worker.tally.missing:
+            missing = worker.missing[: worker.tally.missing]
+            missing = missing[np.argsort(missing["table"], kind="stable")]
+            numbers, first = np.unique(missing["table"], return_index=True)
+            room = 0
+            for number, part in zip(numbers.tolist(), np.split(missing, first[1:]), strict=True):
+                what, one_of_each = np.unique(part["what"], return_index=True)
+                room += len(part) * self._tables.learn(number, worker.block.rows[part["state"][one_of_each]], what)
+            self._with_room(worker, room, _ROOM)
+            self._make_room_in_set()
+            assert worker.out is not None
+            self._loaded.expand_missing(
+                *map(ctypes.byref, (self._tables.program, self._prints.struct, worker.block.struct, worker.out.struct)),
+                at(missing), len(missing), at(worker.missing), ctypes.byref(worker.tally),
+            )  # fmt: skip
 
     def _finish(self, worker: _Worker) -> None:
         """Judge new states and keep them for the next level."""

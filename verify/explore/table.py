@@ -18,7 +18,7 @@ from kernelmodel.cells import names
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, const, substitute
 from verify.explore.compiled import Compiler, Function
-from verify.explore.decisions import Changes, Decisions, Noted, Outcomes
+from verify.explore.decisions import Changes, Decisions, Noted, Outcome, Outcomes
 from verify.explore.footprints import literals
 from verify.explore.identities import Identities
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
@@ -79,8 +79,7 @@ class Table:
         self.moving: list[int] = []
         self.bad: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._decisions = Decisions()
-        self._outcomes = Outcomes(len(self.writes), engine.classes)
-        self._place = {a: i for i, a in enumerate(self.writes)}
+        self._outcomes = Outcomes(self.writes, engine.classes)
         self._at = [self.addresses.index(a) for a in self.writes]
 
     def look_up(self, rows: Rows, index: Index) -> Index:
@@ -111,7 +110,7 @@ class Table:
             for address, x in zip(self.addresses, column, strict=True):
                 v[address] = x
             outcomes = self._decisions.find(v)
-            found.append(self._decide(v) if outcomes is None else outcomes)
+            found.append(self._learn(v) if outcomes is None else outcomes)
         learnt = self._outcomes.settled()
         counts = np.array([len(outcomes) for outcomes in found], np.int64)
         first = np.cumsum(counts) - counts
@@ -131,16 +130,23 @@ class Table:
         self.known = known[order]
         self.slot_of = np.concatenate([self.slot_of, slots])[order]
 
-    def _decide(self, v: list[int]) -> range:
+    def _learn(self, v: list[int]) -> range:
         """The numbers of the outcomes of ``v``, which are those of all that agree with it where it is looked at."""
-        engine, before = self.engine, len(self._outcomes)
+        outcomes, looked = self.decide(v)
+        found = self._outcomes.add(outcomes)
+        if looked is not None:
+            self._decisions.learn(v, looked, found)
+        return found
+
+    def decide(self, v: list[int]) -> tuple[list[Outcome], Iterable[int] | None]:
+        """The outcomes of ``v``, and on which of its values, in which order, they depend: None for all of the key."""
+        engine = self.engine
         if engine.identities is not None:
             # pages are looked at as a whole
-            for w, wrong in engine.outcomes(self, v[:]):
-                if isinstance(w, list):
-                    self._outcome(v, w, self.writes, wrong)
-            return range(before, len(self._outcomes))
+            plain = [(w, wrong) for w, wrong in engine.outcomes(self, v[:]) if isinstance(w, list)]
+            return [self._outcome(v, w, self.writes, wrong) for w, wrong in plain], None
         noted = Noted(v, {}, {})
+        found = []
         # the change of a hash follows from where the task was, with which registers, and from what is written over
         own = [self.task.location, *(self.task.slots[r] for r in self.task.live[self.location] if r in self.task.slots)]
         for changes, wrong in engine.outcomes(self, noted):
@@ -149,17 +155,14 @@ class Table:
             w = v[:]
             for place, x in changes.items():
                 w[place] = x
-            self._outcome(v, w, changes, wrong)
-        found = range(before, len(self._outcomes))
-        self._decisions.learn(v, noted.looked, found)
-        return found
+            found.append(self._outcome(v, w, changes, wrong))
+        return found, noted.looked
 
-    def _outcome(self, v: list[int], w: list[int], touched: Collection[int], wrong: int) -> None:
+    def _outcome(self, v: list[int], w: list[int], touched: Collection[int], wrong: int) -> Outcome:
         engine = self.engine
         if any(abs(w[a]) > RUNAWAY for a in engine.counting.intersection(touched)):
             engine.runaway = "the text makes pages, or loses them, without end: its states have no end"
-        changes = {self._place[a]: w[a] for a in touched}
-        self._outcomes.add(changes, engine.delta(self, v, w, touched), wrong)
+        return Outcome({a: w[a] for a in touched}, engine.delta(self, v, w, touched), wrong)
 
     def successors(self, rows: Rows, index: Index) -> tuple[Index, Index]:
         """For the chosen rows: parents and outcomes of their successors."""
@@ -329,7 +332,9 @@ class Transitions:
             terms += [check.premise, check.violation]
         written = {c for c, _ in op.updates if c in self.model.address}
         where = {c for c in written if self.model.address[c] in self.model.virtual}
-        return self.columns_of(cells_in(terms)), self.columns_of(written) - (set(self.model.block) if where else set())
+        # which pages a count is of tells their pageblock, also where a count is written and none is read
+        blocks = set(self.model.block) if where else set()
+        return self.columns_of(cells_in(terms)) | blocks, self.columns_of(written) - blocks
 
     def split_checks(self, key: set[int], written: set[int]) -> tuple[list[int], list[int]]:
         """State checks that an outcome may newly violate: judged in the table if few columns more are needed, or later."""

@@ -1,0 +1,122 @@
+"""What tables have learnt, as arrays that the loop in C walks: trees of questions, and the outcomes at their leaves.
+
+A question is a column of a state, or whether a task is away from some of its locations; what was answered decides what is
+asked next (decisions.py).  A state that comes to an answer that no decision had yet is missing there: one of those that
+miss the same answer is decided, and the others try again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from verify.explore.decisions import Outcome
+from verify.explore.library import at
+from verify.explore.rows import rows_of
+from verify.explore.table import Transitions
+
+#: of a tree, or of a branch of it: nobody has asked yet
+UNKNOWN = -(1 << 31)
+_NODE = np.dtype([("question", np.int32), ("answer", np.int32), ("target", np.int32), ("other", np.int32)])
+_LEAF = np.dtype([("first", np.int64), ("count", np.int64)])
+_OUTCOME = np.dtype([("bad", np.int64), ("first", np.int32), ("count", np.int32)])
+_WRITE = np.dtype([("column", np.int32), ("value", np.int32)])
+_AWAY = np.dtype([("column", np.int32), ("begin", np.int32), ("length", np.int32)])
+
+
+class Growing:
+    """An array to which rows are appended; where it lies changes with that."""
+
+    def __init__(self, dtype: npt.DTypeLike, *shape: int) -> None:
+        """Of rows with that shape."""
+        self.array: npt.NDArray[Any] = np.zeros((16, *shape), dtype)
+        self.rows = 0
+
+    def append(self, rows: Sequence[Any] | npt.NDArray[Any]) -> int:
+        """Returns the number of the first."""
+        first = self.rows
+        self.rows += len(rows)
+        if self.rows > len(self.array):
+            grown = np.zeros((2 * self.rows, *self.array.shape[1:]), self.array.dtype)
+            grown[:first] = self.array[:first]
+            self.array = grown
+        if len(rows):
+            self.array[first : self.rows] = rows
+        return first
+
+
+class Arena:
+    """The trees and the outcomes of all tables."""
+
+    def __init__(self, transitions: Transitions) -> None:
+        """Nothing is learnt."""
+        self._extent = transitions.extent - len(transitions.away)
+        self.arrays = {
+            "nodes": Growing(_NODE), "leaves": Growing(_LEAF), "outcomes": Growing(_OUTCOME),
+            "writes": Growing(_WRITE), "deltas": Growing(np.uint64, transitions.classes), "away": Growing(_AWAY),
+            "lines": Growing(np.uint8),
+        }  # fmt: skip
+        #: of the first node with each question: the question, and the node of each answer
+        self._points: dict[int, tuple[int, dict[int, int]]] = {}
+        self._target: list[int] = []
+        for task, bad in sorted(transitions.away, key=lambda a: transitions.away[a]):
+            line = transitions.is_away(task, bad)
+            self.arrays["away"].append([(task.location, self.arrays["lines"].append(line), len(line))])
+
+    def point(self, program: ctypes.Structure) -> None:
+        """Tell the loop where the arrays lie now."""
+        for name, growing in self.arrays.items():
+            setattr(program, name, at(growing.array))
+
+    def leaf(self, outcomes: Sequence[Outcome]) -> int:
+        """Keep some outcomes; returns the number of their leaf.  Raises ModelError where a value does not fit a column."""
+        writes = [w for o in outcomes for w in o.changes.items()]
+        rows_of([[value for _, value in writes]])
+        at_write = self.arrays["writes"].append(writes)
+        found = []
+        for o in outcomes:
+            found.append((o.wrong, at_write, len(o.changes)))
+            at_write += len(o.changes)
+        self.arrays["deltas"].append(np.array([o.delta for o in outcomes], np.uint64))
+        return self.arrays["leaves"].append([(self.arrays["outcomes"].append(found), len(found))])
+
+    def knows(self, root: int, values: Sequence[int]) -> bool:
+        """Whether a tree has a leaf for some values."""
+        point = root
+        while point >= 0:
+            question, answers = self._points[point]
+            node = answers.get(values[question if question >= 0 else self._extent - question - 1])
+            if node is None:
+                return False
+            point = self._target[node]
+        return point != UNKNOWN
+
+    def learn(self, root: int, values: Sequence[int], looked: Iterable[int], leaf: int) -> int:
+        """Keep a leaf for all values that answer as these where they were looked at, in that order; returns the root."""
+        asked = [(p if p < self._extent else self._extent - p - 1, values[p]) for p in looked]
+        point, depth = root, 0
+        while point != UNKNOWN:
+            if depth == len(asked) or point not in self._points or self._points[point][0] != asked[depth][0]:
+                raise AssertionError("an outcome depends on more than the values that it looked at")
+            answers = self._points[point][1]
+            if asked[depth][1] not in answers:
+                break
+            point, depth = self._target[answers[asked[depth][1]]], depth + 1
+        rest = asked[depth:]
+        if not rest:
+            return -1 - leaf
+        first = self.arrays["nodes"].rows
+        targets = [*range(first + 1, first + len(rest)), -1 - leaf]
+        self.arrays["nodes"].append([(q, a, t, UNKNOWN) for (q, a), t in zip(rest, targets, strict=True)])
+        self._target += targets
+        self._points |= {first + i: (q, {a: first + i}) for i, (q, a) in enumerate(rest)}
+        if point == UNKNOWN:
+            return first
+        del self._points[first]
+        self.arrays["nodes"].array["other"][next(reversed(answers.values()))] = first
+        answers[rest[0][1]] = first
+        return root
