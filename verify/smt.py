@@ -44,6 +44,60 @@ def constants(expression: Expr) -> set[str]:
     return found
 
 
+class Without:
+    """Finds what in expressions does not speak of a variable; they have to be kept meanwhile."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: of each node: whether it speaks of the variable, and how many parts it has, shared ones counted each time
+        self._known: dict[int, tuple[bool, int]] = {}
+        self._arguments: dict[int, list[Any]] = {}
+
+    def largest(self, expression: Expr, least: int) -> list[Expr]:
+        """The largest truth values in an expression that do not speak of the variable, and have at least so many parts."""
+        context = expression.ctx.ref()
+        self._walk(expression)
+        found: dict[int, Expr] = {}
+        seen: set[int] = set()
+        todo = [expression.ast]
+        while todo:
+            node = todo.pop()
+            number = z3.Z3_get_ast_id(context, node)
+            speaks, parts = self._known[number]
+            if number in seen or (not speaks and parts < least):
+                continue
+            seen.add(number)
+            if speaks:
+                todo += self._arguments.get(number, [])
+            elif z3.Z3_get_sort_kind(context, z3.Z3_get_sort(context, node)) == z3.Z3_BOOL_SORT:
+                found[number] = z3.BoolRef(node, expression.ctx)
+        return list(found.values())
+
+    def _walk(self, expression: Expr) -> None:
+        context = expression.ctx.ref()
+        known, arguments = self._known, self._arguments
+        todo = [(expression.ast, z3.Z3_get_ast_id(context, expression.ast))]
+        while todo:
+            node, number = todo[-1]
+            if number in known:
+                todo.pop()
+            elif number in arguments:
+                todo.pop()
+                parts = [known[z3.Z3_get_ast_id(context, a)] for a in arguments[number]]
+                known[number] = any(p[0] for p in parts), 1 + sum(p[1] for p in parts)
+            elif z3.Z3_get_ast_kind(context, node) != z3.Z3_APP_AST:
+                known[number] = False, 1
+            else:
+                app = z3.Z3_to_app(context, node)
+                size = z3.Z3_get_app_num_args(context, app)
+                if size:
+                    arguments[number] = [z3.Z3_get_app_arg(context, app, i) for i in range(size)]
+                    todo += [(a, z3.Z3_get_ast_id(context, a)) for a in arguments[number]]
+                else:
+                    symbol = z3.Z3_get_decl_name(context, z3.Z3_get_app_decl(context, app))
+                    known[number] = z3.Z3_get_symbol_string(context, symbol) == self.name, 1
+
+
 # --- what z3.And() and the operators make, without their looking at each argument's sort, which takes longer ---
 
 

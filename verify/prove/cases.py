@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping
 import z3
 
 from verify.prove.system import conj, disj
-from verify.smt import Expr
+from verify.smt import Expr, Without
 
 #: fewer alternatives than this are not worth sorting
 FEW = 8
+#: with fewer parts a formula is not worth a name
+LARGE = 40
 
 
 class Cases:
@@ -25,7 +27,12 @@ class Cases:
         self.variable = variable
         name = variable.decl().name()
         self._plain = {n: f for n, f in formulas.items() if name not in mentions[n]}
-        self._sorted = {n: _Sorted(f, variable) for n, f in formulas.items() if name in mentions[n]}
+        #: what does not speak of the variable is simplified once, and a name stands for it meanwhile
+        self._named: list[tuple[Expr, Expr]] = []
+        walk = Without(name)
+        self._sorted = {
+            n: _Sorted(self._with_names(f, walk), variable) for n, f in formulas.items() if name in mentions[n]
+        }  # fmt: skip
         self._order = list(formulas)
         self._known: dict[int, dict[str, Expr]] = {}
 
@@ -35,10 +42,19 @@ class Cases:
         if number not in self._known:
             pair = (self.variable, value)
             found = self._plain | {
-                n: z3.simplify(z3.substitute(s.at(number), pair)) for n, s in self._sorted.items()
+                n: z3.substitute(z3.simplify(z3.substitute(s.at(number), pair)), *self._named)
+                for n, s in self._sorted.items()
             }  # fmt: skip
             self._known[number] = {n: found[n] for n in self._order}
         return self._known[number]
+
+    def _with_names(self, formula: Expr, walk: Without) -> Expr:
+        parts = walk.largest(formula, LARGE)
+        if not parts:
+            return formula
+        names = [z3.Bool(f"part {len(self._named) + i} without {walk.name}") for i in range(len(parts))]
+        self._named += [(n, z3.simplify(p)) for n, p in zip(names, parts, strict=True)]
+        return z3.substitute(formula, *zip(parts, names, strict=True))
 
 
 class _Sorted:

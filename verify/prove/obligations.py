@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import z3
@@ -19,6 +20,7 @@ from verify.ordering.loosened import loose
 from verify.prove.cases import Cases
 from verify.prove.population import ZONE, Size
 from verify.prove.predicates import Predicates
+from verify.prove.shared import IDLE, NOWHERE, Shared
 from verify.prove.system import NOBODY, System, Transition, conj, disj
 from verify.smt import Expr, constants
 
@@ -119,9 +121,8 @@ class Prover:
         #: lemmas that are not assumed any more
         self.dropped: set[str] = set()
         self._names = {f"use {name}": name for name in self.lemmas}
-        self._cases: dict[tuple[str, bool], Cases] = {}
-        self._idle_pairs: dict[str, list[tuple[Expr, Expr]]] = {}
-        self._idle_lemmas: dict[str, dict[str, Expr]] = {}
+        self._cases: dict[str, Cases] = {}
+        self._shared = Shared([self.system.worker_id > 0], self._others_idle)
 
     def _asked(self, prop: Property, op: Op) -> Term:
         """How a step property may be violated at an operation, as far as the tracked CPU and zone go.
@@ -162,15 +163,12 @@ class Prover:
         """The assumptions that stand for the lemmas, all or without one."""
         return [u for n, u in self.use.items() if n != but and n not in self.dropped]
 
-    def solver(self, transition: Transition | None, tracked: bool = True) -> z3.Solver:
-        """A solver that knows the lemmas before a transition, each under its own assumption, and the transition.
-
-        Not ``tracked``: without assumptions, which is faster but does not tell which lemmas were used.
-        """
+    def solver(self, transition: Transition | None) -> z3.Solver:
+        """A solver that knows the lemmas before a transition, each under its own assumption, and the transition."""
         solver = z3.SimpleSolver()
         for name, formula in self.there(transition).items():
             known = formula if transition is None else self.predicates.instance(formula, transition)
-            solver.add(z3.Implies(self.use[name], known) if tracked else known)
+            solver.add(z3.Implies(self.use[name], known))
         solver.add(self.system.worker_id > 0)
         if transition is not None:
             solver.add(*transition.needs)
@@ -186,30 +184,33 @@ class Prover:
             if z3.is_eq(e) and e.arg(0).decl().name().endswith(".at") and z3.is_int_value(e.arg(1))
         ]
 
-    def there(self, transition: Transition | None, idle: bool = False) -> Mapping[str, Expr]:
-        """The lemmas where the part that moves stands, and with ``idle`` the other parts idle."""
+    def there(self, transition: Transition | None) -> Mapping[str, Expr]:
+        """The lemmas where the part that moves stands."""
         at = self._at(transition)
-        if not at:
-            return self._idle("") if idle else self.lemmas
-        return self._sorted(at[0][0], idle).at(at[0][1])
+        return self._sorted(at[0][0]).at(at[0][1]) if at else self.lemmas
 
-    def _sorted(self, place: Expr, idle: bool = False) -> Cases:
+    def _sorted(self, place: Expr) -> Cases:
         """The lemmas, cut down to what they say of the part whose place that is."""
-        key = place.decl().name(), idle
-        if key not in self._cases:
-            self._cases[key] = Cases(self._idle(key[0]) if idle else self.lemmas, place, self.mentions)
-        return self._cases[key]
+        name = place.decl().name()
+        if name not in self._cases:
+            self._cases[name] = Cases(self.lemmas, place, self.mentions)
+        return self._cases[name]
 
-    def _idle(self, moving: str) -> dict[str, Expr]:
-        """The lemmas where all parts but one are idle."""
-        if moving in self._idle_lemmas:
-            return self._idle_lemmas[moving]
+    def _others_idle(self, moving: str) -> list[Expr]:
+        """That all parts but one are idle."""
         places = {"holder.at": NOBODY, "section.at": NOBODY, "worker.at": self.system.worker_idle}
-        pairs = [(self.system.variables[n], z3.IntVal(u)) for n, u in places.items() if n != moving]
-        self._idle_pairs[moving] = pairs
-        found = {n: z3.simplify(z3.substitute(f, *pairs)) for n, f in self.lemmas.items()}
-        self._idle_lemmas[moving] = found
-        return found
+        return [self.system.variables[n] == u for n, u in places.items() if n != moving]
+
+    def _before(self, transition: Transition) -> AbstractContextManager[z3.Solver]:
+        """A solver that knows the lemmas before a transition, and the transition, without telling which it uses."""
+        at, there = self._at(transition), self.there(transition)
+        # a lemma holds whatever a section reads of the limits, and so for what this transition reads
+        read = [self.predicates.instance(f, transition) for f in there.values()]
+        more = [f for f, known in zip(read, there.values(), strict=True) if not f.eq(known)]
+        return self._shared.knowing(
+            at[0][0].decl().name() if at else "", there, lambda: self._sorted(at[0][0]).at(NOWHERE) if at else there,
+            [*more, *transition.needs],
+        )  # fmt: skip
 
     def check(self, solver: z3.Solver, *assumptions: Expr) -> z3.CheckSatResult:
         """The solver's answer; unknown when time is up."""
@@ -301,14 +302,14 @@ class Prover:
         goals = list(self.goals(transition))
         touched = {name for name, _ in goals}
         answers = [Answer(transition.label, name, UNTOUCHED) for name in self.lemmas if name not in touched]
-        taken = self._possible(transition)
-        if depth == TOGETHER and goals:
-            solver = self.solver(transition, tracked=False)
-            solver.add(disj([z3.Not(g) for _, g in goals]))
-            if self.check(solver) == z3.unsat:
-                uses = tuple(self.lemmas)
-                answers += [Answer(transition.label, name, PROVED, uses) for name, _ in goals]
-                return answers, taken
+        with self._before(transition) as solver:
+            taken = self._possible(solver)
+            if depth == TOGETHER and goals:
+                solver.add(disj([z3.Not(g) for _, g in goals]))
+                if self.check(solver) == z3.unsat:
+                    uses = tuple(self.lemmas)
+                    answers += [Answer(transition.label, name, PROVED, uses) for name, _ in goals]
+                    return answers, taken
         solver = self.solver(transition)
         answers += [self.answer(solver, transition.label, name, goal, depth) for name, goal in goals]
         return answers, taken
@@ -321,21 +322,15 @@ class Prover:
         solver = self.solver(transition)
         return [self.answer(solver, where, n, g, EACH) for n, g in self.goals(transition) if n in goals]
 
-    def _possible(self, transition: Transition) -> bool | None:
-        """Whether a transition can be taken in some state of the lemmas; None if the solver cannot tell."""
-        if self._witness(transition):
-            return True
-        answer = self.check(self.solver(transition), *self.assumed())
-        return None if answer == z3.unknown else bool(answer == z3.sat)
+    def _possible(self, solver: z3.Solver) -> bool | None:
+        """Whether a transition can be taken in some state of the lemmas; None if the solver cannot tell.
 
-    def _witness(self, transition: Transition) -> bool:
-        """Whether the transition can be taken in a state of the lemmas in which the other parts are idle."""
-        solver = z3.SimpleSolver()
-        solver.add(*self.there(transition, idle=True).values(), self.system.worker_id > 0)
-        at = self._at(transition)
-        pairs = [*at, *self._idle_pairs[at[0][0].decl().name() if at else ""]]
-        solver.add(*(z3.substitute(e, *pairs) for e in transition.needs))
-        return bool(self.check(solver) == z3.sat)
+        Mostly it can where the other parts are idle, which is found sooner.
+        """
+        if self.check(solver, z3.Bool(IDLE)) == z3.sat:
+            return True
+        answer = self.check(solver)
+        return None if answer == z3.unknown else bool(answer == z3.sat)
 
     def answer(self, solver: z3.Solver, where: str, name: str, goal: Expr, depth: int) -> Answer:
         """One obligation; ``depth`` WITHOUT also tells without which lemmas it fails."""

@@ -8,6 +8,7 @@ values, so a goal leaves them free and a hypothesis may be taken for any (see ``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import z3
 
@@ -35,30 +36,31 @@ class Predicates:
         self._steps = {**system.section_steps, **system.worker_steps, **self._own}
         self._inside = {u: s for u, s in self._steps.items() if (s.inside if system.lock else s.irqs_off)}
         self._atoms: dict[str, Expr] = {}
+        self._ended: dict[Any, Expr] = {}
+        self._ending: set[Any] = set()
         self.draining = self._draining()
 
     # --- sections ---
 
     def ends(self, uid: int, after: Callable[[Mapping[str, Expr]], Expr], limits: Mapping[str, int] | None) -> Expr:
         """However the section goes on from step ``uid``: ``after`` holds of the private cells at its end."""
-        private = {str(c): self.v[str(c)] for c in self.system.private}
-        return self._ends(uid, private, dict(self.v), after, limits, frozenset())
+        key = uid, after, limits is None
+        if key not in self._ended:
+            if key in self._ending:
+                raise ProjectionError(f"{self._steps[uid].name}: a loop with interrupts off")
+            self._ending.add(key)
+            self._ended[key] = self._ends(uid, after, limits)
+            self._ending.remove(key)
+        return self._ended[key]
 
     def _ends(
-        self,
-        uid: int,
-        private: Mapping[str, Expr],
-        regs: Mapping[str, Expr],
-        after: Callable[[Mapping[str, Expr]], Expr],
-        limits: Mapping[str, int] | None,
-        seen: frozenset[int],
-    ) -> Expr:
-        step = self._steps[uid]
+        self, uid: int, after: Callable[[Mapping[str, Expr]], Expr], limits: Mapping[str, int] | None
+    ) -> Expr:  # fmt: skip
+        step, regs = self._steps[uid], self.v
         op = step.op
+        private = {str(c): self.v[str(c)] for c in self.system.private}
         if self.system.leaves(op):
             return self._left(step, private, regs, after)
-        if uid in seen:
-            raise ProjectionError(f"{step.name}: a loop with interrupts off")
         opener = Opener(f"w{uid}")
 
         def cell(c: Cell) -> Expr:
@@ -78,16 +80,18 @@ class Predicates:
         if hangs(op):
             # it hangs here: it does not end
             return z3.BoolVal(False)
-        new_private = {**private, **{str(c): expr(t) for c, t in op.updates if str(c) in private}}
         returned = {name: expr(t) for name, t in zip(step.returned, op.returns, strict=True)}
         new_regs = {**regs, **returned}
+        # what follows is the same from wherever it is come to, but for what this step has made of the state
+        made = {str(c): expr(t) for c, t in op.updates if str(c) in private} | returned
+        pairs = [(self.v[name], new) for name, new in made.items() if name in self.v]
         needs = [expr(op.guard), expr(op.where)]
         ways = []
         for conditions, target in step.edges:
             if target in ENDS:
                 raise ProjectionError(f"{step.name}: a section ends without turning interrupts on")
             taken = [translate(c, _no_cell, lambda n: new_regs[n], opener.choice) for c in conditions]
-            rest = self._ends(target, new_private, new_regs, after, limits, seen | {uid})
+            rest = z3.substitute(self.ends(target, after, limits), *pairs)
             ways.append(z3.Implies(conj(taken), rest) if taken else rest)
         needs += opener.constraints
         return z3.Implies(conj(needs), conj(ways))
