@@ -32,6 +32,8 @@ def seconds(checkout: Path, engine: str, kernel: str, cache: str, kept: bool) ->
     environment = {
         **os.environ, "PYTHONPATH": str(checkout), "XDG_CACHE_HOME": cache, "STRAYPAGE_NO_CACHE": "0" if kept else "1",
     }  # fmt: skip
+    # what Python has compiled is kept, as on a user's machine
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", f"verify.{engine}", "--kernel", kernel, "--quiet"]
     began = time.perf_counter()
     done = run(command, cwd=checkout, env=environment, stdout=DEVNULL, check=False)

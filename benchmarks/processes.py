@@ -49,6 +49,8 @@ def _proportional_mb(pid: int) -> float:
 def run(command: Sequence[str], limit: float, cwd: str | Path | None = None) -> Process:
     """Run a command to its end or to the limit; the peak is that of the whole process tree where /proc tells it."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    # what Python has compiled is kept, as on a user's machine
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     sampled, over = 0.0, threading.Event()
     with tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()
