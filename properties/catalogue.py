@@ -202,6 +202,13 @@ def _reads_do_not_wait(config: Config, op: Op) -> Iterator[Check]:
         )
 
 
+def _pageset_lives(_config: Config, op: Op) -> Iterator[Check]:
+    if "boot_set" in op.info:
+        own, cpu = lnot(op.info["boot_set"]), op.info["cpu"]
+        freed = value("zone.was_reset", op.info["zone"])
+        yield Check(own, land(own, freed), f"CPU{cpu} uses its per-CPU set, which zone_pcp_reset() has freed", cpu)
+
+
 def _cpus_stay(config: Config) -> Iterator[Check]:
     for b in range(config.nr_blocks):
         isolated = value("isolated", b)
@@ -354,7 +361,7 @@ _ALL = [
 
 PROPERTIES: dict[str, Property] = {p.name: p for p in _ALL}
 
-#: of tasks that the kernels of the museum have, and no other
+#: of tasks and texts that the kernels of the museum have, and no other
 READS_DO_NOT_WAIT = Property(
     "reads_do_not_wait",
     "who only reads a setting does not wait for a holder of pcp_batch_high_lock that may hold it without end",
@@ -363,6 +370,17 @@ READS_DO_NOT_WAIT = Property(
     "sysctl-read-locks",
     step=lambda c, op: list(_reads_do_not_wait(c, op)),
     needs=("sysctl_read", "zone_pcp_disable"),
+)
+
+PAGESET_LIVES = Property(
+    "pageset_lives",
+    "a per-CPU set lives as long as a CPU uses it: the set whose address a CPU has taken is not freed before it goes on",
+    "mm/page_alloc.c: zone_pcp_reset(), rmqueue_pcplist()",
+    "from the moment at which a CPU takes the address of its set to the end of its critical section",
+    "pageset-freed",
+    step=lambda c, op: list(_pageset_lives(c, op)),
+    needs=("zone_pcp_reset",),
+    needs_tasks=("allocs",),
 )
 
 #: no property of cells: only who follows every task to its end can judge it, verify.explore and a replay
@@ -376,7 +394,7 @@ NO_DEADLOCK = Property(
 
 def find(name: str) -> Property:
     """The property of that name; an error that suggests the nearest one."""
-    for other in (NO_DEADLOCK, READS_DO_NOT_WAIT):
+    for other in (NO_DEADLOCK, READS_DO_NOT_WAIT, PAGESET_LIVES):
         if name == other.name:
             return other
     if name not in PROPERTIES:

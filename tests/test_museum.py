@@ -14,7 +14,14 @@ from verify.museum.render import line, markdown
 from verify.verdict import Exit
 
 #: the quick ones, one for each kind of property
-QUICK = ("lru-left-disabled", "poison-lock-order", "sysctl-read", "no-rescuer", "drain-takes-hotplug-lock")
+QUICK = (
+    "lru-left-disabled",
+    "pageset-lifetime",
+    "poison-lock-order",
+    "sysctl-read",
+    "no-rescuer",
+    "drain-takes-hotplug-lock",
+)
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.deep) for n in EXHIBITS])

@@ -26,6 +26,7 @@ from kernelmodel.museum.locking import (
     SysctlReadLocks,
 )
 from kernelmodel.museum.nolock import NolockFreeLooks
+from kernelmodel.museum.pageset import PagesetFreed, PagesetStays
 from kernelmodel.text import KernelText
 from kernelmodel.versions.base import Base
 from kernelmodel.versions.v5_10 import V5_10
@@ -142,7 +143,8 @@ _ALL = (
     Exhibit(
         name="pageset-lifetime", when="zone_pcp_reset(), v5.12 and before",
         what="The per-CPU set is freed while another CPU, stalled before rmqueue_pcplist(), is about to use it.",
-        missing="a zone that loses its last page: in every engine pageblock 0 stays online; and the address of a set",
+        prop="pageset_lives", faulty=PagesetFreed, mended=PagesetStays,
+        tasks={**_ALONE, "offlines": 0, "allocs": 1, "resets": 1},
     ),
     Exhibit(
         name="worker-never-runs", when="v5.11 to v5.19, mended by v6.0",
