@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,25 +16,20 @@ import numpy.typing as npt
 from kernelmodel.cells import names
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.terms import Cell, const, substitute
-from verify.explore.compiled import Compiler, Function
-from verify.explore.decisions import Changes, Decisions, Noted, Outcome, Outcomes
+from verify.explore.decisions import Decisions, Noted, Outcome, Outcomes
 from verify.explore.footprints import literals
-from verify.explore.identities import Identities
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
-from verify.explore.movers import Condition, Movers
-from verify.explore.observed import Observed, Place
+from verify.explore.movers import Movers
+from verify.explore.observed import Place
 from verify.explore.rows import Rows
+from verify.explore.transactions import Away, Transactions
 
 Hashes = npt.NDArray[np.uint64]
 
 Index = npt.NDArray[np.int64]
 
-#: where a way ends, as values or as what is written over those that it began with, and the bits of what it violates
-End = tuple[list[int] | Changes, int]
 #: columns to be compared
 ColumnPairs = list[tuple[int, int]]
-#: a task, and locations at which it must not be
-Away = tuple[TaskModel, frozenset[int]]
 
 #: one random odd number for each column: rows are told apart by the sum of products modulo 2**64
 _SEED = 0x73747261
@@ -180,7 +174,7 @@ class Table:
         return np.repeat(index, counts), np.repeat(self.first[slots], counts) + within
 
 
-class Transitions:
+class Transitions(Transactions):
     """All tables of a model.
 
     With ``movers`` a task that comes to an operation that needs no interleaving goes on at once.
@@ -201,37 +195,21 @@ class Transitions:
 
         ``merge``: of values of registers that tell nothing apart, one stands for all (see observed.py).
         """
-        self.model, self.movers, self.exact = model, movers, exact
-        self.compiler = Compiler(model, exact)
+        positions = list(range(len(model.state_checks))) if checks is None else list(checks)
+        super().__init__(model, movers, exact, positions, self.images if merge else None)
         # of each search the same: among the shortest traces it then finds the same one, whatever was searched before
         dice = random.Random(_SEED)
         self.random = multipliers(model.width, dice)
+        self.more_random = multipliers(len(self.away), dice)
         self.classes = 1
-        self.identities = Identities(model) if model.identities else None
-        #: what stands for whom among the values of registers; None where each value is kept
-        self.observed = Observed(model, self.compiler, self.images) if merge else None
-        self.checks = list(range(len(model.state_checks))) if checks is None else list(checks)
+        self.checks = positions
         self.check_cells = {i: cells_in([model.state_checks[i].check.violation]) for i in self.checks}
         self.check_columns = {i: self.columns_of(c) for i, c in self.check_cells.items()}
-        self.predicates = {i: self.compiler.predicate(model.state_checks[i].check.violation) for i in self.checks}
-        #: bits of Model.premises()
-        self.premises_seen = 0
         self.counting = frozenset(a for c, a in model.address.items() if c.name in _COUNTING)
         #: what makes the states endless; empty if nothing does
         self.runaway = ""
-        self.broken_assumption = ""
-        self._functions: dict[tuple[int, int], list[Function]] = {}
-        #: what follows where a task goes on at once, by task, location and what is judged on the way
-        self._ways: dict[tuple[int, ...], Decisions] = {}
         self._tables: dict[tuple[int, int], list[Table]] = {}
-        # whether a task is away from some locations is a value behind the columns and counts
-        self.away: dict[Away, int] = {}
         self._luts: dict[Away, npt.NDArray[np.bool_]] = {}
-        for condition in movers.conditions.values() if movers else ():
-            for task, bad in condition.away:
-                self.away.setdefault((task, bad), model.extent + len(self.away))
-        self.extent = model.extent + len(self.away)
-        self.more_random = multipliers(len(self.away), dice)
         self.visible = [
             i
             for i in self.checks
@@ -281,13 +259,6 @@ class Transitions:
         for a, b in cpus:
             index = index[hashes[a].take(index) != hashes[b].take(index)]
         return index
-
-    def functions(self, task: TaskModel, location: int) -> list[Function]:
-        """The compiled operations of a location."""
-        key = (task.number, location)
-        if key not in self._functions:
-            self._functions[key] = self.compiler.functions(task, task.at(location))
-        return self._functions[key]
 
     def columns_of(self, cells: Iterable[Cell]) -> set[int]:
         """The columns from which the values of cells are found."""
@@ -357,104 +328,6 @@ class Transitions:
             ends += [w for w, _ in self.outcomes(table, v, at_once=True) if isinstance(w, list)]
         return ends or [v]
 
-    def outcomes(self, table: Table, v: list[int], at_once: bool = False) -> list[End]:
-        """What may follow ``v``, with bits of violated properties: new values, or of noted ones what is written over them.
-
-        With ``at_once`` only operations that move to the left are performed.
-
-        A step is a transaction in the sense of Lipton: operations that move to the right, then one of any kind, then
-        operations that move to the left.
-        """
-        found: list[End] = []
-        for w, target, bad, number in self.step(table.task, table.location, v, table.which):
-            wrong = bad | self._judged(table, w)
-            early = not at_once and self.movers is not None and self.movers.right(table.task, table.location, number)
-            found += _after(w, wrong, None if bad else self._gone_on(table, w, target, early, 1))
-        if self.observed is None:
-            return found
-        return [(self.observed.canonical(table.task, w) if isinstance(w, list) else w, wrong) for w, wrong in found]
-
-    def _gone_on(self, table: Table, v: list[int], location: int, early: bool, depth: int) -> list[End] | None:
-        """The same as :meth:`_go_on`: what follows is worked out once for all values that agree where it looks at them."""
-        if location == RETURNED:
-            return None
-        if not isinstance(v, Noted):
-            return self._go_on(table, v, location, early, depth)
-        ways = self._ways.setdefault((table.task.number, location, early, *table.inline), Decisions())
-        found = ways.find_noted(v)
-        if found is None:
-            fresh = Noted(v, {}, {})
-            found = [self._go_on(table, fresh, location, early, depth)]
-            ways.learn(v, fresh.looked, found)
-            v.looked.update(fresh.looked)
-        ends: list[End] | None = found[0]
-        return ends
-
-    def _go_on(self, table: Table, v: list[int], location: int, early: bool, depth: int) -> list[End] | None:
-        """Where a task comes to rest that goes on from ``v``: None if it rests right there, nothing if it has to wait.
-
-        Where operations that only look may lead to one that waits, it rests before it looks, to choose again later.
-        """
-        if not (early or self._goes_on(table.task, location, v)):
-            return None
-        if depth > 1000:
-            raise AssertionError("operations performed at once go round in a circle")
-        task = table.task
-        found: list[End] = []
-        stepped = self.step(task, location, v)
-        if len({number for *_, number in stepped}) < len(task.graph.locations[location]):
-            return []
-        for w, target, bad, number in stepped:
-            right = self.movers is not None and self.movers.right(task, location, number)
-            ends = None if bad else self._gone_on(table, w, target, early and right, depth + 1)
-            if ends == [] and right and self.movers is not None and self.movers.only_looks(task, location, number):
-                return []
-            found += _after(w, bad | self._judged(table, w), ends)
-        return found
-
-    def step(
-        self, task: TaskModel, location: int, values: list[int], only: int | None = None
-    ) -> list[tuple[list[int], int, int, int]]:
-        """What an operation at ``location``, or ``only`` one, makes of values: (values, location, violated, which)."""
-        if self.identities is not None:
-            self.identities.fill(values)
-        result: list[tuple[list[int], int, int, int]] = []
-        for number, function in enumerate(self.functions(task, location)):
-            if only is not None and number != only:
-                continue
-            raw: list[Any] = []
-            function(values, raw)
-            for w, target, bad, seen, _ in raw:
-                self.premises_seen |= seen
-                if isinstance(w, Noted) and self.observed is not None:
-                    result.append((self.observed.canonical(task, w), target, bad, number))
-                elif self.identities is None:
-                    result.append((w, target, bad, number))
-                else:
-                    result += [(x, target, bad, number) for x in self.identities.moves(values, w, task.number)]
-        return result
-
-    def condition(self, task: TaskModel, location: int) -> Condition | None:
-        """On what condition the task goes on at once at a location; None if never."""
-        if self.movers is None or location == RETURNED:
-            return None
-        return self.movers.conditions.get((task.number, location))
-
-    def _goes_on(self, task: TaskModel, location: int, w: list[int]) -> bool:
-        condition = self.condition(task, location)
-        return (
-            condition is not None
-            and all(w[self.model.address[c]] == x for c, x in condition.values)
-            and all(w[self.away[a]] for a in condition.away)
-        )
-
-    def _judged(self, table: Table, w: list[int]) -> int:
-        wrong = 0
-        for i in table.inline:
-            if self.predicates[i](w):
-                wrong |= 1 << self.model.state_checks[i].prop
-        return wrong
-
     def delta(self, table: Table, v: list[int], w: list[int], touched: Collection[int]) -> Sequence[int]:  # noqa: ARG002 - for subclasses
         """The change of the row's hash from ``v`` to ``w``, in which some columns were written to."""
         return (sum((w[a] - v[a]) * int(self.random[a]) for a in touched) & 0xFFFFFFFFFFFFFFFF,)
@@ -477,13 +350,3 @@ class Transitions:
         """The fingerprints of the outcomes of a table."""
         prints: Hashes = sums[0][parents] + table.delta[0][outcomes]
         return prints
-
-
-def _after(w: list[int], wrong: int, ends: list[End] | None) -> list[End]:
-    """Where a way ends that has come to ``w``: there, or where it goes on to; ``wrong`` has been violated on it."""
-    if not isinstance(w, Noted):
-        return [(v, wrong | more) for v, more in ends] if ends else [(w, wrong)]
-    if not ends:
-        return [(w.changes, wrong)]
-    before = w.changes
-    return [({**before, **changes}, wrong | more) for changes, more in ends]  # type: ignore[dict-item]
