@@ -131,7 +131,7 @@ class _Prepared:
             if missing in self._leaves if self._leaves is not None else arena.knows(target.root, v):
                 # another thread has missed it as well
                 continue
-            outcomes, looked = table.decide(v)
+            outcomes, looked = engine.decide(table, v)
             self.most = max(self.most, len(outcomes))
             leaf = arena.leaf(outcomes)
             if self._leaves is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -22,6 +22,8 @@ from kernelmodel.cells import CELLS, cpu_position
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.graphs.matching import matched
 from kernelmodel.terms import Cell
+from verify.explore.decisions import Outcome
+from verify.explore.images import Images, Moves
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Movers
 from verify.explore.observed import Place
@@ -48,6 +50,7 @@ class Symmetric(Transitions):
         self._weights: dict[Hashable, int] = {}
         self._random = random.Random(0x73747261)
         self.roles: dict[int, _Roles] = {}
+        self._moves: dict[int, list[Moves]] = {}
         self._check_properties()
         workers = [t for t in model.tasks if t.spec.kind.serves]
         for task in workers[1:]:
@@ -68,7 +71,11 @@ class Symmetric(Transitions):
         self._cpus: dict[tuple[int, int, int], int] = {}
         self._slots = {t.number: sorted(set(t.slots.values())) for t in model.tasks}
         self._adds: dict[tuple[int, ...], list[int]] = {}
-        self._task_of = {c: t for t in model.tasks for c in (t.location, *t.slots.values())}
+        self._images = Images(model, self.tables, self.away, self._moves)
+
+    def decide(self, table: Table, v: list[int]) -> tuple[list[Outcome], Iterable[int] | None]:
+        """What may follow ``v`` by a table, worked out once for all places that are its images."""
+        return self._images.decide(table, v)
 
     # --- checks ---
 
@@ -136,6 +143,10 @@ class Symmetric(Transitions):
                 raise AsymmetryError(f"{task.spec.name} does not treat CPU {a} and CPU {a + 1} alike")
             moves.append(_Renaming(cpus, [m for m in moved if m is not None], found))
         live = [sorted(r for r in task.live[x] if r in task.slots) for x in range(len(task.graph.locations))]
+        self._moves[task.number] = [
+            (m.locations, [[(task.slots[r], task.slots[m.register(r)]) for r in found] for found in live], m.nodes)
+            for m in moves
+        ]
         roles = _Roles(live, self.cpus, moves)
         if not roles.tell_registers_apart():
             raise AsymmetryError(f"{task.spec.name} has registers for several CPUs at once")

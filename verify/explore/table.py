@@ -224,6 +224,10 @@ class Transitions(Transactions):
             self._tables[key] = [Table(self, task, location, i) for i in range(len(task.graph.locations[location]))]
         return self._tables[key]
 
+    def decide(self, table: Table, v: list[int]) -> tuple[list[Outcome], Iterable[int] | None]:
+        """What may follow ``v`` by a table, and on what of it that depends: see ``Table.decide``."""
+        return table.decide(v)
+
     def is_away(self, task: TaskModel, bad: frozenset[int]) -> npt.NDArray[np.bool_]:
         """For each location, and last for a task that has returned, whether it is none of ``bad``."""
         key = (task, bad)
