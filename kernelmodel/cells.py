@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
@@ -335,15 +336,14 @@ def pcp_list_length(config: Config, z: int, cpu: int, t: int | None = None) -> T
 
 
 def _pages(config: Config, z: int, cpu: int, u: int, b: int) -> Term:
-    here = value("pcp.nr", z, cpu, u, b)
-    each = pages_each(config, here.args[0])
-    return here * each if each > 1 else here
+    pages: Term = config.in_pages(u, value("pcp.nr", z, cpu, u, b))
+    return pages
 
 
-def pages_each(config: Config, cell: Cell) -> int:
-    """How many pages of order 0 each page is made of that a cell counts: it depends on the list, if it is one."""
+def in_pages(config: Config, cell: Cell, number: Any) -> Any:
+    """What a cell counts, in pages of order 0: those of a list may be larger."""
     place = CELLS[cell.name].position("type")
-    return config.pages_of_list(int(cell.index[place])) if place >= 0 else 1
+    return config.in_pages(int(cell.index[place]), number) if place >= 0 else number
 
 
 def pages_of_block_on_pcplists(config: Config, b: int, cpu: int | None = None) -> Term:

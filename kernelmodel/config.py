@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Zone
@@ -78,6 +79,11 @@ class Config:
     def pages_of_list(self, index: int) -> int:
         """How many pages each page of that list is made of; mm/page_alloc.c: pindex_to_order()."""
         return 1 << index // PCPTYPES
+
+    def in_pages(self, index: int, number: Any) -> Any:
+        """A number of pages of a list, in pages of order 0: an int, a term, or an expression of a solver."""
+        each = self.pages_of_list(index)
+        return number * each if each > 1 else number
 
     def blocks_of(self, zone: Zone) -> range:
         """Indices of the pageblocks of ``zone``."""

@@ -118,7 +118,7 @@ def list_del_bulk(
     picks = {(t, b): choice(f"k{t}.{b}") for t in config.lists for b in blocks}
     available = pcp_list_length(config, z, cpu)
     each = {t: config.pages_of_list(t) for t in config.lists}
-    per_block = [total(picks[t, b] * each[t] if each[t] > 1 else picks[t, b] for t in config.lists) for b in blocks]
+    per_block = [total(config.in_pages(t, picks[t, b]) for t in config.lists) for b in blocks]
     where = land(
         *(land(k >= 0, k <= value("pcp.nr", z, cpu, t, b)) for (t, b), k in picks.items()),
         _as_many(minimum(lift(count), available), picks, each),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import z3
 
-from kernelmodel.cells import CELLS, initial, is_derived, layout, pages_each
+from kernelmodel.cells import CELLS, in_pages, initial, is_derived, layout
 from kernelmodel.terms import Cell
 from verify.bmc.slice import Slice
 from verify.smt import Expr, literal
@@ -38,8 +38,7 @@ class Beginning:
         kind, migrations = CELLS[cell.name], self.piece.scenario.migrations
         if kind.starts_as_sum:
             parts = [c for c in layout(self.piece.config) if c.name == kind.starts_as_sum and _same_place(c, cell)]
-            config = self.piece.config
-            return v == z3.Sum([self(x) * n if (n := pages_each(config, x)) > 1 else self(x) for x in parts])
+            return v == z3.Sum([in_pages(self.piece.config, x, self(x)) for x in parts])
         if kind.in_use == "all":
             blocks = [t.spec.register("block") for t in self.piece.tasks if t.spec.kind.holds_page]
             mine = [z3.If(self.parameters[register] == cell.index[0], 1, 0) for register in blocks]

@@ -12,7 +12,7 @@ from typing import Any
 
 import z3
 
-from kernelmodel.cells import CELLS, pages_each, stops_others
+from kernelmodel.cells import CELLS, in_pages, stops_others
 from kernelmodel.errors import ModelError
 from kernelmodel.terms import Cell, Term, atoms
 from properties.lemmas import DRAIN_LOCK, Lemma, cell_of
@@ -28,8 +28,8 @@ class Predicates:
     def __init__(self, system: System) -> None:
         self.system = system
         self.v = system.variables
-        #: the lists, each with how many pages of order 0 its pages are made of
-        self._lists = {str(c): pages_each(system.config, c) for c in system.private if CELLS[c.name].where == "pcplist"}
+        #: the lists, by their names
+        self._lists = {str(c): c for c in system.private if CELLS[c.name].where == "pcplist"}
         self.closed, self.least = system.argument.closed, system.argument.least
         #: the sections of the holder of pcp_batch_high_lock itself, where the pcplist has a lock
         self._own = {u: s for u, s in system.holder_steps.items() if system.lock and s.inside}
@@ -132,8 +132,8 @@ class Predicates:
 
     def length(self, private: Mapping[str, Expr]) -> Expr:
         """Number of pages on the lists."""
-        lists = [(e, self._lists[name]) for name, e in private.items() if name in self._lists]
-        return z3.Sum([e * each if each > 1 else e for e, each in lists])
+        lists = [(self._lists[name], e) for name, e in private.items() if name in self._lists]
+        return z3.Sum([in_pages(self.system.config, cell, e) for cell, e in lists])
 
     def count(self, private: Mapping[str, Expr]) -> Expr:
         """pcp->count."""
