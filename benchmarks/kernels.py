@@ -10,7 +10,6 @@ into docs/performance.md.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import time
 from pathlib import Path
 from subprocess import DEVNULL, run
 
+from processes import environment_for
 from rows import ROOT
 from tables import PERFORMANCE, machine, write_between_markers
 
@@ -29,11 +29,7 @@ MARKERS = "kernels"
 
 def seconds(checkout: Path, engine: str, kernel: str, cache: str, kept: bool) -> float:
     """One run of one command; SystemExit unless it ends as expected."""
-    environment = {
-        **os.environ, "PYTHONPATH": str(checkout), "XDG_CACHE_HOME": cache, "STRAYPAGE_NO_CACHE": "0" if kept else "1",
-    }  # fmt: skip
-    # what Python has compiled is kept, as on a user's machine
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment = environment_for(str(checkout), XDG_CACHE_HOME=cache, STRAYPAGE_NO_CACHE="0" if kept else "1")
     command = [sys.executable, "-m", f"verify.{engine}", "--kernel", kernel, "--quiet"]
     began = time.perf_counter()
     done = run(command, cwd=checkout, env=environment, stdout=DEVNULL, check=False)

@@ -46,11 +46,16 @@ def _proportional_mb(pid: int) -> float:
     return 0.0
 
 
+def environment_for(path: str, **more: str) -> dict[str, str]:
+    """What a benchmark's command finds: modules on ``path``, and what Python has compiled is kept, as on a user's machine."""
+    environment = {**os.environ, "PYTHONPATH": path, **more}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
+
+
 def run(command: Sequence[str], limit: float, cwd: str | Path | None = None) -> Process:
     """Run a command to its end or to the limit; the peak is that of the whole process tree where /proc tells it."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    # what Python has compiled is kept, as on a user's machine
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment = environment_for(os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     sampled, over = 0.0, threading.Event()
     with tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()

@@ -8,7 +8,7 @@ in the kind's ``axes``.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -338,6 +338,14 @@ def pcp_list_length(config: Config, z: int, cpu: int, t: int | None = None) -> T
 def _pages(config: Config, z: int, cpu: int, u: int, b: int) -> Term:
     pages: Term = config.in_pages(u, value("pcp.nr", z, cpu, u, b))
     return pages
+
+
+def on_other_cpu(cell: Cell, cpus: Mapping[int, int]) -> Cell:
+    """The cell of the CPU that one becomes by a renaming; a cell of no CPU, or of one that keeps its name, stays."""
+    place = cpu_position(cell.name)
+    if place < 0 or cell.index[place] not in cpus:
+        return cell
+    return Cell(cell.name, tuple(cpus[int(x)] if i == place else x for i, x in enumerate(cell.index)))
 
 
 def in_pages(config: Config, cell: Cell, number: Any) -> Any:

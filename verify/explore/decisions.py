@@ -15,11 +15,14 @@ import numpy.typing as npt
 
 from verify.explore.rows import Rows, rows_of
 
+#: new values, by the places at which they are written
+Changes = Mapping[int, int]
+
 
 class Outcome(NamedTuple):
     """One of the things that may follow: new values by their columns, the change of each hash, bits of what is violated."""
 
-    changes: Mapping[int, int]
+    changes: Changes
     delta: Sequence[int]
     wrong: int
 
@@ -79,10 +82,6 @@ class Outcomes:
 _get = list.__getitem__
 
 
-#: new values, by the places at which they are written
-Changes = Mapping[int, int]
-
-
 class Noted(list[int]):
     """Values that note at which places they, and all copies of them, are looked at, and what is written to each."""
 
@@ -112,19 +111,10 @@ class Decisions:
         self._top: dict[int, Any] = {}
 
     def find(self, values: Sequence[int]) -> Any:
-        """What was learnt for values that agree where it matters; None if nothing was."""
+        """What was learnt for values that agree where it matters; None if nothing was.  Noted values note what is asked."""
         found = self._top.get(0)
         while found.__class__ is tuple:
             found = found[1].get(values[found[0]])
-        return found
-
-    def find_noted(self, values: Noted) -> Any:
-        """The same; the values note where they were looked at."""
-        found, looked = self._top.get(0), values.looked
-        while found.__class__ is tuple:
-            place = found[0]
-            looked[place] = None
-            found = found[1].get(_get(values, place))
         return found
 
     def learn(self, values: Sequence[int], looked: Iterable[int], outcomes: Any) -> None:

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from kernelmodel.cells import CELLS, cpu_position
+from kernelmodel.cells import CELLS, on_other_cpu
 from kernelmodel.graphs.folded_graph import RETURNED
-from kernelmodel.terms import Cell
 from verify.explore.decisions import Decisions, Outcome
 from verify.explore.model import Model, TaskModel
 from verify.explore.table import Table
@@ -59,14 +58,10 @@ class Images:
         exchange = {a: a + 1, a + 1: a}
         pairs: list[tuple[int, int]] = []
         for cell, column in self.model.address.items():
-            place = cpu_position(cell.name)
-            if place < 0 or cell.index[place] not in exchange:
-                continue
-            index = tuple(exchange[int(x)] if i == place else x for i, x in enumerate(cell.index))
-            other = self.model.address.get(Cell(cell.name, index))
+            other = self.model.address.get(on_other_cpu(cell, exchange))
             if other is None:
                 return None
-            if cell.index[place] == a:
+            if column < other:
                 pairs.append((column, other))
         owners = {}
         if self._workers:

@@ -128,7 +128,8 @@ class _Prepared:
             states.tolist(), zip(*away, strict=True) if away else repeat(()), what.tolist(), strict=False
         ):
             v = [*row, *[0] * (engine.model.extent - len(row)), *map(int, more)]
-            if missing in self._leaves if self._leaves is not None else arena.knows(target.root, v):
+            known = arena.knows(target.root, v) if self._leaves is None else missing in self._leaves
+            if known:
                 # another thread has missed it as well
                 continue
             outcomes, looked = engine.decide(table, v)

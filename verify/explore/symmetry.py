@@ -18,7 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from kernelmodel.cells import CELLS, cpu_position
+from kernelmodel.cells import CELLS, cpu_position, on_other_cpu
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedNode
 from kernelmodel.graphs.matching import matched
 from kernelmodel.terms import Cell
@@ -84,11 +84,7 @@ class Symmetric(Transitions):
 
         def rename(key: Any) -> Any:
             if isinstance(key, Cell):
-                place = cpu_position(key.name)
-                if place < 0 or key.index[place] not in exchange:
-                    return key
-                index = tuple(exchange[int(x)] if i == place else x for i, x in enumerate(key.index))
-                return Cell(key.name, index)
+                return on_other_cpu(key, exchange)
             if isinstance(key, frozenset):
                 return frozenset(map(rename, key))
             if isinstance(key, tuple):

@@ -22,7 +22,7 @@ from verify.explore.model import Model, TaskModel, cells_in, returns_of
 from verify.explore.movers import Movers
 from verify.explore.observed import Place
 from verify.explore.rows import Rows
-from verify.explore.transactions import Away, Transactions
+from verify.explore.transactions import Away, Transactions, listed
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -137,8 +137,7 @@ class Table:
         engine = self.engine
         if engine.identities is not None:
             # pages are looked at as a whole
-            plain = [(w, wrong) for w, wrong in engine.outcomes(self, v[:]) if isinstance(w, list)]
-            return [self._outcome(v, w, self.writes, wrong) for w, wrong in plain], None
+            return [self._outcome(v, listed(w), self.writes, wrong) for w, wrong in engine.outcomes(self, v[:])], None
         noted = Noted(v, {}, {})
         found = []
         # the change of a hash follows from where the task was, with which registers, and from what is written over
@@ -329,7 +328,7 @@ class Transitions(Transactions):
             return [v]
         ends: list[list[int]] = []
         for table in self.tables(task, first):
-            ends += [w for w, _ in self.outcomes(table, v, at_once=True) if isinstance(w, list)]
+            ends += [listed(w) for w, _ in self.outcomes(table, v, at_once=True)]
         return ends or [v]
 
     def delta(self, table: Table, v: list[int], w: list[int], touched: Collection[int]) -> Sequence[int]:  # noqa: ARG002 - for subclasses

@@ -92,8 +92,11 @@ class Transactions:
             return None
         if not isinstance(v, Noted):
             return self._go_on(beginning, v, location, early, depth)
-        ways = self._ways.setdefault((beginning.task.number, location, early, *beginning.inline), Decisions())
-        found = ways.find_noted(v)
+        key = (beginning.task.number, location, early, *beginning.inline)
+        ways = self._ways.get(key)
+        if ways is None:
+            ways = self._ways[key] = Decisions()
+        found = ways.find(v)
         if found is None:
             fresh = Noted(v, {}, {})
             found = [self._go_on(beginning, fresh, location, early, depth)]
@@ -166,6 +169,12 @@ class Transactions:
             if self.predicates[i](w):
                 wrong |= 1 << self.model.state_checks[i].prop
         return wrong
+
+
+def listed(end: list[int] | Changes) -> list[int]:
+    """Where a way ends that began with plain values."""
+    assert isinstance(end, list)
+    return end
 
 
 def _after(w: list[int], wrong: int, ends: list[End] | None) -> list[End]:

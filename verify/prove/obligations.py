@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import z3
 
-from kernelmodel.cells import CELLS, cpu_position
+from kernelmodel.cells import CELLS, cpu_position, on_other_cpu
 from kernelmodel.memory_model import Memory
 from kernelmodel.ops import Op
-from kernelmodel.terms import FALSE, Cell, Term, atoms, load, lor, substitute_cells
+from kernelmodel.terms import FALSE, Term, atoms, load, lor, substitute_cells
 from kernelmodel.text import KernelText
 from properties.lemmas import Ghost, cell_of
 from properties.property import Property
@@ -280,17 +280,10 @@ class Prover:
         for check in prop.state_checks(one):
             for part in _disjuncts(check.violation):
                 named = {a.args[0] for a in atoms(part, "cell")}
-                here = {c: load(self._moved(c), CELLS[c.name].sort) for c in named}
+                here = {c: load(on_other_cpu(c, {0: self.system.cpu}), CELLS[c.name].sort) for c in named}
                 if any(str(t.args[0]) in self.system.variables for t in here.values()) and zones_of(part) <= {ZONE}:
                     found.append(self.predicates.formula(substitute_cells(part, here)))
         return found
-
-    def _moved(self, cell: Cell) -> Cell:
-        """The cell of the tracked CPU for that of CPU 0."""
-        place = cpu_position(cell.name)
-        if place < 0:
-            return cell
-        return Cell(cell.name, tuple(self.system.cpu if i == place else x for i, x in enumerate(cell.index)))
 
     # --- obligations ---
 
