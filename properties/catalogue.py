@@ -391,12 +391,11 @@ NO_DEADLOCK = Property(
     "always", "missed-enable-on-isolation-failure", stuck=True,
 )  # fmt: skip
 
+_EVERY = PROPERTIES | {p.name: p for p in (NO_DEADLOCK, READS_DO_NOT_WAIT, PAGESET_LIVES)}
+
 
 def find(name: str) -> Property:
     """The property of that name; an error that suggests the nearest one."""
-    for other in (NO_DEADLOCK, READS_DO_NOT_WAIT, PAGESET_LIVES):
-        if name == other.name:
-            return other
-    if name not in PROPERTIES:
-        raise nearest("property", name, PROPERTIES)
-    return PROPERTIES[name]
+    if name not in _EVERY:
+        raise nearest("property", name, _EVERY)
+    return _EVERY[name]

@@ -143,7 +143,7 @@ _ALL = (
     Exhibit(
         name="pageset-lifetime", when="zone_pcp_reset(), v5.12 and before",
         what="The per-CPU set is freed while another CPU, stalled before rmqueue_pcplist(), is about to use it.",
-        prop="pageset_lives", faulty=PagesetFreed, mended=PagesetStays,
+        prop="pageset_lives", faulty=PagesetFreed, mended=PagesetStays, bounded=True,
         tasks={**_ALONE, "offlines": 0, "allocs": 1, "resets": 1},
     ),
     Exhibit(
