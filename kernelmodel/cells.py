@@ -212,6 +212,7 @@ def declare(kinds: Iterable[tuple[str, CellKind]]) -> None:
         if CELLS.get(name, kind) != kind:
             raise ModelError(f"cell {name!r} is known, and something else: {CELLS[name].meaning}; choose another name")
         CELLS[name] = kind
+    layout.cache_clear()
 
 
 def stops_others(exclusion: Cell | None) -> bool:
@@ -361,11 +362,10 @@ def pages_of_block_on_pcplists(config: Config, b: int, cpu: int | None = None) -
     return total(_pages(config, z, c, u, b) for c in cpus for u in config.lists)
 
 
-def layout(config: Config) -> Iterator[Cell]:
+@lru_cache(maxsize=64)
+def layout(config: Config) -> tuple[Cell, ...]:
     """Every cell of a machine of this size, in a fixed order."""
-    for name, kind in CELLS.items():
-        for index in indices(config, kind.axes):
-            yield Cell(name, index)
+    return tuple(Cell(name, index) for name, kind in CELLS.items() for index in indices(config, kind.axes))
 
 
 def indices(config: Config, axes: tuple[Axis, ...]) -> Iterator[Index]:

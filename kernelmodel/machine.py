@@ -343,10 +343,12 @@ class Machine:
         return Effect({c.args[0]: wanted.get(c.args[0], False if c.sort == "bool" else 0) for c in op.choices})
 
     def _check_refinement(self, op: Op, written: Mapping[Cell, int], whole: Mapping[Cell, int]) -> None:
-        for cell, old in whole.items():
-            expected = written.get(cell, old)
-            if self.state.load(cell) != expected:
-                raise RefinementError(f"{op.text}: {cell} is {self.state.load(cell)}, the operation allows {expected}")
+        if whole:
+            left = self.state.abstract()
+            for cell, old in whole.items():
+                expected = written.get(cell, old)
+                if left[cell] != expected:
+                    raise RefinementError(f"{op.text}: {cell} is {left[cell]}, the operation allows {expected}")
         for cell, new in written.items():
             if CELLS[cell.name].sort == "bool" and not isinstance(new, bool):
                 raise RefinementError(f"{op.text}: {cell} is given {new!r}, which is no truth value")

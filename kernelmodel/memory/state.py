@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import Enum
 
 from kernelmodel.cells import initial, is_derived, layout
@@ -162,7 +163,24 @@ class State:
 
     def abstract(self) -> dict[Cell, int]:
         """All abstract cells."""
-        return {c: self.load(c) for c in layout(self.config)}
+        stored, listed = self.stored, self._on_pcplists()
+        found = {}
+        for cell in layout(self.config):
+            known = stored.get(cell)
+            if known is None:
+                known = listed.get(cell.index, 0) if cell.name == "pcp.nr" else self.load(cell)
+            found[cell] = known
+        return found
+
+    def _on_pcplists(self) -> Counter[tuple[int | str, ...]]:
+        # how many pages each list has of each block, by the index of the cell
+        return Counter(
+            (z, c, t, self.block_of(pfn))
+            for z, of_zone in enumerate(self.pcplists)
+            for c, lists in enumerate(of_zone)
+            for t, pfns in enumerate(lists.lists)
+            for pfn in pfns
+        )
 
     def audit(self) -> list[str]:
         """Sentences for each way in which pages are not each in exactly one place; empty when all is well."""
