@@ -41,8 +41,8 @@ def transitions_of(name, finite, reduce):
     return explorer._transitions(finite, properties, ())[0]
 
 
-def found_by(how, transitions):
-    search = search_by(how, 2, transitions, Limits(), 0)
+def found_by(how, transitions, threads=2):
+    search = search_by(how, threads, transitions, Limits(), 0)
     found = search.run(initial_rows(transitions.model, isinstance(transitions, Symmetric)))
     assert found.loop == {"auto": "C", "none": "NumPy"}[how]
     return (
@@ -141,7 +141,7 @@ def test_a_state_that_the_loop_loses_shows():
     level = Search(transitions, Limits(), 0)
     level.run(initial_rows(transitions.model, True))
     whole = level.found.states
-    search = NativeSearch(c.library(), 1, transitions, Limits(), 0)
+    search = NativeSearch(c.library(), 1, "", transitions, Limits(), 0)
     last = max(level._seen.runs, key=len)[-1:]
     search._prints.add(last)
     found = search.run(initial_rows(transitions.model, True))
@@ -162,12 +162,12 @@ def test_the_set_of_fingerprints_is_a_set():
 @compiled
 def test_structures_have_the_size_that_the_loop_expects(tmp_path):
     """The fields of library.py are those of native.c: a program in C says how large its structures are."""
-    names = ("table", "program", "set", "block", "tally")
+    names = ("table", "map", "program", "set", "block", "tally")
     lines = "".join(f'printf("%zu\\n", sizeof(struct {n}));' for n in names)
     (tmp_path / "size.c").write_text(f'#include <stdio.h>\n#include "{c._SOURCE}"\nint main(void) {{ {lines} }}\n')
     subprocess.run([c.compiler(), "-o", str(tmp_path / "size"), str(tmp_path / "size.c")], check=True)
     said = subprocess.run([str(tmp_path / "size")], check=True, capture_output=True, text=True).stdout.split()
-    ours = (c.TableC, c.ProgramC, c.SetC, c.BlockC, c.TallyC)
+    ours = (c.TableC, c.MapC, c.ProgramC, c.SetC, c.BlockC, c.TallyC)
     assert [int(x) for x in said] == [ctypes.sizeof(s) for s in ours]
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from kernelmodel.errors import ModelError
 from kernelmodel.memory_model import WIDER
@@ -103,6 +104,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="MB",
         help="give up beyond so much memory: undecided (default: nine tenths of what is free)",
     )
+    p.add_argument(
+        "--disk", default="", metavar="DIR",
+        help="when --memory-limit is near, go on with files in this folder, which are removed at the end",
+    )  # fmt: skip
     p.add_argument("--timeout", type=positive_seconds, metavar="S", help="give up after so many seconds: undecided")
     p.add_argument("--json", metavar="FILE", help="write the verdicts as JSON (-: to standard output)")
     add_output(p)
@@ -145,6 +150,14 @@ def finite_of(options: argparse.Namespace, kernel: type[KernelText]) -> Finite:
     return Finite(scenario, pages, options.high, options.batch)
 
 
+def _check_disk(folder: str) -> None:
+    """ModelError where a search cannot go on there."""
+    if folder and not Path(folder).is_dir():
+        raise ModelError(f"--disk {folder}: no such folder; give one with some gigabytes free")
+    if folder and not os.access(folder, os.W_OK | os.X_OK):
+        raise ModelError(f"--disk {folder}: nothing can be written there; give another folder")
+
+
 @command("python -m verify.explore")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
@@ -156,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.jobs < 1:
             raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
+        _check_disk(options.disk)
         kernel: type[KernelText] = kernel_of(options) or V5_11
         finite = finite_of(options, kernel)
         asked = options.property or ["all"]
@@ -185,6 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits,
         options.jobs,
         compiler=options.compiler,
+        disk=options.disk,
         beside=others,
         memory=options.memory,
     )

@@ -29,34 +29,49 @@ _AWAY = np.dtype([("column", np.int32), ("begin", np.int32), ("length", np.int32
 
 
 class Growing:
-    """An array to which rows are appended; where it lies changes with that."""
+    """An array to which rows are appended, where it has room for them."""
 
     def __init__(self, dtype: npt.DTypeLike, *shape: int) -> None:
         """Of rows with that shape."""
         self.array: npt.NDArray[Any] = np.zeros((16, *shape), dtype)
         self.rows = 0
 
+    def has_room(self, more: int) -> bool:
+        """Whether so many rows can be appended."""
+        return self.rows + more <= len(self.array)
+
+    def move(self, more: int) -> None:
+        """Lie somewhere else, with room for so many rows."""
+        grown = np.zeros((max(len(self.array), 2 * (self.rows + more)), *self.array.shape[1:]), self.array.dtype)
+        grown[: self.rows] = self.array[: self.rows]
+        self.array = grown
+
     def append(self, rows: Sequence[Any] | npt.NDArray[Any]) -> int:
         """Returns the number of the first."""
         first = self.rows
+        assert self.has_room(len(rows))
         self.rows += len(rows)
-        if self.rows > len(self.array):
-            grown = np.zeros((2 * self.rows, *self.array.shape[1:]), self.array.dtype)
-            grown[:first] = self.array[:first]
-            self.array = grown
         if len(rows):
             self.array[first : self.rows] = rows
         return first
 
 
 class Arena:
-    """The trees and the outcomes of all tables."""
+    """The trees and the outcomes of all tables.
 
-    def __init__(self, transitions: Transitions) -> None:
-        """Nothing is learnt."""
+    Threads walk them while others are learnt.  So what is known stays as it is where it lies, and where an array has to
+    move, the nodes and the roots move with it (struct program in native.c): who walks the old ones finds what was known.
+    """
+
+    def __init__(self, transitions: Transitions, tables: int = 0, loaded: ctypes.CDLL | None = None) -> None:
+        """Of so many tables, of which nothing is learnt.  ``loaded``: the loop; without it there is one thread."""
+        self._loaded = loaded
+        #: what threads may still walk, and where they may no more
+        self._maps: dict[int, Any] = {}
+        self._old: list[Any] = []
         self._extent = transitions.extent - len(transitions.away)
         self.arrays = {
-            "nodes": Growing(_NODE), "leaves": Growing(_LEAF), "outcomes": Growing(_OUTCOME),
+            "roots": Growing(np.int64), "nodes": Growing(_NODE), "leaves": Growing(_LEAF), "outcomes": Growing(_OUTCOME),
             "writes": Growing(_WRITE), "deltas": Growing(np.uint64, transitions.classes), "away": Growing(_AWAY),
             "lines": Growing(np.uint8),
         }  # fmt: skip
@@ -65,7 +80,45 @@ class Arena:
         self._target: list[int] = []
         for task, bad in sorted(transitions.away, key=lambda a: transitions.away[a]):
             line = transitions.is_away(task, bad)
+            self._make_room(away=1, lines=len(line))
             self.arrays["away"].append([(task.location, self.arrays["lines"].append(line), len(line))])
+        self._make_room(roots=tables)
+        self.arrays["roots"].append(np.full(tables, UNKNOWN))
+
+    def _make_room(self, **more: int) -> None:
+        small = {name for name, n in more.items() if not self.arrays[name].has_room(n)}
+        for name in {*small, "nodes", "roots"} if small else ():
+            self._old.append(self.arrays[name].array)
+            self.arrays[name].move(more.get(name, 0))
+
+    def forget_old(self) -> None:
+        """Nobody walks any more where arrays lay before."""
+        self._old.clear()
+
+    def root(self, table: int) -> int:
+        """The tree of a table."""
+        return int(self.arrays["roots"].array[table])
+
+    def plant(self, table: int, root: int) -> None:
+        """Have a table know a tree, or a map, which is complete."""
+        roots = self.arrays["roots"].array
+        if self._loaded is None:
+            roots[table] = root
+        else:
+            self._loaded.plant(at(roots) + table * roots.itemsize, root)
+
+    def plant_map(self, table: int, struct: ctypes.Structure, *arrays: npt.NDArray[Any]) -> None:
+        """Have a table know a map, which lies in some arrays."""
+        self._old.append(self._maps.get(table))
+        self._maps[table] = (struct, arrays)
+        self.plant(table, ctypes.addressof(struct))
+
+    def _lead(self, node: int, to: int) -> None:
+        nodes = self.arrays["nodes"].array
+        if self._loaded is None:
+            nodes["other"][node] = to
+        else:
+            self._loaded.lead(at(nodes["other"][node : node + 1]), to)
 
     def point(self, program: ctypes.Structure) -> None:
         """Tell the loop where the arrays lie now."""
@@ -76,6 +129,7 @@ class Arena:
         """Keep some outcomes; returns the number of their leaf.  Raises ModelError where a value does not fit a column."""
         writes = [w for o in outcomes for w in o.changes.items()]
         rows_of([[value for _, value in writes]])
+        self._make_room(writes=len(writes), outcomes=len(outcomes), deltas=len(outcomes), leaves=1)
         at_write = self.arrays["writes"].append(writes)
         found = []
         for o in outcomes:
@@ -109,6 +163,7 @@ class Arena:
         rest = asked[depth:]
         if not rest:
             return -1 - leaf
+        self._make_room(nodes=len(rest))
         first = self.arrays["nodes"].rows
         targets = [*range(first + 1, first + len(rest)), -1 - leaf]
         self.arrays["nodes"].append([(q, a, t, UNKNOWN) for (q, a), t in zip(rest, targets, strict=True)])
@@ -117,6 +172,6 @@ class Arena:
         if point == UNKNOWN:
             return first
         del self._points[first]
-        self.arrays["nodes"].array["other"][next(reversed(answers.values()))] = first
+        self._lead(next(reversed(answers.values())), first)
         answers[rest[0][1]] = first
         return root

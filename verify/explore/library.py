@@ -32,13 +32,13 @@ def _structure(name: str, **fields: Any) -> type[ctypes.Structure]:
 
 # the structures of native.c, field by field
 TableC = _structure(
-    "TableC", n_needs=_INT, needs=_POINTER, n_tasks=_INT, tasks=_POINTER, n_cpus=_INT, cpus=_POINTER, root=_INT,
+    "TableC", n_needs=_INT, needs=_POINTER, n_tasks=_INT, tasks=_POINTER, n_cpus=_INT, cpus=_POINTER,
     hashed=_INT, n_key=_INT, key=_POINTER, key_factor=_POINTER, n_away=_INT, away=_POINTER, away_factor=_POINTER,
-    mask=_INT, known=_POINTER, leaf=_POINTER,
 )  # fmt: skip
+MapC = _structure("MapC", mask=_INT, known=_POINTER, leaf=_POINTER)
 ProgramC = _structure(
     "ProgramC", width=_INT, classes=_INT, n_tasks=_INT, column=_POINTER, base=_POINTER, number=_POINTER,
-    tables=_POINTER, nodes=_POINTER, leaves=_POINTER, outcomes=_POINTER, writes=_POINTER,
+    tables=_POINTER, roots=_POINTER, nodes=_POINTER, leaves=_POINTER, outcomes=_POINTER, writes=_POINTER,
     deltas=_POINTER, away=_POINTER, lines=_POINTER,
 )  # fmt: skip
 SetC = _structure("SetC", mask=_INT, cells=_POINTER)
@@ -88,7 +88,9 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
         ("add", i, [p, p, i]),
         ("map", None, [p, p, i, i, p, p]),
         ("expand", None, [p, p, p, p, i, i, p, i, p]),
-        ("expand_missing", None, [p, p, p, p, p, i, p, p]),
+        ("expand_missing", None, [p, p, p, p, i, p, i, p, p]),
+        ("lead", None, [p, i]),
+        ("plant", None, [p, i]),
         ("where", None, [p, p, p]),
     ):
         function = getattr(loaded, name)

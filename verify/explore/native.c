@@ -15,7 +15,6 @@ struct table {
 	const int32_t *tasks;		/* (length, pairs of columns): all equal, and an equal task comes first */
 	int64_t n_cpus;
 	const int32_t *cpus;		/* pairs of classes: equal sums, and an equal CPU comes first */
-	int64_t root;			/* a target */
 	int64_t hashed;			/* there is no tree, but a map of the hashes of its key columns */
 	int64_t n_key;
 	const int32_t *key;
@@ -23,6 +22,10 @@ struct table {
 	int64_t n_away;
 	const int32_t *away;
 	const uint64_t *away_factor;
+};
+
+/* leaves by the hash of the key columns; _Map */
+struct map {
 	int64_t mask;			/* of the next two */
 	const uint64_t *known;
 	const int32_t *leaf;		/* -1: not known */
@@ -62,7 +65,14 @@ struct away {
 	int32_t length;
 };
 
-/* all tables: those of task t at location l are number[base[t] + l] up to number[base[t] + l + 1]; _Program */
+/*
+ * All tables: those of task t at location l are number[base[t] + l] up to number[base[t] + l + 1]; _Program.
+ *
+ * A table may learn while other threads look into it.  What is learnt lies behind what was known, and is complete when
+ * a node or a root comes to lead there, which is told by a store with release order.  Each call has a program of its own:
+ * where an array has to move, the nodes and the roots move with it, so that nothing in the old ones ever leads to what
+ * lies in the new ones only.
+ */
 struct program {
 	int64_t width;
 	int64_t classes;
@@ -71,6 +81,7 @@ struct program {
 	const int64_t *base;
 	const int64_t *number;
 	const struct table *tables;
+	const int64_t *roots;		/* of each table: a target, or where its map is */
 	const struct node *nodes;
 	const struct leaf *leaves;
 	const struct outcome *outcomes;
@@ -120,6 +131,9 @@ struct missing {
 	uint64_t what;
 };
 
+/* what a tree does not know of a state: nothing of it, or nothing at all is missing but room */
+#define NOWHERE UINT64_MAX
+
 /* one call */
 struct run {
 	const struct program *program;
@@ -128,6 +142,7 @@ struct run {
 	struct block *out;
 	struct tally *tally;
 	struct missing *missing;
+	int64_t room;			/* of out */
 	uint64_t total;
 	uint64_t mixed[CLASSES];
 	int64_t n;
@@ -176,6 +191,17 @@ int64_t add(struct set *set, const uint64_t *prints, int64_t n)
 			fresh += insert(set, prints[i]);
 	}
 	return fresh;
+}
+
+/* Have a node lead to another one, and a table to its tree or map, when all that lies there has been written. */
+void lead(int32_t *from, int64_t to)
+{
+	__atomic_store_n(from, (int32_t)to, __ATOMIC_RELEASE);
+}
+
+void plant(int64_t *root, int64_t to)
+{
+	__atomic_store_n(root, to, __ATOMIC_RELEASE);
 }
 
 /* Make the map from the hash of a row's key columns to its leaf. */
@@ -237,29 +263,34 @@ static uint64_t key_hash(const struct program *p, const struct table *t, const i
 }
 
 /* The leaf of a row, or -1: then ``what`` is not known. */
-static int32_t look_up(const struct program *p, const struct table *t, const int16_t *row, uint64_t *what)
+static int32_t look_up(const struct program *p, int64_t number, const int16_t *row, uint64_t *what)
 {
-	int32_t target = (int32_t)t->root;
+	const struct table *t = p->tables + number;
+	int64_t root = __atomic_load_n(&p->roots[number], __ATOMIC_ACQUIRE);
+	int32_t target = (int32_t)root;
 
 	if (t->hashed) {
+		const struct map *m = (const struct map *)(intptr_t)root;
+
 		*what = key_hash(p, t, row);
-		for (uint64_t at = place(*what, t->mask); t->leaf[at] >= 0; at = (at + 1) & (uint64_t)t->mask)
-			if (t->known[at] == *what)
-				return t->leaf[at];
+		for (uint64_t at = place(*what, m->mask); m->leaf[at] >= 0; at = (at + 1) & (uint64_t)m->mask)
+			if (m->known[at] == *what)
+				return m->leaf[at];
 		return -1;
 	}
-	*what = UINT64_MAX;
+	*what = NOWHERE;
 	while (target >= 0) {
 		const struct node *node = p->nodes + target;
-		int32_t value = node->question < 0 ? is_away(p, row, -1 - node->question) : row[node->question];
+		int32_t other, value = node->question < 0 ? is_away(p, row, -1 - node->question) : row[node->question];
 
 		if (node->answer == value) {
 			target = node->target;
 			continue;
 		}
-		if (node->other == UNKNOWN)
+		other = __atomic_load_n(&node->other, __ATOMIC_ACQUIRE);
+		if (other == UNKNOWN)
 			*what = (uint64_t)target << 32 | (uint32_t)value;
-		target = node->other;
+		target = other;
 	}
 	return target == UNKNOWN ? -1 : -1 - target;
 }
@@ -311,12 +342,13 @@ static void follow(struct run *r, int64_t state, int64_t number)
 
 	if (!tried(t, row, hashes))
 		return;
-	leaf = look_up(p, t, row, &what);
-	if (leaf < 0) {
+	leaf = look_up(p, number, row, &what);
+	found = p->leaves + leaf;
+	/* the leaf may have been learnt since the room was made: then it is asked for again, with more */
+	if (leaf < 0 || r->out->n + r->n + found->count > r->room) {
 		r->missing[r->tally->missing++] = (struct missing){ state, number, what };
 		return;
 	}
-	found = p->leaves + leaf;
 	for (int64_t o = found->first; o < found->first + found->count; o++) {
 		const uint64_t *delta = p->deltas + o * p->classes;
 		uint64_t print = r->total + delta[0];
@@ -354,7 +386,7 @@ void where(const struct program *p, const struct block *in, uint8_t *here)
 void expand(const struct program *p, struct set *set, struct block *in, struct block *out, int64_t room, int64_t most,
 	    struct missing *missing, int64_t missing_room, struct tally *tally)
 {
-	struct run r = { .program = p, .set = set, .in = in, .out = out, .tally = tally, .missing = missing };
+	struct run r = { .program = p, .set = set, .in = in, .out = out, .tally = tally, .missing = missing, .room = room };
 
 	for (; tally->next < in->n; tally->next++) {
 		int64_t state = tally->next;
@@ -375,11 +407,11 @@ void expand(const struct program *p, struct set *set, struct block *in, struct b
 	flush(&r);
 }
 
-/* The same for what was missing and may not be any more; the room has to be enough.  What is still missing is said again. */
-void expand_missing(const struct program *p, struct set *set, struct block *in, struct block *out,
+/* The same for what was missing and may not be any more.  What is still missing is said again. */
+void expand_missing(const struct program *p, struct set *set, struct block *in, struct block *out, int64_t room,
 		    const struct missing *missing, int64_t n, struct missing *still, struct tally *tally)
 {
-	struct run r = { .program = p, .set = set, .in = in, .out = out, .tally = tally, .missing = still };
+	struct run r = { .program = p, .set = set, .in = in, .out = out, .tally = tally, .missing = still, .room = room };
 
 	tally->missing = 0;
 	for (int64_t k = 0; k < n; k++) {

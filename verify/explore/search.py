@@ -62,6 +62,8 @@ class Found:
     seconds: float = 0.0
     widest: int = 0
     loop: str = ""
+    #: what was written to disk
+    disk_mb: float = 0.0
 
     @property
     def reached(self) -> set[int]:
@@ -89,6 +91,14 @@ def peak_mb() -> float:
     """The most memory that this process has had, in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def now_mb() -> float:
+    """The memory that this process has now, in MB; where that is not told, the most that it has had."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / (1 << 20)
+    except (OSError, ValueError, IndexError):
+        return peak_mb()
 
 
 def room_mb() -> float | None:
@@ -158,6 +168,8 @@ class Search:
                     break
         except MemoryError:
             self.found.stopped = "out of memory"
+        except OSError as error:
+            self.found.stopped = f"no more room on disk (--disk): {error.strerror}"
         self.found.seconds = time.monotonic() - began
         return self.found
 

@@ -85,6 +85,8 @@ class Explorer:
     progress: Callable[[str], None] | None = None
     #: "auto": the inner loop is compiled where there is a compiler; "none": NumPy alone
     compiler: str = "auto"
+    #: a folder where a search goes on when its memory is short; "": it gives up
+    disk: str = ""
     #: small configurations that are searched too (see beside.py)
     beside: tuple[Finite, ...] = ()
     memory: Memory = "sc"
@@ -149,7 +151,7 @@ class Explorer:
         if assumed and self.reduce != "none":
             # nothing else that this search says counts once the cell is not 0
             bits |= 0 if _WATCHED in wanted else 1 << names.index(_WATCHED)
-        search = search_by(self.compiler, self.jobs, transitions, self.limits, bits, self.progress)
+        search = search_by(self.compiler, self.jobs, transitions, self.limits, bits, self.progress, self.disk)
         found = search.run(initial_rows(transitions.model, self.reduce == "full"))
         broken = bool(assumed) and bool(found.violated >> names.index(_WATCHED) & 1)
         missed = transitions.model.spoken_of() - found.reached_on if transitions.tells_cpus_apart else set()
@@ -347,6 +349,8 @@ class Explorer:
                 "seconds_of_search": round(f.seconds, 3), "peak_mb": round(group.peak), "reduction": group.how,
                 "inner_loop": f.loop, "collision_probability": f"{f.states * f.states / 2**65:.1e}",
             }  # fmt: skip
+            if f.disk_mb:
+                statistics["disk_mb"] = round(f.disk_mb, 1)
         return Verdict.on(
             self.kernel, name, ENGINE, self.bound(), result, memory_model=MODELS[self.memory], reachable=reachable,
             reason=reason, seconds=group.found.seconds if group else 0.0, statistics=statistics,

@@ -51,6 +51,8 @@ class Symmetric(Transitions):
         self._random = random.Random(0x73747261)
         self.roles: dict[int, _Roles] = {}
         self._moves: dict[int, list[Moves]] = {}
+        #: of nodes, which live as long as the model
+        self._keys: dict[int, Any] = {}
         self._check_properties()
         workers = [t for t in model.tasks if t.spec.kind.serves]
         for task in workers[1:]:
@@ -94,6 +96,12 @@ class Symmetric(Transitions):
         return lambda key: normal(rename(key))
 
     def _key(self, node: FoldedNode) -> Any:
+        """What a node does; asked for again with each renaming."""
+        if id(node) not in self._keys:
+            self._keys[id(node)] = self._key_of(node)
+        return self._keys[id(node)]
+
+    def _key_of(self, node: FoldedNode) -> Any:
         op = node.op
         returns = () if op.does.returns_cpu else tuple(t.key for t in returns_of(op))
         checks = [(i, c.premise.key, c.violation.key) for i, c in self.model.step_checks(op)]

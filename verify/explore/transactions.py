@@ -82,9 +82,11 @@ class Transactions:
                 and self.movers.right(beginning.task, beginning.location, number)
             )
             found += _after(w, wrong, None if bad else self._gone_on(beginning, w, target, early, 1))
-        if self.observed is None:
-            return found
-        return [(self.observed.canonical(beginning.task, w) if isinstance(w, list) else w, wrong) for w, wrong in found]
+        if self.observed is not None:
+            found = [
+                (self.observed.canonical(beginning.task, w) if isinstance(w, list) else w, wrong) for w, wrong in found
+            ]
+        return _different(found)
 
     def _gone_on(self, beginning: Beginning, v: list[int], location: int, early: bool, depth: int) -> list[End] | None:
         """The same as :meth:`_go_on`: what follows is worked out once for all values that agree where it looks at them."""
@@ -125,7 +127,7 @@ class Transactions:
             if ends == [] and right and self.movers is not None and self.movers.only_looks(task, location, number):
                 return []
             found += _after(w, bad | self._judged(beginning, w), ends)
-        return found
+        return _different(found)
 
     def step(
         self, task: TaskModel, location: int, values: list[int], only: int | None = None
@@ -175,6 +177,16 @@ def listed(end: list[int] | Changes) -> list[int]:
     """Where a way ends that began with plain values."""
     assert isinstance(end, list)
     return end
+
+
+def _different(ends: list[End]) -> list[End]:
+    """Where ways end, once each: a loop over CPUs in any order comes by as many ways as there are orders to one end."""
+    if len(ends) < 2:
+        return ends
+    found: dict[Any, End] = {}
+    for w, wrong in ends:
+        found.setdefault((tuple(w) if isinstance(w, list) else frozenset(w.items()), wrong), (w, wrong))
+    return list(found.values())
 
 
 def _after(w: list[int], wrong: int, ends: list[End] | None) -> list[End]:

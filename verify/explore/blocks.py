@@ -1,0 +1,127 @@
+"""What the loop in C works on: a set of fingerprints, and states one after the other."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from verify.explore.library import BlockC, SetC, at
+from verify.explore.search import Level
+from verify.explore.table import Hashes
+
+#: as native.c does for the place of a fingerprint
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+#: cells of a set that is empty
+_FIRST = 1 << 12
+#: cells whose keys are sorted together
+_TOGETHER = 1 << 18
+
+
+def key_of(prints: Hashes) -> Hashes:
+    """By which fingerprints are sorted on disk; no two have the same."""
+    return _multiplied(np.maximum(prints, np.uint64(1)))
+
+
+def _keys(cells: Hashes) -> Hashes:
+    return _multiplied(cells[cells != 0])
+
+
+def _multiplied(prints: Hashes) -> Hashes:
+    keys: Hashes = prints * _FACTOR
+    return keys
+
+
+class PrintSet:
+    """A set of fingerprints by open addressing, at most three quarters full; 0 is taken for 1."""
+
+    def __init__(self, loaded: ctypes.CDLL) -> None:
+        """Empty."""
+        self._loaded = loaded
+        self._cells: Hashes = np.zeros(_FIRST, np.uint64)
+        self._states = 0
+        self.struct = SetC(len(self._cells) - 1, at(self._cells))
+
+    def has_room(self, states: int) -> bool:
+        """Whether there is room for so many in all."""
+        return 4 * states <= 3 * len(self._cells)
+
+    def make_room(self, states: int) -> None:
+        """Grow so that there is room for so many in all."""
+        room = len(self._cells)
+        while 4 * states > 3 * room:
+            room *= 2
+        if room > len(self._cells):
+            old, self._cells = self._cells, np.zeros(room, np.uint64)
+            self.struct = SetC(room - 1, at(self._cells))
+            self._add(old)
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of memory."""
+        return self._cells.nbytes
+
+    def clear(self) -> None:
+        """Forget them all, and keep the room."""
+        self._cells[:] = 0
+        self._states = 0
+
+    def in_order(self) -> Iterator[Hashes]:
+        """The keys of all, ascending: the fingerprints, multiplied as for their places, near which they lie."""
+        cells = self._cells
+        first = int(np.argmin(cells != 0))
+        # what has found no place at the end lies before the first empty cell
+        around = _keys(cells[:first])
+        around.sort()
+        high = around >> np.uint64(63) != 0
+        if not high.all():
+            yield around[~high]
+        while first < len(cells):
+            last = min(first + _TOGETHER, len(cells))
+            while last < len(cells) and cells[last]:
+                last += 1
+            part = _keys(cells[first:last])
+            if last == len(cells):
+                part = np.concatenate([part, around[high]])
+            part.sort()
+            if len(part):
+                yield part
+            first = last
+
+    def add(self, prints: Hashes) -> int:
+        """Put fingerprints in; returns how many are new."""
+        self.make_room(self._states + len(prints))
+        fresh = self._add(np.maximum(prints, np.uint64(1)))
+        self._states += fresh
+        return fresh
+
+    def _add(self, prints: Hashes) -> int:
+        return int(self._loaded.add(ctypes.byref(self.struct), at(prints), len(prints)))
+
+
+class Block:
+    """States one after the other: rows, sums of each class, the tables that led there."""
+
+    def __init__(self, room: int, width: int, classes: int) -> None:
+        self.room = room
+        self.rows = np.empty((room, width), np.int16)
+        self.hashes = np.empty((room, classes), np.uint64)
+        self.table = np.empty(room, np.int32)
+        self.alive: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+        self.struct = BlockC(0, at(self.rows), at(self.hashes), at(self.table), 0)
+
+    @property
+    def states(self) -> int:
+        """How many."""
+        return int(self.struct.n)
+
+    def as_level(self) -> Level:
+        """The same as the search with NumPy has them."""
+        return Level(self.rows[: self.states].T, self.hashes[: self.states].T)
+
+    def open(self) -> None:
+        """Nothing is known to follow its states."""
+        self.alive = np.zeros(self.states, np.uint8)
+        self.struct.alive = at(self.alive)
