@@ -2,12 +2,14 @@
 
     python benchmarks/explore_vs_spin.py                       # configurations s, m, l; x of explore only
     python benchmarks/explore_vs_spin.py --spin-x --mutants    # and SPIN on x, up to --limit; and each mutant on x
+    python benchmarks/explore_vs_spin.py --configs s,m,l,x,y   # y takes ten minutes, in memory and on disk
     python benchmarks/explore_vs_spin.py ... --json FILE       # keep what was measured
     python benchmarks/explore_vs_spin.py --read FILE --write   # put it into docs/performance.md
 
 SPIN is measured on a model written by hand (benchmarks/spin/pcplists.pml), without and with pageblocks, and on what
 `verify.explore --promela` writes, as it is and with explore's left movers performed at once.  SPIN's time is that of
-spin -a, gcc and pan together, each a process of its own.
+spin -a, gcc and pan together, each a process of its own.  Of the newest kernel there is no model by hand: SPIN has what is
+exported.
 """
 
 from __future__ import annotations
@@ -47,15 +49,22 @@ from rows import (
     FAILED,
     HAND,
     HOLDS,
+    NEWEST,
     NOT_RUN,
+    OF_NEWEST,
+    ON_DISK,
     PAGEBLOCKS,
     REDUCED,
+    ROOT,
     SOME,
     SPINS_PROPERTIES,
     UNREDUCED,
+    USUAL,
     VIOLATED,
     WITHOUT,
     X_SPIN_SECONDS,
+    Y_MEGABYTES,
+    Y_SECONDS,
     Row,
 )
 from tables import PERFORMANCE, goal_lines, machine, markdown, ratios, text_head, text_row, write_between_markers
@@ -97,11 +106,15 @@ class Benchmark:
     def _config(self, name: str) -> Iterable[Row]:
         config, limit, memory = CONFIGS[name], self.options.limit, self.options.memory_limit
         some = [x for p in SPINS_PROPERTIES for x in ("--property", p)]
-        kinds = [(ALL, []), (SOME, some)]
+        if name not in USUAL:
+            yield from self._largest(name, some)
+            return
+        newest = ["--kernel", NEWEST]
+        kinds = [(ALL, []), (SOME, some), (ALL + OF_NEWEST, newest), (SOME + OF_NEWEST, [*some, *newest])]
         if name == "l":
             kinds.append((UNREDUCED, ["--reduce", "none"]))
         for tool, more in kinds:
-            for suffix, compiler in self.explore_variants():
+            for suffix, compiler in self.explore_variants() if OF_NEWEST not in tool else [("", [])]:
 
                 def once(tool: str = tool + suffix, more: Sequence[str] = (*more, *compiler)) -> Row:
                     say(f"{name}: {tool}")
@@ -121,10 +134,22 @@ class Benchmark:
                 return spin_row(name, tool, HAND, [*config.defines(), *more], limit, memory)
 
             yield median_row(spun, self.options.runs)
-        yield from self._exported(name)
+        yield from self._exported(name, "v5.11", "")
+        yield from self._exported(name, NEWEST, OF_NEWEST)
 
-    def _exported(self, name: str) -> Iterable[Row]:
-        for tool, reduced in ((EXPORT, False), (REDUCED, True)):
+    def _largest(self, name: str, some: Sequence[str]) -> Iterable[Row]:
+        """What takes minutes: in memory, and in less memory with a disk."""
+        for suffix, memory, disk in (("", self.options.memory_limit, False), (ON_DISK, Y_MEGABYTES, True)):
+            say(f"{name}: {SOME}{suffix}")
+            with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+                more = ["--disk", folder] if disk else []
+                process, record = explore(
+                    ["--quiet", *CONFIGS[name].options(), *some, *more], max(self.options.limit, Y_SECONDS), memory
+                )
+            yield explore_row(name, SOME + suffix, process, record)
+
+    def _exported(self, name: str, kernel: str, suffix: str) -> Iterable[Row]:
+        for tool, reduced in ((EXPORT + suffix, False), (REDUCED + suffix, True)):
             if name == "x" and not (reduced and self.options.spin_x):
                 # unreduced it does not even finish l
                 yield Row(name, tool, NOT_RUN)
@@ -132,7 +157,7 @@ class Benchmark:
             say(f"{name}: {tool}")
             with tempfile.TemporaryDirectory() as folder:
                 model = Path(folder) / "exported.pml"
-                model.write_text(exported(CONFIGS[name], reduced))
+                model.write_text(exported(CONFIGS[name], reduced, kernel))
                 yield spin_row(name, tool, model, [], self.options.limit, self.options.memory_limit)
 
     def _mutants(self) -> Iterable[Row]:
@@ -172,7 +197,11 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     p.add_argument(
-        "--configs", type=configs_of, default=list(CONFIGS), metavar="LIST", help="of s, m, l, x (default all)"
+        "--configs",
+        type=configs_of,
+        default=list(USUAL),
+        metavar="LIST",
+        help="of s, m, l, x, y (default all but y)",
     )
     p.add_argument(
         "--limit",

@@ -17,6 +17,7 @@ from rows import (
     STATES_PER_SECOND,
     UNFINISHED,
     UNREDUCED,
+    USUAL,
     VIOLATED,
     WITHOUT,
     X_MEGABYTES,
@@ -34,6 +35,8 @@ def goals(rows: Sequence[Row], mutants: Sequence[Row], limit: float, mutants_on:
     found = []
     for config, seconds in SECONDS_GOALS.items():
         for tool in [t + s for s in suffixes for t in (ALL, SOME)]:
+            if config not in USUAL and (config, tool) not in at:
+                continue
             found.append(_in_time(f"{config}: {tool}", at.get((config, tool)), seconds))
             if config == "x":
                 found.append(_in_memory(f"x: {tool}", at.get((config, tool))))

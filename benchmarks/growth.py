@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from asking import Parser, count, memory_for_all, positive
 from processes import run
 from programs import explore, explore_row, missing, say, spin_row
-from rows import FAILED, HAND, HOLDS, NO_MEMORY, ROOT, SPINS_PROPERTIES, UNFINISHED, Config
+from rows import CONFIGS, FAILED, HAND, HOLDS, NO_MEMORY, ROOT, SPINS_PROPERTIES, UNFINISHED, Config
 from tables import machine
 
 DATA, PICTURE = ROOT / "docs" / "growth.json", ROOT / "docs" / "growth.png"
@@ -50,6 +50,7 @@ AXES: dict[str, tuple[str, list[tuple[str, Config]]]] = {
         "frees + allocs (2 CPUs)",
         [(f"{f} + {a}", _tasks(f, a)) for f, a in ((1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (4, 3), (4, 4))],
     ),
+    "both": ("CPUs and tasks: the configurations of the table", list(CONFIGS.items())),
 }
 
 
@@ -123,7 +124,7 @@ _LEGEND = {
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """The picture: time above states, CPUs beside tasks."""
+    """The picture: time above states; CPUs, tasks, and both."""
     try:
         import matplotlib
     except ImportError:
@@ -134,7 +135,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     from matplotlib.lines import Line2D
 
     points = [Point(**p) for p in record["points"]]
-    figure, panels = pyplot.subplots(2, 2, figsize=(11, 7.6), sharex="col", sharey="row", layout="constrained")
+    figure, panels = pyplot.subplots(2, len(AXES), figsize=(15, 7.6), sharex="col", sharey="row", layout="constrained")
     for column, (axis, (title, configs)) in enumerate(AXES.items()):
         labels = [label for label, _ in configs]
         for row, what in enumerate(("seconds", "states")):

@@ -158,9 +158,9 @@ def reduced_promela(model: Model) -> str:
     )
 
 
-def exported(config: Config, reduced: bool) -> str:
-    """Our model for SPIN, of v5.11 with all properties."""
-    from kernelmodel.versions.v5_11 import V5_11
+def exported(config: Config, reduced: bool, kernel: str = "v5.11") -> str:
+    """Our model for SPIN, of a kernel with all properties."""
+    from kernelmodel.kernels import KERNELS
     from properties.catalogue import PROPERTIES
     from verify.explore.finite import Finite
     from verify.explore.model import Model
@@ -168,7 +168,8 @@ def exported(config: Config, reduced: bool) -> str:
     from verify.scenario import Scenario
 
     scenario = Scenario(cpus=config.cpus, frees=config.frees, allocs=config.allocs)
-    model = Model(V5_11, Finite(scenario, config.pages), [p for p in PROPERTIES.values() if p.applies_to(V5_11)])
+    text = KERNELS[kernel]
+    model = Model(text, Finite(scenario, config.pages), [p for p in PROPERTIES.values() if p.applies_to(text)])
     return reduced_promela(model) if reduced else promela(model)
 
 

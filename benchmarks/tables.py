@@ -19,11 +19,11 @@ from processes import run
 from rows import (
     ALL,
     BY_HAND,
-    CONFIGS,
     NOT_RUN,
     PAGEBLOCKS,
     ROOT,
     SOME,
+    USUAL,
     VIOLATED,
     Goal,
     Row,
@@ -62,7 +62,7 @@ def ratios(rows: Sequence[Row]) -> list[str]:
     at = {(r.config, r.tool): r for r in rows}
     found = []
     for spin, ours in ((BY_HAND, SOME), (PAGEBLOCKS, ALL)):
-        for config in CONFIGS:
+        for config in USUAL:
             theirs, mine = at.get((config, spin)), at.get((config, ours))
             if theirs is None or mine is None or theirs.outcome == NOT_RUN or not (theirs.seconds and mine.seconds):
                 continue
