@@ -68,7 +68,9 @@ class _Prepared:
                 self._leaves[missing] = leaf
             else:
                 assert looked is not None
-                arena.plant(self.number, arena.learn(arena.root(self.number), v, looked, leaf))
+                # where the task is need not be asked: the table is of that place
+                asked = [p for p in looked if p != table.task.location]
+                arena.plant(self.number, arena.learn(arena.root(self.number), v, asked, leaf))
         self._map()
 
     def _map(self) -> None:
