@@ -343,6 +343,14 @@ def add_scheduler(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def files_are_here(options: argparse.Namespace) -> None:
+    """ModelError where workers would need a file of the user's, which none has."""
+    if options.scheduler and options.variant:
+        raise ModelError(
+            f"--scheduler: no worker has the file {options.variant}; leave out --scheduler to use this machine's cores"
+        )
+
+
 def add_output(parser: argparse.ArgumentParser) -> None:
     """How a command that finds counterexamples shows them."""
     parser.add_argument("--full", action="store_true", help="columns of all steps, with none left out")

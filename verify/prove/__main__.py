@@ -30,8 +30,10 @@ from verify.options import (
     add_memory,
     add_output,
     add_property,
+    add_scheduler,
     expected_of,
     fail,
+    files_are_here,
     kernel_of,
     listing,
     positive_seconds,
@@ -52,6 +54,8 @@ from verify.report import given
 from verify.run import Run
 from verify.scenario import Scenario
 from verify.smt import interruptible
+from verify.spread.alone import LostError
+from verify.tracefile.record import KernelSpec
 from verify.verdict import Exit, Result, Verdict
 
 
@@ -76,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     add_output(p)
     p.add_argument("--smt2", metavar="DIR", help="write each obligation as an SMT-LIB file; each must be unsat")
     p.add_argument("--second-opinion", action="store_true", help="check all obligations again with cvc5")
+    add_scheduler(p)
     p.add_argument("--quiet", action="store_true", help="print nothing but violations; the exit code tells the rest")
     p.add_argument("--list", action="store_true", help="list kernels, mutants, properties and lemmas")
     return p
@@ -92,7 +97,13 @@ class ProofRun(Run, Listener):
         self.kernel, self.deadline = kernel, deadline
         one_by_one = EACH if options.smt2 or options.second_opinion else TOGETHER
         depth = WITHOUT if options.explain else one_by_one
-        self.deciding = Deciding(kernel, deadline, options.memory, depth, self)
+        elsewhere = None
+        if options.scheduler:
+            # takes a while to import, and is not always there
+            from verify.prove.portions import on_workers
+
+            elsewhere = on_workers(KernelSpec.of(options), options.memory, deadline, options.scheduler)
+        self.deciding = Deciding(kernel, deadline, options.memory, depth, self, elsewhere)
         self.told: set[tuple[str, str]] = set()
 
     def properties(self) -> tuple[list[Property], bool]:
@@ -248,6 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = "--terminates" if options.terminates else "--infer"
         fail(f"python -m verify.prove: {what} is about sequential consistency: leave --memory {options.memory} out")
     try:
+        files_are_here(options)
         kernel = kernel_of(options) or V5_11
         deadline = None if options.timeout is None else time.monotonic() + options.timeout
         run = ProofRun(options, sys.argv[1:] if arguments is None else arguments, kernel, deadline)
@@ -282,6 +294,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # the properties are not what is asked about with these
             run.interrupted(None if options.terminates or options.infer else len(run.properties()[0]))
         code = run.finish(interrupted)
+    except LostError as error:
+        print(f"python -m verify.prove: {error}", file=sys.stderr)
+        return int(Exit.UNDECIDED)
     except TimeoutError as error:
         print(f"  out of time: {error}", file=sys.stderr)
         return int(Exit.UNDECIDED)

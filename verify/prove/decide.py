@@ -9,7 +9,7 @@ from kernelmodel.memory_model import MODELS, Memory
 from kernelmodel.text import KernelText
 from properties.catalogue import find
 from properties.property import Property
-from verify.prove.engine import PROVABLE, inapplicable, prove, searched, settled, weakened
+from verify.prove.engine import PROVABLE, Elsewhere, inapplicable, prove, searched, settled, weakened
 from verify.prove.obligations import EACH, TOGETHER, Proof, Prover
 from verify.prove.roles import ProjectionError
 from verify.runs import Net, Values
@@ -35,9 +35,13 @@ class Deciding:
 
     def __init__(
         self, kernel: type[KernelText], deadline: float | None = None, memory: Memory = "sc", depth: int = TOGETHER,
-        listener: Listener | None = None,
+        listener: Listener | None = None, elsewhere: Elsewhere | None = None,
     ) -> None:  # fmt: skip
-        """``depth`` is how much is asked of each obligation (see :mod:`verify.prove.obligations`)."""
+        """``depth`` is how much is asked of each obligation (see :mod:`verify.prove.obligations`).
+
+        ``elsewhere``: who works out the obligations, if not this machine.
+        """
+        self.elsewhere = elsewhere
         self.kernel, self.deadline, self.memory, self.depth = kernel, deadline, memory, depth
         self.listener = listener or Listener()
         self.prover: Prover | None = None
@@ -48,9 +52,9 @@ class Deciding:
         """All obligations, checked once; one by one where some fail, to tell which property rests on what."""
         if self.prover is None or self.proof is None:
             self.prover = Prover(self.kernel, [find(name) for name in PROVABLE], self.deadline, self.memory)
-            self.proof = prove(self.prover, self.depth)
+            self.proof = prove(self.prover, self.depth, elsewhere=self.elsewhere)
             if self.depth == TOGETHER and self.proof.all_failed and not self.prover.late:
-                self.proof = prove(self.prover, EACH)
+                self.proof = prove(self.prover, EACH, elsewhere=self.elsewhere)
             self.listener.proved(self.proof)
         return self.prover, self.proof
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import z3
@@ -35,20 +35,30 @@ PROVABLE = (
 _prover: list[Prover] = []
 
 Chunk = list[tuple[list[Answer], bool | None]]
+#: works out portions of transitions, by their numbers, at a depth
+Elsewhere = Callable[[Sequence[Sequence[int]], int], Iterable[Chunk]]
 
 
 #: so many transitions are handed to a child at a time
 PORTION = 6
+#: and to a worker of a scheduler, which has to read the kernel first
+LARGE_PORTION = 24
 
 
-def prove(prover: Prover, depth: int = TOGETHER, jobs: int | None = None) -> Proof:
-    """All obligations of a kernel."""
+def prove(
+    prover: Prover, depth: int = TOGETHER, jobs: int | None = None, elsewhere: Elsewhere | None = None
+) -> Proof:  # fmt: skip
+    """All obligations of a kernel, by so many processes, or those of the transitions ``elsewhere``."""
     began = time.monotonic()
     proof = Proof(transitions=len(prover.transitions), lemmas=tuple(prover.lemmas))
     numbers = list(range(len(prover.transitions)))
     jobs = min(2, os.cpu_count() or 1) if jobs is None else jobs
     _prover[:] = [prover]
-    if jobs < 2 or not can_fork():
+    if elsewhere is not None:
+        chunks = list(elsewhere([numbers[i : i + LARGE_PORTION] for i in range(0, len(numbers), LARGE_PORTION)], depth))
+        proof.differs = _differs()
+        proof.answers += [*prover.start(), *prover.conclusions(depth)]
+    elif jobs < 2 or not can_fork():
         proof.differs = _differs()
         chunks = [_chunk(numbers, depth)]
         proof.answers += [*prover.start(), *prover.conclusions(depth)]

@@ -13,7 +13,17 @@ from rich.console import Console
 
 from kernelmodel.errors import ModelError
 from verify.command import command
-from verify.options import EXIT_CODES, Parser, add_kernel, add_scenario, fail, kernel_of, positive_seconds
+from verify.options import (
+    EXIT_CODES,
+    Parser,
+    add_kernel,
+    add_scenario,
+    add_scheduler,
+    fail,
+    files_are_here,
+    kernel_of,
+    positive_seconds,
+)
 from verify.scenario import option_of
 from verify.suite.board import Board, say
 from verify.suite.folder import begin, discard, finish, hang, prepare
@@ -66,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="commands at a time (default %(default)s)",
     )
+    add_scheduler(p)
     p.add_argument("--quiet", action="store_true", help="print nothing but bad input; the exit code tells")
     return p
 
@@ -78,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.jobs < 1:
             raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
         kernel_of(options)
+        files_are_here(options)
         bounds = bounds_of(options, options.quick)
         folder = prepare(options.out)
     except ModelError as error:
@@ -88,7 +100,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else [g for g in GROUPS if g != RACES or not options.quick]
     )
     chosen = plan(
-        spec_of(options), groups, folder, bounds, spread=options.spread, quick=options.quick, timeout=options.timeout
+        KernelSpec.of(options),
+        groups,
+        folder,
+        bounds,
+        spread=options.spread,
+        quick=options.quick,
+        timeout=options.timeout,
+        smt2=not options.scheduler,
     )
     command = _words(options, bounds)
     began, when = time.monotonic(), time.strftime("%Y-%m-%d %H:%M")
@@ -98,7 +117,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.quiet:
             say(f"{title(chosen.spec)}: {', '.join(groups)}")
         with Board(chosen.jobs, console, totals(chosen), plain=not options.quiet) as board:
-            interrupted = run(chosen.jobs, options.jobs, board.watch)
+            if options.scheduler:
+                # takes a while to import, and is not always there
+                from verify.suite.elsewhere import run_elsewhere
+
+                interrupted = run_elsewhere(chosen.jobs, options.scheduler, board.watch)
+            else:
+                interrupted = run(chosen.jobs, options.jobs, board.watch)
         answers = [job.answer() for job in chosen.jobs]
         refuse(answers)
         results = gather(chosen.spec, answers, interrupted)
@@ -116,14 +141,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(results.code)
 
 
-def spec_of(options: argparse.Namespace) -> KernelSpec:
-    """The kernel that the options name, v5.11 if none."""
-    for kind in ("kernel", "mutant", "variant"):
-        if name := getattr(options, kind):
-            return KernelSpec(kind, name)
-    return KernelSpec("kernel", "v5.11")
-
-
 def totals(chosen: Plan) -> dict[str, int]:
     """How many verdicts each row of the table is to have."""
     return {**{g: len(names) for g, names in chosen.wanted.items()}, RACES: len(races())}
@@ -131,7 +148,7 @@ def totals(chosen: Plan) -> dict[str, int]:
 
 def _words(options: argparse.Namespace, bounds: dict[str, int]) -> list[str]:
     """The command as it could be given again."""
-    spec = spec_of(options)
+    spec = KernelSpec.of(options)
     words = [*shlex.split(spec.options)]
     for name, number in bounds.items():
         words += [option_of(name), str(number)]

@@ -41,6 +41,7 @@ VERBS = {
         Verb("ordering", "verify.ordering.__main__", "store buffers: which stores may be seen late, and by whom"),
         Verb("mutants", "verify.mutants.__main__", "the kill matrix: does each engine find what each mutant breaks?"),
         Verb("museum", "verify.museum.__main__", "real bugs and proposed designs: each found, or held, as it was"),
+        Verb("random", "verify.random.__main__", "random histories: campaigns from many seeds, on many machines"),
         Verb("tree", "verify.tree.__main__", "your kernel's own C: what of it is read, and what is not"),
         Verb(
             "history", "verify.history.__main__", "its commits: which keep the promise, and which was the first not to"
@@ -64,7 +65,6 @@ _EXAMPLES = (
     ("bmc --kernel base", "the race that the patch closes"),
     ("bmc --tree ~/src/linux", "your kernel's own C (--patch FILE: changed)"),
     ("bmc --variant my_change.py", "your own change: one class, one routine"),
-    ("compare v5.11 my_change.py", "what your change does to each property"),
 )
 
 

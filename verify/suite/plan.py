@@ -75,18 +75,18 @@ def engine_job(
 
 def plan(
     spec: KernelSpec, groups: Sequence[str], out: Path, bounds: dict[str, int], *, spread: bool = False,
-    quick: bool = False, timeout: float | None = None,
+    quick: bool = False, timeout: float | None = None, smt2: bool = True,
 ) -> Plan:  # fmt: skip
-    """The whole suite, or the groups that are asked for."""
+    """The whole suite, or the groups that are asked for; ``smt2``: with SMT-LIB files, if it is not ``quick``."""
     jobs: list[Job] = []
     wanted: dict[str, tuple[str, ...]] = {}
     raw = out / "engines"
     for engine in (e for e in ENGINES if e in groups):
         properties = PROVABLE if engine == "prove" else ("all",)
         files = {"bmc": out / "smt2" / "bmc.smt2", "prove": out / "smt2" / "prove"}
-        smt2 = None if quick else files.get(engine)
+        text = files.get(engine) if smt2 and not quick else None
         jobs.append(engine_job(engine, spec, raw, bounds=bounds, spread=spread, properties=properties, timeout=timeout,
-                               smt2=smt2))  # fmt: skip
+                               smt2=text))  # fmt: skip
         wanted[engine] = PROVABLE if engine == "prove" else tuple(PROPERTIES)
         if engine == "explore":
             wanted[engine] += (NO_DEADLOCK,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -34,6 +35,14 @@ class KernelSpec:
     def __post_init__(self) -> None:
         if self.kind not in _FINDERS:
             raise nearest("kind of kernel", self.kind, _FINDERS)
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> KernelSpec:
+        """The kernel that a command's options name, v5.11 if none."""
+        for kind in _FINDERS:
+            if name := getattr(options, kind):
+                return cls(kind, name)
+        return cls("kernel", "v5.11")
 
     def load(self) -> type[KernelText]:
         """The kernel's class; an error that suggests the nearest name if there is none."""

@@ -1,0 +1,1 @@
+"""Campaigns of random histories, on several cores or many machines."""
