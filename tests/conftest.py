@@ -22,6 +22,9 @@ DEEP_CASES = Path(__file__).with_name(CASES.name)
 if "XDG_CACHE_HOME" not in os.environ or "STRAYPAGE_TESTS" not in os.environ:
     os.environ |= {"XDG_CACHE_HOME": tempfile.mkdtemp(prefix="straypage-tests-"), "STRAYPAGE_TESTS": str(os.getpid())}
 
+# the processes that tests start are many: they read the bytecode that the first has written, wherever that is forbidden
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # solvers make many small objects and few cycles: collecting as often as usual costs a tenth of the time
 gc.set_threshold(200_000, 20, 20)
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -148,10 +153,27 @@ def test_a_full_disk_is_undecided(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@compiled
+def test_an_interrupt_leaves_nothing_behind(tmp_path):
+    """The searches are processes of their own then, which are ended where they are."""
+    command = [sys.executable, "-m", "verify.explore", "--cpus", "4", "--pages", "4", "--frees", "3", "--quiet"]
+    there = subprocess.Popen(
+        [*command, "--memory-limit", "200", "--disk", str(tmp_path), "--jobs", "2"], start_new_session=True
+    )
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob("*/straypage-search-*/states-*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert list(tmp_path.iterdir()) and there.poll() is None
+    os.killpg(there.pid, signal.SIGINT)
+    assert there.wait(60) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         (["--disk", "/nowhere/at/all"], "--disk /nowhere/at/all: no such folder"),
+        (["--disk", "/proc"], "--disk /proc: nothing can be written there"),
         (["--disk", ".", "--compiler", "none"], "--disk needs the compiled loop"),
     ],
 )

@@ -8,11 +8,15 @@ import os
 import pytest
 from distributed import LocalCluster
 
+from properties.catalogue import find
 from verify.prove import portions
 from verify.prove.__main__ import main as prove
+from verify.prove.engine import PROVABLE
+from verify.prove.obligations import FAILED, TOGETHER, Prover
 from verify.random.__main__ import main as random
 from verify.suite.__main__ import main as suite
 from verify.suite.elsewhere import Words, ran
+from verify.tracefile import KernelSpec
 
 
 @pytest.fixture(scope="module")
@@ -28,24 +32,34 @@ def _json(path):
 
 
 def test_obligations_are_those_of_this_machine(address, tmp_path):
+    """Which lemmas an answer rests on depends on what the solver was asked before: it may differ."""
     here, there = tmp_path / "here.json", tmp_path / "there.json"
     for target, more in ((here, []), (there, ["--scheduler", address])):
         assert prove(["--mutant", "swapped-limit-stores", "--quiet", "--json", str(target), *more]) == 0
-    assert _json(here)["obligations"] == _json(there)["obligations"] != []
-    told = [[(v["property"], v["result"]) for v in _json(f)["verdicts"]] for f in (here, there)]
-    assert told[0] == told[1]
+    told = [
+        (
+            [(a["where"], a["goal"], a["result"]) for a in _json(f)["obligations"]],
+            [(v["property"], v["result"]) for v in _json(f)["verdicts"]],
+        )
+        for f in (here, there)
+    ]
+    assert told[0] == told[1] and told[0][0]
 
 
-def test_what_fails_there_fails_here(address, tmp_path):
-    target = tmp_path / "there.json"
-    assert prove(["--mutant", "no-drain", "--quiet", "--json", str(target), "--scheduler", address]) == 1
-    assert any(a["result"] == "failed" for a in _json(target)["obligations"])
+def test_what_fails_there_fails_as_it_does_here():
+    spec = KernelSpec("mutant", "enable-without-restore")
+    prover = Prover(spec.load(), [find(name) for name in PROVABLE])
+    numbers = tuple(n for n, t in enumerate(prover.transitions) if "zone_pcp_enable" in t.label)[:6]
+    (chunk,) = map(portions.answered, [portions.Portion(spec, "sc", numbers, TOGETHER, None)])
+    results = [[(a.goal, a.result) for a in answers] for answers, _ in chunk]
+    assert results == [[(a.goal, a.result) for a in prover.step(n, TOGETHER)[0]] for n in numbers]
+    assert any(result == FAILED for answers in results for _, result in answers)
 
 
 def test_obligations_that_come_to_nothing_leave_the_proof_undecided(address, monkeypatch, capsys):
     monkeypatch.setattr(portions, "answered", _dies)
     assert prove(["--quiet", "--scheduler", address]) == 3
-    assert "obligations of v5.11, transitions 0 to 23: came to nothing on 3 tries" in capsys.readouterr().err
+    assert "obligations of v5.11, transitions 0 to 47: came to nothing on 3 tries" in capsys.readouterr().err
 
 
 def _dies(_):
@@ -53,21 +67,10 @@ def _dies(_):
 
 
 def test_the_suite_has_the_same_files(address, tmp_path):
-    asked = [
-        "--mutant",
-        "no-drain",
-        "--cpus",
-        "2",
-        "--frees",
-        "1",
-        "--allocs",
-        "0",
-        "--only",
-        "explore",
-    ]
+    asked = ["--cpus", "1", "--frees", "1", "--allocs", "0", "--only", "explore"]
     told = []
     for name, more in (("here", []), ("there", ["--scheduler", address])):
-        assert suite([*asked, "--out", str(tmp_path / name), "--quiet", *more]) == 1
+        assert suite([*asked, "--out", str(tmp_path / name), "--quiet", *more]) == 0
         record = _json(tmp_path / name / "verdicts.json")
         told.append({(v["engine"], v["property"]): v["result"] for v in record["verdicts"]})
         assert (tmp_path / name / "index.html").exists()
@@ -78,7 +81,7 @@ def test_campaigns_are_those_of_this_machine(address, tmp_path):
     found = []
     for name, more in (("here", ["--jobs", "1"]), ("there", ["--scheduler", address])):
         target = tmp_path / name
-        asked = ["--mutant", "no-drain", "--property", "no_stray_page", "--histories", "150", "--campaigns", "2"]
+        asked = ["--mutant", "no-drain", "--property", "no_stray_page", "--histories", "60", "--campaigns", "2"]
         code = random([*asked, "--quiet", "--json", str(target), *more])
         found.append((code, [{**c, "seconds": 0} for c in _json(target)["campaigns"]]))
     assert found[0] == found[1]

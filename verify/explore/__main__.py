@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -150,18 +152,24 @@ def finite_of(options: argparse.Namespace, kernel: type[KernelText]) -> Finite:
     return Finite(scenario, pages, options.high, options.batch)
 
 
-def _check_disk(folder: str) -> None:
-    """ModelError where a search cannot go on there."""
-    if folder and not Path(folder).is_dir():
-        raise ModelError(f"--disk {folder}: no such folder; give one with some gigabytes free")
-    if folder and not os.access(folder, os.W_OK | os.X_OK):
-        raise ModelError(f"--disk {folder}: nothing can be written there; give another folder")
+def _folder_in(disk: str, stack: contextlib.ExitStack) -> str:
+    """A folder of this run's own, which goes with it however it ends: searches in processes of their own may be killed."""
+    if not Path(disk).is_dir():
+        raise ModelError(f"--disk {disk}: no such folder; give one with some gigabytes free")
+    try:
+        return stack.enter_context(tempfile.TemporaryDirectory(prefix="straypage-search-", dir=disk))
+    except OSError as error:
+        raise ModelError(f"--disk {disk}: nothing can be written there ({error.strerror}); give another one") from None
 
 
 @command("python -m verify.explore")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    options = parser().parse_args(arguments)
+    with contextlib.ExitStack() as stack:
+        return _main(parser().parse_args(arguments), arguments, stack)
+
+
+def _main(options: argparse.Namespace, arguments: Sequence[str] | None, stack: contextlib.ExitStack) -> int:
     options.memory = memory_of(options)
     if options.list:
         print(listing())
@@ -169,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.jobs < 1:
             raise ModelError(f"--jobs {options.jobs} is out of range: give at least 1")
-        _check_disk(options.disk)
+        disk = _folder_in(options.disk, stack) if options.disk else ""
         kernel: type[KernelText] = kernel_of(options) or V5_11
         finite = finite_of(options, kernel)
         asked = options.property or ["all"]
@@ -199,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits,
         options.jobs,
         compiler=options.compiler,
-        disk=options.disk,
+        disk=disk,
         beside=others,
         memory=options.memory,
     )

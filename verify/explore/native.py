@@ -60,7 +60,10 @@ class NativeSearch(Search):
     def __init__(self, loaded: ctypes.CDLL, threads: int, disk: str, *arguments: Any) -> None:
         """``disk``: where to go on when memory is short, if it is not empty; ``arguments`` are those of :class:`Search`."""
         super().__init__(*arguments)
-        self.disk = Disk(disk) if disk else None
+        try:
+            self.disk = Disk(disk) if disk else None
+        except OSError as error:
+            raise ModelError(f"--disk {disk}: nothing can be written there ({error.strerror})") from None
         #: whether new states go to it
         self._on_disk = False
         self._loaded = loaded

@@ -42,7 +42,7 @@ Elsewhere = Callable[[Sequence[Sequence[int]], int], Iterable[Chunk]]
 #: so many transitions are handed to a child at a time
 PORTION = 6
 #: and to a worker of a scheduler, which has to read the kernel first
-LARGE_PORTION = 24
+LARGE_PORTION = 48
 
 
 def prove(
