@@ -453,15 +453,32 @@ def _helps(kernel: type[KernelText], frame: Any) -> bool:
 
 def call_stack(kernel: type[KernelText], routine: Routine) -> tuple[str, ...]:
     """The C names of the calls that ``routine`` is in, outermost first."""
-    names: list[str] = []
+    frames: list[Any] = []
     generator: Any = routine
-    while generator is not None and getattr(generator, "gi_frame", None) is not None:
-        name = generator.gi_frame.f_code.co_name
+    while generator is not None and (frame := getattr(generator, "gi_frame", None)) is not None:
+        frames.append(frame)
+        generator = generator.gi_yieldfrom
+    key = (kernel, *(f.f_code for f in frames))
+    if key not in _stacks:
+        if len(_stacks) >= _MOST_STACKS:
+            _stacks.clear()
+        _stacks[key] = _called(kernel, frames)
+    return _stacks[key]
+
+
+#: the calls that frames of some routines are, for a step asks for them each time
+_stacks: dict[tuple[Any, ...], tuple[str, ...]] = {}
+_MOST_STACKS = 4096
+
+
+def _called(kernel: type[KernelText], frames: Sequence[Any]) -> tuple[str, ...]:
+    names: list[str] = []
+    for frame in frames:
+        name = frame.f_code.co_name
         found = c_name(kernel, name)
         # of names with an underscore, those of C functions that have two: the others are helpers of the text's own
-        shown = (not name.startswith("_") or found != name) and not _helps(kernel, generator.gi_frame)
+        shown = (not name.startswith("_") or found != name) and not _helps(kernel, frame)
         # a routine split into helpers is one call: C's __f() and the part of f() that it shares with it
         if shown and (not names or names[-1].lstrip("_") != found.lstrip("_")):
             names.append(found)
-        generator = generator.gi_yieldfrom
     return tuple(names)

@@ -26,8 +26,10 @@ class Place(Enum):
     LOST = "lost"
 
 
-#: the places that the cell ``held`` counts
-HELD = (Place.IN_USE, Place.FREEING, Place.POISONED)
+#: the places of pages that some cells count
+COUNTED = {
+    "held": (Place.IN_USE, Place.FREEING, Place.POISONED), "in_use": (Place.IN_USE,), "free": (Place.BUDDY,),
+}  # fmt: skip
 
 
 class State:
@@ -37,6 +39,7 @@ class State:
         """Boot memory: all pages free in the buddy, boot pagesets, all CPUs online."""
         self.config = config
         self.stored: dict[Cell, int] = {c: initial(config, c) for c in layout(config) if not is_derived(c)}
+        self._derived = [c for c in layout(config) if is_derived(c)]
         nr_pages = config.blocks_per_zone * config.pages_per_block
         self.buddies = [Buddy(nr_pages, config.pageblock_order, config.max_order) for _ in config.zones]
         self.pcplists = [[PcpLists(config.pcp_order) for _ in config.cpus] for _ in config.zones]
@@ -141,12 +144,8 @@ class State:
         if cell.name == "pcp.nr":
             z, c, t, b = (int(i) for i in cell.index)
             return sum(self.block_of(p) == b for p in self.pcplists[z][c].lists[t])
-        if cell.name == "held":
-            return sum(self.place[p] in HELD for p in self.pfns(int(cell.index[0])))
-        if cell.name == "in_use":
-            return sum(self.place[p] is Place.IN_USE for p in self.pfns(int(cell.index[0])))
-        if cell.name == "free":
-            return sum(self.place[p] is Place.BUDDY for p in self.pfns(int(cell.index[0])))
+        if cell.name in COUNTED:
+            return sum(self.place[p] in COUNTED[cell.name] for p in self.pfns(int(cell.index[0])))
         if cell.name == "pages":
             return self.config.pages_per_block
         if cell.name == "misplaced":
@@ -163,13 +162,16 @@ class State:
 
     def abstract(self) -> dict[Cell, int]:
         """All abstract cells."""
-        stored, listed = self.stored, self._on_pcplists()
-        found = {}
-        for cell in layout(self.config):
-            known = stored.get(cell)
-            if known is None:
-                known = listed.get(cell.index, 0) if cell.name == "pcp.nr" else self.load(cell)
-            found[cell] = known
+        found = dict(self.stored)
+        listed, order = self._on_pcplists(), self.config.pageblock_order
+        places = Counter((pfn >> order, place) for pfn, place in enumerate(self.place))
+        for cell in self._derived:
+            if cell.name == "pcp.nr":
+                found[cell] = listed[cell.index]
+            elif cell.name in COUNTED:
+                found[cell] = sum(places[int(cell.index[0]), place] for place in COUNTED[cell.name])
+            else:
+                found[cell] = self.load(cell)
         return found
 
     def _on_pcplists(self) -> Counter[tuple[int | str, ...]]:
