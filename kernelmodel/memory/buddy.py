@@ -10,7 +10,7 @@ ranges aligned to the largest order; later kernels cut it as we do.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from kernelmodel.errors import BugError, ModelError
 from kernelmodel.mmzone import MigrateType
@@ -87,6 +87,12 @@ class Buddy:
         """The migratetype of the free list on which the page lies, or None if it is not free."""
         head = self.head_of(pfn)
         return None if head is None else self.free[head][1]
+
+    def on_lists_of(self, migratetype: int, pages: range) -> Iterator[int]:
+        """Those of some pages that lie on the free lists of a type."""
+        for order in range(self.max_order):
+            for head in self.free_list[order, migratetype]:
+                yield from range(max(head, pages.start), min(head + (1 << order), pages.stop))
 
     def nr_free(self) -> int:
         """Number of free pages."""

@@ -145,7 +145,8 @@ class State:
             z, c, t, b = (int(i) for i in cell.index)
             return sum(self.block_of(p) == b for p in self.pcplists[z][c].lists[t])
         if cell.name in COUNTED:
-            return sum(self.place[p] in COUNTED[cell.name] for p in self.pfns(int(cell.index[0])))
+            pfns = self.pfns(int(cell.index[0]))
+            return sum(map(self.place[pfns.start : pfns.stop].count, COUNTED[cell.name]))
         if cell.name == "pages":
             return self.config.pages_per_block
         if cell.name == "misplaced":
@@ -155,21 +156,19 @@ class State:
     def _misplaced(self, block: int) -> int:
         if self.block_type(block) != MigrateType.ISOLATE:
             return 0
-        zone = self.zone_of(block)
+        zone, pfns = self.zone_of(block), self.pfns(block)
         base = self.base(zone)
-        free = [p for p in self.pfns(block) if self.place[p] is Place.BUDDY]
-        return sum(self.buddy(zone).free_type_of(p - base) != MigrateType.ISOLATE for p in free)
+        in_its_place = self.buddy(zone).on_lists_of(MigrateType.ISOLATE, range(pfns.start - base, pfns.stop - base))
+        free = self.place[pfns.start : pfns.stop].count(Place.BUDDY)
+        return free - sum(self.place[p + base] is Place.BUDDY for p in in_its_place)
 
     def abstract(self) -> dict[Cell, int]:
         """All abstract cells."""
         found = dict(self.stored)
-        listed, order = self._on_pcplists(), self.config.pageblock_order
-        places = Counter((pfn >> order, place) for pfn, place in enumerate(self.place))
+        listed = self._on_pcplists()
         for cell in self._derived:
             if cell.name == "pcp.nr":
                 found[cell] = listed[cell.index]
-            elif cell.name in COUNTED:
-                found[cell] = sum(places[int(cell.index[0]), place] for place in COUNTED[cell.name])
             else:
                 found[cell] = self.load(cell)
         return found
