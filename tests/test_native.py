@@ -15,7 +15,7 @@ from kernelmodel.kernels import KERNELS, kernel, mutant
 from kernelmodel.versions.mutants import MUTANTS
 from properties.catalogue import PROPERTIES
 from verify.explore import library as c
-from verify.explore import native
+from verify.explore import native, transactions
 from verify.explore.__main__ import main
 from verify.explore.arena import UNKNOWN, Arena
 from verify.explore.decisions import Decisions
@@ -231,3 +231,13 @@ def test_equal_states_have_equal_futures(by_slot):
                 known.sort(key=task.slots.__getitem__)
         counts.append(search(transitions, Limits(), 0).run(initial_rows(model, True)).states)
     assert (counts[0] == counts[1]) is not by_slot
+
+
+@pytest.mark.parametrize("how", [pytest.param("auto", marks=compiled), "none"])
+def test_ways_to_one_end_are_one_transition(how, monkeypatch):
+    """Where each way counts there are more transitions, and nothing else is found."""
+    once = found_by(how, transitions_of("v5.11", TWO_CPUS, "full"))
+    monkeypatch.setattr(transactions, "_different", lambda ends: ends)
+    each = found_by(how, transitions_of("v5.11", TWO_CPUS, "full"))
+    assert each[0] == once[0] and each[2:] == once[2:]
+    assert each[1] > once[1]
