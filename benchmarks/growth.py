@@ -152,7 +152,6 @@ def draw(record: dict[str, Any], path: Path) -> None:
             panel.set_axisbelow(True)
             panel.spines[["top", "right"]].set_visible(False)
             if what == "seconds":
-                panel.set_ylim(top=record["limit"] * 1.7)
                 panel.yaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
                 panel.axhline(record["limit"], color="#777777", linestyle="--", linewidth=1)
                 panel.text(
@@ -160,6 +159,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
                 )
             else:
                 panel.set_xlabel(title, fontsize=11)
+    # one scale for the row, which the panel that is drawn first must not choose
+    panels[0][0].set_ylim(0.8 * min(p.seconds for p in points if p.seconds), record["limit"] * 1.7)
     panels[0][0].set_ylabel("seconds, whole process", fontsize=11)
     panels[1][0].set_ylabel("states", fontsize=11)
     handles, names = panels[0][0].get_legend_handles_labels()

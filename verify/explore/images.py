@@ -52,6 +52,7 @@ class Images:
         self._exchanges: dict[tuple[int, int], Renaming] = {}
         self._firsts: dict[tuple[int, int, int], First | None] = {}
         self._places: dict[tuple[int, ...], list[int]] = {}
+        self._pairs: dict[int, dict[int, int]] = {}
         self._decided: dict[tuple[int, int, int], Decisions] = {}
 
     def _swap(self, a: int) -> Renaming | None:
@@ -148,11 +149,18 @@ class Images:
         if key not in self._places:
             places = list(range(self.model.extent + len(self._away)))
             for renaming in reversed(renamings):
-                exchanged = {a: b for x, y in renaming.columns for a, b in ((x, y), (y, x))}
-                exchanged |= {p: self._away.get(self._away_of(renaming, a), -1) for a, p in self._away.items()}
+                exchanged = self._exchanged(renaming)
                 places = [exchanged.get(p, p) for p in places]
             self._places[key] = places
         return self._places[key]
+
+    def _exchanged(self, renaming: Renaming) -> dict[int, int]:
+        """What becomes of places by one renaming; there are few, and many ways to put them one after the other."""
+        if id(renaming) not in self._pairs:
+            found = {a: b for x, y in renaming.columns for a, b in ((x, y), (y, x))}
+            found |= {p: self._away.get(self._away_of(renaming, a), -1) for a, p in self._away.items()}
+            self._pairs[id(renaming)] = found
+        return self._pairs[id(renaming)]
 
     def _away_of(self, renaming: Renaming, away: Away) -> Away:
         task, bad = away

@@ -52,6 +52,7 @@ class Movers(Known):
         super().__init__(model, assumed_zero)
         self._unchanged: dict[Any, bool] = {}
         self._right: dict[tuple[int, int, int], bool] = {}
+        self._opposed: dict[tuple[int, int, int], list[tuple[Cell, int]]] = {}
         violations = [
             [self._closed(p, None) for p in conjuncts(c.check.violation)]
             for c in model.state_checks
@@ -239,13 +240,17 @@ class Movers(Known):
 
     def _opposites(self, g: Footprint, given: Facts) -> Iterator[tuple[Cell, int]]:
         """Truth values that cells have at the start and not where ``g`` is performed."""
-        for c, v in {**self.facts[g.task.number][g.location], **g.needs}.items():
-            if (
-                CELLS[c.name].sort == "bool"
-                and c not in given
-                and self.model.initial_values[c] == frozenset((int(not v),))
-            ):
-                yield c, int(not v)
+        key = (g.task.number, g.location, g.node.number)
+        if key not in self._opposed:
+            facts = {**self.facts[g.task.number][g.location], **g.needs}
+            self._opposed[key] = [
+                (c, int(not v))
+                for c, v in facts.items()
+                if CELLS[c.name].sort == "bool" and self.model.initial_values[c] == frozenset((int(not v),))
+            ]
+        for c, v in self._opposed[key]:
+            if c not in given:
+                yield c, v
 
     def changed_by(self, f: Footprint, g: Footprint, given: Facts) -> set[Cell]:
         """The cells that ``g`` writes of which ``f`` looks at something that this changes, where ``given`` holds."""
