@@ -168,8 +168,10 @@ class Benchmark:
         for mutant in (m.name for m in MUTANTS.values() if m.breaks != EQUIVALENT):
             for suffix, compiler in self.explore_variants():
                 say(f"{mutant}: explore{suffix}")
+                # where no CPU comes or goes some mutants change nothing
+                comes = bool(MUTANTS[mutant].needs.get("hotplugs"))
                 process, record = explore(
-                    ["--quiet", *CONFIGS[name].options(), "--mutant", mutant, *compiler], limit, memory
+                    ["--quiet", *CONFIGS[name].options(comes), "--mutant", mutant, *compiler], limit, memory
                 )
                 yield explore_row(name, "explore" + suffix, process, record, mutant)
             if mutant in known:

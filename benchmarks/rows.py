@@ -18,11 +18,12 @@ class Config:
     frees: int
     allocs: int
 
-    def options(self) -> list[str]:
-        """The options of verify.explore."""
+    def options(self, beside: bool = False) -> list[str]:
+        """The options of verify.explore; ``beside``: with its small configuration in which a CPU comes and goes."""
         names = (("cpus", self.cpus), ("pages", self.pages), ("frees", self.frees), ("allocs", self.allocs))
         # the hand-written model has neither CPUs that come and go nor pages to migrate
-        return [*(x for name, n in names for x in (f"--{name}", str(n))), "--migrations", "0", "--hotplugs", "0"]
+        found = [*(x for name, n in names for x in (f"--{name}", str(n))), "--migrations", "0"]
+        return found if beside else [*found, "--hotplugs", "0"]
 
     def defines(self) -> list[str]:
         """The same for the hand-written model."""
