@@ -85,4 +85,6 @@ def test_bad_input_is_one_line(asked, said, capsys):
 
 
 def test_time_that_is_over_keeps_what_was_found(capsys):
-    assert main(["--campaigns", "2", "--jobs", "1", "--histories", "3", "--timeout", "1e-6"]) in (0, 3)
+    for jobs in ("1", "2"):
+        assert main(["--campaigns", "2", "--jobs", jobs, "--histories", "100000", "--timeout", "0.5"]) == 3
+        assert "out of time after 0 of 2 campaigns; what was found is kept" in capsys.readouterr().err

@@ -88,8 +88,10 @@ def test_campaigns_are_those_of_this_machine(address, tmp_path):
 
 
 def test_a_command_that_takes_too_long_is_ended():
-    code, seconds, files = ran(Words("verify.explore", ("--cpus", "4", "--pages", "4", "--frees", "3"), 1.0))
+    code, seconds, stopped, files = ran(Words("verify.explore", ("--cpus", "4", "--pages", "4", "--frees", "3"), 1.0))
     assert code != 0 and seconds < 30 and set(files) >= {"txt", "err"}
+    # as it would here, it is asked to keep what it has
+    assert stopped == "out of time after 1 s" and code == 3 and json.loads(files["json"])["interrupted"]
 
 
 @pytest.mark.parametrize("main", [prove, suite])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -57,8 +58,8 @@ def mapped(
 ) -> Iterator[Result]:  # fmt: skip
     """``map()`` by so many processes, in the order of the items; by this one where there is no use for more.
 
-    By the workers of a ``scheduler`` instead where one is named; they know no ``deadline`` but that of their client, a
-    time.monotonic() after which TimeoutError is raised.
+    By the workers of a ``scheduler`` instead where one is named.  ``deadline`` is a time.monotonic() after which TimeoutError
+    is raised, and what is under way is given up; where nothing can be forked it is not kept.
     """
     if scheduler:
         # takes a while to import, and is not always there
@@ -67,11 +68,13 @@ def mapped(
         yield from spread(function, items, scheduler, deadline)
         return
     jobs = min(jobs, len(items))
-    if jobs < 2 or not can_fork():
+    # this process could not give up what it does itself
+    if not can_fork() or (jobs < 2 and deadline is None):
         yield from map(function, items)
         return
-    with children(jobs) as pool:
-        yield from pool.map(function, items)
+    with children(max(1, jobs)) as pool:
+        for future in [pool.submit(function, item) for item in items]:
+            yield future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 def _begin(parent: int) -> None:

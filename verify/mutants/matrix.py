@@ -19,7 +19,7 @@ from verify.bmc.solve import Engine
 from verify.explore.beside import beside
 from verify.explore.finite import Finite
 from verify.explore.solve import Explorer
-from verify.forked import can_fork, children, mapped
+from verify.forked import mapped
 from verify.scenario import Scenario
 from verify.verdict import Result, Verdict
 
@@ -105,18 +105,8 @@ def collect(
     names: Sequence[str], engines: Sequence[str], jobs: int, timeout: float | None = None, scheduler: str = ""
 ) -> Iterator[Row]:
     """The rows of some mutants, in their order, as they come; after ``timeout`` seconds TimeoutError."""
-    if scheduler:
-        limit = None if timeout is None else time.monotonic() + timeout
-        yield from mapped(functools.partial(row_of, engines=tuple(engines)), names, jobs, scheduler, limit)
-        return
-    if not can_fork() or (timeout is None and (jobs < 2 or len(names) < 2)):
-        yield from (row_of(name, engines) for name in names)
-        return
     deadline = None if timeout is None else time.monotonic() + timeout
-    with children(min(jobs, len(names))) as pool:
-        futures = [pool.submit(row_of, name, tuple(engines)) for name in names]
-        for future in futures:
-            yield future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+    return mapped(functools.partial(row_of, engines=tuple(engines)), names, jobs, scheduler, deadline)
 
 
 def row_of(name: str, engines: Sequence[str]) -> Row:

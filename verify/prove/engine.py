@@ -54,19 +54,16 @@ def prove(
     numbers = list(range(len(prover.transitions)))
     jobs = min(2, os.cpu_count() or 1) if jobs is None else jobs
     _prover[:] = [prover]
-    if elsewhere is not None:
-        chunks = list(elsewhere([numbers[i : i + LARGE_PORTION] for i in range(0, len(numbers), LARGE_PORTION)], depth))
+    if elsewhere is not None or jobs < 2 or not can_fork():
         proof.differs = _differs()
-        proof.answers += [*prover.start(), *prover.conclusions(depth)]
-    elif jobs < 2 or not can_fork():
-        proof.differs = _differs()
-        chunks = [_chunk(numbers, depth)]
+        chunks = (
+            [_chunk(numbers, depth)] if elsewhere is None else [*elsewhere(_portions(numbers, LARGE_PORTION), depth)]
+        )
         proof.answers += [*prover.start(), *prover.conclusions(depth)]
     else:
         with children(jobs) as pool:
             differs = pool.submit(_differs)
-            portions = [numbers[i : i + PORTION] for i in range(0, len(numbers), PORTION)]
-            futures = [pool.submit(_chunk, portion, depth) for portion in portions]
+            futures = [pool.submit(_chunk, portion, depth) for portion in _portions(numbers, PORTION)]
             proof.answers += [*prover.start(), *prover.conclusions(depth)]
             chunks = [f.result() for f in futures]
             proof.differs = differs.result()
@@ -99,6 +96,10 @@ def weakened(prover: Prover, proof: Proof) -> Proof:
         left.answers = [new.get((a.where, a.goal), a) for a in left.answers]
     left.seconds += time.monotonic() - began
     return left
+
+
+def _portions(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [numbers[i : i + size] for i in range(0, len(numbers), size)]
 
 
 def _chunk(numbers: Sequence[int], depth: int) -> Chunk:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from verify.spread.alone import LostError
-from verify.spread.cluster import SECONDS, spread
-from verify.suite.jobs import Job, State
+from verify.spread.cluster import spread
+from verify.suite.jobs import Job, State, run
 
 #: of a job: on standard output and standard error, and what --json writes
 _FILES = ("txt", "err", "json")
@@ -30,22 +27,13 @@ class Words:
         return " ".join(["python", "-m", self.module, *self.arguments])
 
 
-def ran(words: Words) -> tuple[int, float, dict[str, bytes]]:
-    """The exit code of a command, its seconds, and its files by suffix; run where this is."""
-    began = time.monotonic()
+def ran(words: Words) -> tuple[int | None, float, str, dict[str, bytes]]:
+    """The exit code of a command, its seconds, why it was stopped, and its files by suffix; run where this is."""
     with tempfile.TemporaryDirectory(prefix="straypage-") as folder:
-        files = {suffix: Path(folder) / f"job.{suffix}" for suffix in _FILES}
-        with files["txt"].open("wb") as out, files["err"].open("wb") as err:
-            process = subprocess.Popen(
-                [sys.executable, "-m", words.module, *words.arguments, "--json", str(files["json"])],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-            )  # fmt: skip
-            try:
-                code = process.wait(words.limit)
-            except subprocess.TimeoutExpired:
-                process.terminate()
-                code = process.wait()
-        return code, time.monotonic() - began, {s: f.read_bytes() for s, f in files.items() if f.exists()}
+        job = Job("", "job", words.module, words.arguments, Path(folder), words.limit)
+        run([job], 1)
+        files = {suffix: job.file(suffix) for suffix in _FILES}
+        return job.code, job.seconds, job.stopped, {s: f.read_bytes() for s, f in files.items() if f.exists()}
 
 
 def run_elsewhere(jobs: Sequence[Job], scheduler: str, watch: Callable[[], None] = lambda: None) -> bool:
@@ -58,11 +46,11 @@ def run_elsewhere(jobs: Sequence[Job], scheduler: str, watch: Callable[[], None]
     items = [Words(job.module, job.arguments, job.limit) for job in jobs]
     left = iter(jobs)
     try:
-        for code, seconds, files in spread(ran, items, scheduler, seconds=SECONDS):
+        for code, seconds, stopped, files in spread(ran, items, scheduler):
             job = next(left)
             for suffix, text in files.items():
                 job.file(suffix).write_bytes(text)
-            job.state, job.code, job.seconds = State.DONE, code, seconds
+            job.state, job.code, job.seconds, job.stopped = State.DONE, code, seconds, stopped
             watch()
     except KeyboardInterrupt:
         return True
