@@ -73,6 +73,7 @@ def test_the_command(tmp_path, capsys):
         (["--histories", "-3"], "--histories -3 is out of range: give at least 1"),
         (["--kernel", "v5.12"], "v5.12"),
         (["--property", "no_stray_pag"], "did you mean no_stray_page?"),
+        (["--database", "/proc/nothing"], "--database /proc/nothing: cannot be made"),
         (["--variant", "mine.py", "--scheduler", "tcp://nowhere:1"], "no worker has the file mine.py"),
     ],
 )
@@ -87,4 +88,6 @@ def test_bad_input_is_one_line(asked, said, capsys):
 def test_time_that_is_over_keeps_what_was_found(capsys):
     for jobs in ("1", "2"):
         assert main(["--campaigns", "2", "--jobs", jobs, "--histories", "100000", "--timeout", "0.5"]) == 3
-        assert "out of time after 0 of 2 campaigns; what was found is kept" in capsys.readouterr().err
+        said = capsys.readouterr()
+        assert "out of time after 0 of 2 campaigns; what was found is kept" in said.err
+        assert "exit 3: undecided" in said.out

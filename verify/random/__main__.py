@@ -81,12 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kernel = kernel_of(options)
         writable([options.json])
         watched = _watched(options, kernel)
+        # with it comes Hypothesis
+        from verify.random.campaign import Campaign, Folder, Outcome, run
+
+        spec = KernelSpec.of(options)
+        folder = Folder(options.database, spec, options.machine) if options.database else None
     except ModelError as error:
         fail(f"{PROG}: {error}")
-    from verify.random.campaign import Campaign, Folder, Outcome, run
-
-    spec = KernelSpec.of(options)
-    folder = Folder(options.database, spec, options.machine) if options.database else None
     examples = folder.examples() if folder else {}
     campaigns = [
         Campaign(spec, options.machine, watched, options.histories, options.seed + n, examples)
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.quiet:
         if broken:
             print("\n" + min((o.program for o in broken), key=lambda p: (len(p), p)))
-        _tell(watched, reached, sum(o.histories for o in done), broken, code)
+        _tell(watched, reached, sum(o.histories for o in done), code)
     if options.json:
         record: dict[str, Any] = {
             "schema": "straypage-random-1", "kernel": spec.title, "machine": options.machine, "exit": int(code),
@@ -150,15 +151,19 @@ def _watched(options: argparse.Namespace, kernel: type[KernelText] | None) -> tu
     return expected_to_hold(kernel or V5_11)
 
 
-def _tell(
-    watched: Sequence[str], reached: frozenset[str], histories: int, broken: Sequence[Any], code: Exit
-) -> None:  # fmt: skip
+def _tell(watched: Sequence[str], reached: frozenset[str], histories: int, code: Exit) -> None:
     missed = [name for name in watched if name not in reached]
     print(f"\n{histories} histories; premises reached: {len(watched) - len(missed)} of {len(watched)}")
     if missed:
         print(f"  never reached: {', '.join(missed)}")
-    words = "a property is violated" if broken else "nothing found, which proves nothing"
-    print(f"exit {int(code)}: {words}")
+    print(f"exit {int(code)}: {_SAID[code]}")
+
+
+_SAID = {
+    Exit.OK: "nothing found, which proves nothing",
+    Exit.VIOLATED: "a property is violated",
+    Exit.UNDECIDED: "undecided: it was stopped before it had made all histories",
+}
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 from hypothesis.stateful import run_state_machine_as_test
 
+from kernelmodel.errors import ModelError
 from properties.history import History
 from properties.profiles import RACE_RULES, RULES
 from properties.stateful import DrainRace, PageAllocator, machine_for
@@ -117,9 +118,14 @@ class Folder:
     """Where examples are kept from one run to the next: a folder for each kernel and machine."""
 
     def __init__(self, folder: str, spec: KernelSpec, machine: str) -> None:
-        """It is made when something is kept."""
+        """ModelError where there can be none: Hypothesis would keep nothing, and say nothing."""
         name = "".join(c if c.isalnum() or c in ".-" else "_" for c in spec.name)
-        self._kept = DirectoryBasedExampleDatabase(Path(folder) / f"{name}-{machine}")
+        path = Path(folder) / f"{name}-{machine}"
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelError(f"--database {folder}: cannot be made ({error.strerror}); give another folder") from None
+        self._kept = DirectoryBasedExampleDatabase(path)
 
     def examples(self) -> Examples:
         """Those of earlier runs."""
