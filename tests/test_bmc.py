@@ -38,7 +38,8 @@ FIRST = {m.breaks: m.name for m in reversed(MUTANTS.values())}.values()
     [
         pytest.param(m.name, marks=() if m.name in FIRST else pytest.mark.deep)
         for m in MUTANTS.values()
-        if m.breaks in DECIDED
+        # it takes a second drain: tests/test_second_drain.py
+        if m.breaks in DECIDED and m.name != "unlock-before-flush"
     ],
 )
 def test_mutant_is_violated_and_replays(name):
@@ -190,7 +191,7 @@ def test_a_premise_counts_as_reached_only_by_a_run_of_all_tasks(monkeypatch):
     verdict = Engine(DeadWorker, SMALL).decide(prop)
     assert verdict.result is Result.UNDECIDED
     assert "no run of all tasks is found" in verdict.reason and "offline0 waits at flush_work(cpu 1)" in verdict.reason
-    monkeypatch.setattr(Engine, "_witnessed", lambda *_: True)
+    monkeypatch.setattr(Engine, "_witnessed", lambda *_: Result.HOLDS)
     assert Engine(DeadWorker, SMALL).decide(prop).result is Result.HOLDS
 
 

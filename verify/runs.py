@@ -8,6 +8,7 @@ running task falls behind all others; each run with few context switches has a k
 
 from __future__ import annotations
 
+import functools
 import operator
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from kernelmodel.memory_model import Memory
 from kernelmodel.mmzone import MigrateType
 from kernelmodel.ops import Kind, Op
 from kernelmodel.text import KernelText, from_a_file
+from properties.catalogue import PROPERTIES
 from properties.monitor import Monitor, Violation, deadlocks
 from properties.property import Property
 from verify.counterexample import Counterexample
@@ -102,19 +104,38 @@ class Whole:
     waiting: str = ""
 
 
-def whole_runs(
-    kernel: type[KernelText], scenario: Scenario, prop: Property, values: Values, most: int
-) -> Whole:  # fmt: skip
-    """Random runs of a whole scenario until one that reaches a property's premise is confirmed with every check."""
-    length, waiting = 1, ""
-    for number in range(most):
-        run = _Run(kernel, scenario, values, Random(number), length)
-        run.go([prop])
-        length = max(length, run.shared)
-        waiting = run.waiting() or waiting
-        if not run.waiting() and run.reaches(prop):
-            return Whole(number + 1, True)
-    return Whole(most, False, waiting)
+class WholeRuns:
+    """Random runs of a whole scenario, always the same ones, each made when somebody asks for it and kept for who asks next."""
+
+    def __init__(self, kernel: type[KernelText], scenario: Scenario, values: Values) -> None:
+        self._kernel, self._scenario, self._values = kernel, scenario, values
+        self._watched = [p for p in PROPERTIES.values() if p.applies_to(kernel) and not p.stuck and not p.rest]
+        self._runs: list[_Run] = []
+
+    def make(self, number: int) -> None:
+        """Have so many runs."""
+        while len(self._runs) < number:
+            self._runs.append(self._made(len(self._runs), self._watched))
+
+    def reaching(self, prop: Property, most: int) -> Whole:
+        """The first of so many runs that reaches a property's premise, confirmed with every check."""
+        waiting = ""
+        for number in range(most):
+            self.make(number + 1)
+            run = self._runs[number]
+            if prop not in self._watched or run.violations():
+                # it ended where another property is violated, and goes on for this one
+                run = self._made(number, [prop])
+            waiting = run.waiting() or waiting
+            if not run.waiting() and run.reaches(prop):
+                return Whole(number + 1, True)
+        return Whole(most, False, waiting)
+
+    def _made(self, number: int, properties: Sequence[Property]) -> _Run:
+        length = max((r.shared for r in self._runs[:number]), default=1)
+        run = _Run(self._kernel, self._scenario, self._values, Random(number), length)
+        run.go(properties)
+        return run
 
 
 class Net:
@@ -255,8 +276,11 @@ class _Run:
 
     def reaches(self, prop: Property) -> bool:
         """Whether the property's premise was reached, within the verdict's bound and confirmed with every check."""
-        if self.monitor is None or prop.name not in self.monitor.reached:
-            return False
+        return self.monitor is not None and prop.name in self.monitor.reached and self.confirmed
+
+    @functools.cached_property
+    def confirmed(self) -> bool:
+        """Whether the run is within the verdict's bound and goes through with every check."""
         try:
             return self._in_bound(self._steps())
         except (ModelError, RefinementError):

@@ -40,9 +40,22 @@ def counterexample(
 ) -> Counterexample:
     """The counterexample in a satisfiable ``solver``; ``replayed`` is false if the concrete machine disagrees.
 
-    ``fewest``: with as few acting tasks as there can be.
+    ``fewest``: with as few acting tasks as there can be, and simple in every way; else the first one that is plain will do, if
+    there is one, for it shows who has to act.
     """
-    start, steps = _traced(scenario, encoding, solver, check, memory, fewest)
+    if not fewest:
+        answer, model = check(solver, *_plain_wishes(encoding))
+        if answer == z3.sat:
+            found = _shown(kernel, scenario, encoding, prop, *_of(scenario, encoding, model, memory))
+            if found.replayed:
+                return found
+    return _shown(kernel, scenario, encoding, prop, *_traced(scenario, encoding, solver, check, memory, fewest))
+
+
+def _shown(
+    kernel: type[KernelText], scenario: Scenario, encoding: Encoding, prop: Property, start: Start, steps: list[TraceStep]
+) -> Counterexample:  # fmt: skip
+    """What the concrete machine makes of a solver's run."""
     try:
         found = replay(kernel, scenario, start, steps, prop)
     except MismatchError as error:
@@ -62,17 +75,25 @@ def witnessed(
     prop: Property,
     check: Check,
     memory: Memory = "sc",
-) -> bool:
-    """Whether a run in a satisfiable ``solver`` is one of the whole scenario that reaches the premise, when replayed."""
-    start, steps = _traced(scenario, encoding, solver, check, memory)
-    return reaches(kernel, scenario, start, steps, prop)
+) -> bool | None:
+    """Whether a run in the ``solver`` is one of the whole scenario that reaches the premise, when replayed; None: it has none."""
+    answer, model = check(solver, *_plain_wishes(encoding))
+    if answer == z3.sat and reaches(kernel, scenario, *_of(scenario, encoding, model, memory), prop):
+        return True
+    if answer != z3.sat and check(solver)[0] != z3.sat:
+        return None
+    return reaches(kernel, scenario, *_traced(scenario, encoding, solver, check, memory), prop)
 
 
 def _traced(
     scenario: Scenario, encoding: Encoding, solver: z3.Solver, check: Check, memory: Memory, fewest: bool = False
 ) -> tuple[Start, list[TraceStep]]:  # fmt: skip
     """A simple run in a satisfiable ``solver``: its start and its steps."""
-    model = _simple_model(encoding, solver, check, fewest)
+    return _of(scenario, encoding, _simple_model(encoding, solver, check, fewest), memory)
+
+
+def _of(scenario: Scenario, encoding: Encoding, model: Any, memory: Memory) -> tuple[Start, list[TraceStep]]:
+    """The run in a model."""
     return replace(_start(scenario, encoding, model), memory=memory), _steps(encoding, model)
 
 
@@ -211,7 +232,10 @@ def _first_counts_elsewhere(encoding: Encoding, model: Any) -> dict[int, int]:
 
 def _in_order(encoding: Encoding, model: Any) -> list[Event]:
     happened = [e for e in encoding.events if z3.is_true(model.eval(e.happened, model_completion=True))]
-    return sorted(happened, key=lambda e: model.eval(e.clock, model_completion=True).as_long())
+    moments = {e: model.eval(e.moment, model_completion=True).as_long() for e in happened if e.timed}
+    first = min(moments.values(), default=0) - 1
+    last = {e: max((moments[b] for b in e.since if b in moments), default=first) for e in happened}
+    return sorted(happened, key=lambda e: (last[e], e.task.spec.number, e.place))
 
 
 def _steps(encoding: Encoding, model: Any) -> list[TraceStep]:

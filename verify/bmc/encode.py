@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import z3
 
@@ -19,28 +19,28 @@ from kernelmodel.terms import Cell, Term, atoms
 from properties.property import Check
 from verify.bmc.beginning import Beginning, typed
 from verify.bmc.contract import AGGREGATES, TaskGraph
-from verify.bmc.events import Event, Events, Section, no_atom, topological
-from verify.bmc.exclusion import Exclusion
+from verify.bmc.events import Event, Events, no_atom, topological
+from verify.bmc.handover import Handed, HandOver
 from verify.bmc.slice import Slice, finishes
 from verify.smt import Expr, all_of, any_of, less, literal, same, translate, variable
 
 
-class Encoding(Exclusion):
+class Encoding(HandOver):
     """The constraints of a slice.  ``violated`` is what must be unsatisfiable with them, ``reached`` what must not be."""
 
     def __init__(
         self, piece: Slice, known: Mapping[Cell, int], assumed: Sequence[Check] = (), zero_before: Collection[str] = (),
-        modular: bool = False,
+        handed: Handed = "values",
     ) -> None:  # fmt: skip
         """Build all constraints; nothing is solved here.
 
         ``assumed`` are checks of this CPU that hold whenever its interrupts are on, so also when a section begins.  A
         check may be assumed for its own proof: the first moment at which it fails comes after sections that began well.
         ``zero_before`` names cells that operations read as 0, for the proof that they never are anything else: up to the
-        first operation that changes this, it is.  ``modular`` lets each section begin in any state that the assumed
-        checks allow, whatever the sections before it did (but for the sums over CPUs): more runs, and a simpler question.
+        first operation that changes this, it is.  ``handed``: what a section takes over from the one before it; less is
+        more runs, and a simpler question.
         """
-        self.piece, self.known, self.zero_before = piece, known, zero_before
+        self.piece, self.known, self.zero_before, self.handed = piece, known, zero_before, handed
         self.config = piece.config
         self.constraints = []
         self.events = []
@@ -52,6 +52,9 @@ class Encoding(Exclusion):
         self._writers = {}
         self._apart: set[tuple[int, int]] = set()
         self._order: dict[tuple[int, int], Expr] = {}
+        self._looks = {}
+        self._twin = {}
+        self._precedence = {}
         self._incoming_ways: dict[int, dict[int, list[tuple[Event | None, tuple[Term, ...]]]]] = {}
         self._ancestors: dict[int, dict[int, set[int]]] = {}
         self.beginning = Beginning(piece, self.parameters, self.constraints)
@@ -62,6 +65,7 @@ class Encoding(Exclusion):
         self._find_writers()
         self.private = self._private_cells()
         self.local = self._task_local_cells()
+        self._order_twins()
         self._sections_exclude()
         for events in self.by_task.values():
             for e in topological(events):
@@ -70,14 +74,16 @@ class Encoding(Exclusion):
         for s in self.sections:
             cells = self._private_of(s)
             s.exit = {c: self._pick([(e, e.after[c]) for e in s.ends]) if s.ends else s.entry[c] for c in cells}
-        self._hand_over({c for c in self.private if not modular or c.name in AGGREGATES})
+        self._hand_over()
         self._assume(assumed)
-        self._order_twins()
         self.violated, self.reached = self._judge()
         self.intruded = self._intruded()
-        # a run may stop anywhere, so what comes after the moment of the violation need not happen
-        self.until = z3.And([z3.Implies(e.happened, e.clock <= self.time) for e in self.events])
         self._define_written()
+        self._look_into_sections()
+        self._stay_outside()
+        self._order_tasks()
+        # a run may stop anywhere, so what comes after the moment of the violation need not happen
+        self.until = z3.And([z3.Implies(e.happened, e.moment <= self.time) for e in self.events if e.timed])
         self.finished = z3.And([self._finish(t) for t in piece.tasks if not t.spec.kind.serves] or [True])
 
     # --- tasks and their order ---
@@ -116,7 +122,6 @@ class Encoding(Exclusion):
                 parts = [self._term(t, e, None) for t in conditions]
                 if before is not None:
                     parts.append(before.happened)
-                    self.constraints.append(before.clock < e.clock)
                 reasons.append(all_of(parts) if parts else z3.BoolVal(True))
             self.constraints.append(z3.Implies(e.happened, z3.Or(reasons)))
             cells = [a.args[0] for a in atoms(e.node.op.guard, "cell")]
@@ -129,6 +134,18 @@ class Encoding(Exclusion):
                 guard = self._term(e.node.op.guard, e, e)
                 self.constraints.append(z3.Implies(e.happened, guard))
 
+    def _order_tasks(self) -> None:
+        """A task's operations happen in the order of its graph, as far as anything asks when they do.
+
+        What nobody asks the time of touches nothing that others see, so it can come right after what was before it.
+        """
+        for number, events in self.by_task.items():
+            for place, e in enumerate(topological(events)):
+                ways = self._ways(number)[e.node.number]
+                before = list(dict.fromkeys(b for p, _ in ways if p is not None for b in p.since))
+                self.constraints += [less(b.moment, e.moment) for b in before if e.timed]
+                e.since, e.place = [e] if e.timed else before, place
+
     def _finish(self, task: TaskGraph) -> Expr:
         events = self.by_task[task.spec.number]
         ways = []
@@ -138,14 +155,7 @@ class Encoding(Exclusion):
             ways.append(z3.And(parts if number is None else [*parts, e.happened]))
         return z3.Or(ways)
 
-    # --- private cells, from section to section ---
-
-    def _hand_over(self, cells: set[Cell]) -> None:
-        for mine in self._here().values():
-            for s in mine:
-                others = [o for o in mine if o is not s]
-                entry = {c: v for c, v in s.entry.items() if c in cells}
-                self.constraints.append(z3.Implies(s.entered, self._latest(s.first.clock, entry, others)))
+    # --- what is assumed ---
 
     def _assume(self, checks: Sequence[Check]) -> None:
         """Checks over private cells alone, at the entry of each section of the followed CPU."""
@@ -166,46 +176,11 @@ class Encoding(Exclusion):
                 if CELLS[c.name].counts_pages and CELLS[c.name].where:
                     self.constraints.append(v >= 0)
 
-    def _latest(self, clock: Expr, values: dict[Cell, Expr], others: Sequence[Section]) -> Expr:
-        """``values`` are those on exit from the latest of the other sections that began before ``clock``."""
-        ways = [z3.And(
-            [z3.Implies(o.entered, clock < o.first.clock) for o in others]
-            + [v == self.beginning(c) for c, v in values.items()]
-        )]  # fmt: skip
-        for o in others:
-            between = [
-                any_of([z3.Not(k.entered), less(k.first.clock, o.first.clock), less(clock, k.first.clock)])
-                for k in others
-                if k is not o
-            ]
-            kept = [same(v, o.exit[c]) for c, v in values.items()]
-            ways.append(all_of([o.entered, o.over, less(o.clock_end, clock), *between, *kept]))
-        return any_of(ways)
-
     def _pick(self, options: Sequence[tuple[Event, Expr]]) -> Expr:
         value = options[-1][1]
         for e, v in reversed(options[:-1]):
             value = z3.If(e.happened, v, value)
         return value
-
-    def _order_twins(self) -> None:
-        """Of tasks that are alike, one that has a later number does nothing before an earlier one has begun."""
-        for kind in {t.spec.kind.name: t.spec.kind for t in self.piece.tasks if t.spec.kind.equal}.values():
-            twins = [t for t in self.piece.tasks if t.spec.kind is kind]
-            for a, b in pairwise(twins):
-                one, other = self._beginning(a), self._beginning(b)
-                if a.cpu == b.cpu and one is not None and other is not None and one.node.number == other.node.number:
-                    begun = z3.And(one.happened, one.clock < other.clock)
-                    self.constraints.append(z3.Implies(other.happened, begun))
-
-    def _beginning(self, task: TaskGraph) -> Event | None:
-        """An operation that orders a task among those that are alike: its only stretch's first, else its first."""
-        events = self.by_task[task.spec.number]
-        mine = [s for s in self.alone if s.first.task is task]
-        if len(mine) == 1:
-            return mine[0].first
-        entries = {e.target for e in task.graph.entry}
-        return events[entries.pop()] if len(entries) == 1 and min(entries) >= 0 else None
 
     # --- values ---
 
@@ -340,10 +315,13 @@ class Encoding(Exclusion):
         if cell in e.before:
             return e.before[cell]
         if cell not in e.reads:
-            value = variable(f"{e.name}.reads.{cell}", CELLS[cell.name].sort)
-            e.reads[cell] = value
+            if cell in self.private:
+                e.reads[cell] = value = self._look(cell, e.clock, e)
+            else:
+                e.reads[cell] = value = variable(f"{e.name}.reads.{cell}", CELLS[cell.name].sort)
+                if cell in self.piece.cells:
+                    self.constraints.append(z3.Implies(e.happened, self._latest_write(cell, e.clock, value, e)))
             if cell in self.piece.cells:
-                self.constraints.append(z3.Implies(e.happened, self._latest_write(cell, e.clock, value, e)))
                 if CELLS[cell.name].in_use == "all" or (CELLS[cell.name].in_use and self._somebody_allocates()):
                     # what tasks on other CPUs hold just now
                     others = self.elsewhere[e.name, cell] = z3.Int(f"{e.name}.elsewhere.{cell}")
@@ -374,19 +352,24 @@ class Encoding(Exclusion):
             writers = [w for w in writers if w.task is not reader.task or w.node.number in self._earlier(reader)]
         for a, b in combinations(writers, 2):
             self._keep_apart(a, b)
-        after = {id(w): less(clock, w.clock) for w in writers}
-        first = [any_of([z3.Not(w.happened), after[id(w)]]) for w in writers]
+        # those of the reader's own task come before it
+        own = [w for w in writers if reader is not None and w.task is reader.task]
+        after = {w: [] if w in own else [less(clock, w.clock)] for w in writers}
+        first = [any_of([z3.Not(w.happened), *after[w]]) for w in writers]
         ways = [all_of([same(value, self.beginning(cell)), *first])]
         for w in writers:
-            between = [any_of([self._gone_by(o, w), after[id(o)]]) for o in writers if o is not w]
-            ways.append(all_of([w.happened, less(w.clock, clock), *between, same(value, self._written(w, cell))]))
+            rest = [o for o in writers if o is not w and (o.task is not w.task or w.node.number in self._earlier(o))]
+            between = [any_of([self._gone_by(o, w), *after[o]]) for o in rest]
+            before = [] if w in own else [less(w.clock, clock)]
+            ways.append(all_of([w.happened, *before, *between, same(value, self._written(w, cell))]))
         return any_of(ways)
 
     def _gone_by(self, o: Event, w: Event) -> Expr:
         """``o`` does not happen, or does before ``w``; kept, for every reader of what both write asks."""
         key = (id(o), id(w))
         if key not in self._order:
-            self._order[key] = any_of([z3.Not(o.happened), less(o.clock, w.clock)])
+            gone = z3.Not(o.happened)
+            self._order[key] = gone if o.task is w.task else any_of([gone, less(o.clock, w.clock)])
         return self._order[key]
 
     def _written(self, w: Event, cell: Cell) -> Expr:
@@ -472,13 +455,18 @@ class Encoding(Exclusion):
                 z3.Implies(s.entered, z3.Or(self.time < s.first.clock, z3.And(s.over, s.clock_end < self.time)))
                 for s in mine
             ]
-            parts += [self._latest(self.time, values, mine), *outside]
+            ways = self._latest(mine, lambda s: self._over(s, self.time), lambda s: less(self.time, s.first.clock))
+            latest = [all_of([*way, *(same(v, left(c)) for c, v in values.items())]) for way, left in ways]
+            parts += [any_of(latest), *outside]
         return z3.And(parts or [z3.BoolVal(True)])
 
     def _observe(self, observed: dict[Cell, Expr], cell: Cell) -> Expr:
         if cell in self.known:
             return literal(typed(cell, self.known[cell]))
         if cell not in observed:
+            if cell in self.private:
+                observed[cell] = self._look(cell, self.time, None)
+                return observed[cell]
             observed[cell] = variable(f"observed.{cell}", CELLS[cell.name].sort)
             self.constraints.append(self._latest_write(cell, self.time, observed[cell], None))
             for w in self._writers.get(cell, ()):

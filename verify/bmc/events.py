@@ -18,7 +18,7 @@ class Event:
     task: TaskGraph
     node: Node
     happened: Expr
-    clock: Expr
+    moment: Expr
     #: the critical section of a pcplist in which it is, and the stretch in which its CPU is the task's alone
     section: Section | None = None
     alone: Section | None = None
@@ -29,6 +29,17 @@ class Event:
     returned: list[Expr] = field(default_factory=list)
     before: dict[Cell, Expr] = field(default_factory=dict)
     after: dict[Cell, Expr] = field(default_factory=dict)
+    #: whether anything asks when it happened: else it comes right after what was the last before it
+    timed: bool = False
+    #: the timed events of its task that may have been the last, itself if it is one, and its place in the order of its task
+    since: list[Event] = field(default_factory=list)
+    place: int = 0
+
+    @property
+    def clock(self) -> Expr:
+        """When it happened: who asks makes it an event that is told apart in time."""
+        self.timed = True
+        return self.moment
 
     @property
     def name(self) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import combinations
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
 
 import z3
 
@@ -28,12 +28,17 @@ class Exclusion:
     #: critical sections of pcplists, and stretches with a CPU for oneself; where interrupts off are both, the same ones
     sections: list[Section]
     alone: list[Section]
-    #: cells that only sections of one exclusion of the followed CPU write, with that exclusion
-    private: dict[Cell, Cell]
-    _writers: dict[Cell, list[Event]]
+    #: of sections of tasks that are alike, the one that comes before another if there is the other; by the other's first event
+    _twin: dict[Event, Section]
+    #: whether one section comes before another, where that is not known
+    _precedence: dict[tuple[Event, Event], Expr]
 
     def _read(self, cell: Cell, e: Event) -> Expr:
         """The value of a cell that an event reads."""
+        raise NotImplementedError
+
+    def _earlier(self, e: Event) -> set[int]:
+        """Numbers of the nodes from which ``e`` can be reached."""
         raise NotImplementedError
 
     def _find_sections(self) -> None:
@@ -106,8 +111,65 @@ class Exclusion:
             # of tasks that are elsewhere nobody knows whether they are at one place, if there are several
             somewhere = a.stops and a.cpu != self.piece.cpu and self.config.nr_cpus > 2
             if a.of == b.of and not (somewhere and a.first.task is not b.first.task):
-                apart = z3.Or(z3.And(a.over, a.clock_end < b.first.clock), z3.And(b.over, b.clock_end < a.first.clock))
-                self.constraints.append(z3.Implies(z3.And(a.entered, b.entered), apart))
+                for one, other in ((a, b), (b, a)):
+                    both = z3.And(one.entered, other.entered, self.precedes(one, other))
+                    over = z3.And(one.over, one.clock_end < other.first.clock)
+                    self.constraints.append(z3.Implies(both, over))
+
+    def _order_twins(self) -> None:
+        """Of tasks that are alike, one that has a later number does nothing before an earlier one has begun."""
+        for kind in {t.spec.kind.name: t.spec.kind for t in self.piece.tasks if t.spec.kind.equal}.values():
+            twins = [t for t in self.piece.tasks if t.spec.kind is kind]
+            for a, b in pairwise(twins):
+                one, other = self._beginning(a), self._beginning(b)
+                if a.cpu == b.cpu and one is not None and other is not None and one.node.number == other.node.number:
+                    begun = z3.And(one.happened, one.clock < other.clock)
+                    self.constraints.append(z3.Implies(other.happened, begun))
+                    for s in self._every_stretch():
+                        if s.first is one:
+                            self._twin[other] = s
+
+    def _beginning(self, task: TaskGraph) -> Event | None:
+        """An operation that orders a task among those that are alike: its only stretch's first, else its first."""
+        events = self.by_task[task.spec.number]
+        mine = [s for s in self.alone or self.sections if s.first.task is task]
+        if len(mine) == 1:
+            return mine[0].first
+        entries = {e.target for e in task.graph.entry}
+        return events[entries.pop()] if len(entries) == 1 and min(entries) >= 0 else None
+
+    def precedes(self, a: Section, b: Section) -> Expr:
+        """Whether ``a`` comes before ``b``, of one exclusion, if there are both: it is the other way round if it does not."""
+        if self._is_before(a, b):
+            return z3.BoolVal(True)
+        if self._is_before(b, a):
+            return z3.BoolVal(False)
+        known = self._precedence.get((b.first, a.first))
+        if known is not None:
+            return z3.Not(known)
+        key = (a.first, b.first)
+        if key not in self._precedence:
+            self._precedence[key] = z3.Bool(f"{a.first.name} before {b.first.name}")
+        return self._precedence[key]
+
+    def _is_before(self, a: Section, b: Section) -> bool:
+        """Whether the tasks say that ``a`` comes before ``b`` if there are both."""
+        if a.first.task is b.first.task:
+            return a.first.node.number in self._earlier(b.first)
+        return any(s is a for s in self._twins_before(b))
+
+    def _twins_before(self, s: Section) -> Iterator[Section]:
+        while (before := self._twin.get(s.first)) is not None:
+            yield before
+            s = before
+
+    def foremost(self, sections: Sequence[Section]) -> list[Section]:
+        """Those of some sections that may be the first of them in time: no twin that has to be there comes before them."""
+        chosen = {s.first for s in sections if not s.first.node.op.does.tries}
+        return [s for s in sections if not any(before.first in chosen for before in self._twins_before(s))]
+
+    def _stay_outside(self) -> None:
+        """Who belongs to a CPU does what it does with interrupts on outside the stretches of others there."""
         for e, s in self._beside_sections():
             if e.task.spec.kind.serves or self.config.nr_cpus == 1:
                 self.constraints.append(self.outside(e, s))
@@ -115,11 +177,12 @@ class Exclusion:
     def _beside_sections(self) -> Iterator[tuple[Event, Section]]:
         """Operations with interrupts on, and the stretches of other tasks on the CPU where their task is.
 
+        Of operations those that are told apart in time.
         A task that belongs to no CPU may always be on another one, unless there is none.
         """
         only = self.config.nr_cpus == 1
         for e in self.events:
-            if e.alone is None and (only or e.task.spec.kind.on_lists):
+            if e.timed and e.alone is None and (only or e.task.spec.kind.on_lists):
                 yield from ((e, s) for s in self.alone if s.cpu == e.task.cpu and s.first.task is not e.task)
 
     def outside(self, e: Event, s: Section) -> Expr:
@@ -130,24 +193,3 @@ class Exclusion:
     def nobody_migrates(self) -> Expr:
         """Every task does what it does with interrupts on where it also disables them."""
         return z3.And([self.outside(e, s) for e, s in self._beside_sections()])
-
-    def _here(self) -> dict[Cell, list[Section]]:
-        """The critical sections of the followed CPU's lists, by their exclusion."""
-        found: dict[Cell, list[Section]] = {}
-        for s in self.sections:
-            if s.cpu == self.piece.cpu:
-                found.setdefault(s.of, []).append(s)
-        return found
-
-    def _private_cells(self) -> dict[Cell, Cell]:
-        """The cells that only sections of one exclusion of the followed CPU write, with that exclusion."""
-        found = {}
-        for c, writers in self._writers.items():
-            of = {w.section.of if w.section and w.section.cpu == self.piece.cpu else None for w in writers}
-            exclusion = of.pop()
-            if exclusion is not None and not of:
-                found[c] = exclusion
-        return found
-
-    def _private_of(self, section: Section) -> list[Cell]:
-        return sorted(c for c, of in self.private.items() if of == section.of) if section.cpu == self.piece.cpu else []

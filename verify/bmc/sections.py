@@ -8,7 +8,7 @@ trylock returned before going on, there is an :class:`UnclearError`, and the exc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kernelmodel.cells import CELLS, owner, stops_others
@@ -158,7 +158,7 @@ def _copied(graph: Graph, mine: Stretch, shared: list[int]) -> None:
         ]
 
 
-def renamed(op: Op, registers: dict[str, Term]) -> Op:
+def renamed(op: Op, registers: Mapping[str, Term]) -> Op:
     """The operation with registers replaced."""
 
     def new(term: Term) -> Term:

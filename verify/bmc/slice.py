@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,7 @@ from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, land, lnot
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
+from verify.bmc.alike import as_of, first_like
 from verify.bmc.contract import STOPS, TaskGraph, contract, followed, stop_of, without_stops
 from verify.bmc.sections import UnclearError, apart, check_closed, in_stretches, lists_of, stretches
 from verify.ordering.buffers import declare_buffers, with_buffers
@@ -98,6 +99,7 @@ class Model:
         #: why it does not show in the graphs who is in the critical section of a pcplist, if it does not
         self.unclear = ""
         self._loops: dict[str, Loops] = {}
+        self._lean: dict[Hashable, Graph] = {}
         self._known: dict[Cell, int] = {}
         writers = {c for s in self.specs for n in self.graph(s, s.cpu or 0).nodes for c, _ in n.op.updates}
         self._known = {c: 0 for c in layout(self.config) if c.name in zeros}
@@ -122,6 +124,10 @@ class Model:
     @functools.cache  # noqa: B019 - a Model lives as long as its command
     def graph(self, spec: TaskSpec, cpu: int) -> Graph:
         """The control graph of a task that stays on ``cpu``."""
+        like = first_like(spec, self.specs)
+        return as_of(self.graph(like, cpu), like, spec) if like is not spec else self._graph(spec, cpu)
+
+    def _graph(self, spec: TaskSpec, cpu: int) -> Graph:
         visits: Callable[[Op], int] = self.scenario.visits
         runs = 0
         if spec.kind.serves:
@@ -273,16 +279,30 @@ class Model:
                 if any(c in cells for n in t.graph.nodes for c, _ in n.op.updates):
                     chosen.add(t.spec.number)
             kept = [t for t in tasks if t.spec.number in chosen]
-            lean = [
-                TaskGraph(t.spec, t.cpu, contract(t, frozenset(cells), judged, cpu, self._elsewhere(t, cpu)))
-                for t in kept
-            ]
+            lean = [TaskGraph(t.spec, t.cpu, self._contracted(t, cells, judged, cpu)) for t in kept]
             new = cells | self._follow(cpu, [term for t in lean for term in _needed_terms(t.graph, cells)])
             if new == cells:
                 there = {(t.spec.number, n.number) for t in lean for n in t.graph.nodes}
                 steps = tuple(s for s in steps if (s.task.spec.number, s.node.number) in there)
                 return Slice(self.scenario, self.config, cpu, tuple(lean), frozenset(cells), states, steps)
             cells = new
+
+    def _contracted(self, task: TaskGraph, cells: set[Cell], judged: set[tuple[int, int]], cpu: int) -> Graph:
+        """A task's graph made lean: once for all properties and tasks for which it comes to the same."""
+        like = first_like(task.spec, self.specs)
+        written = frozenset(c for c in self._written(like, task.cpu) if c in cells)
+        mine = frozenset(node for number, node in judged if number == task.spec.number)
+        key = (like, task.cpu, written, mine, cpu)
+        if key not in self._lean:
+            first = TaskGraph(like, task.cpu, self.graph(like, task.cpu))
+            self._lean[key] = contract(
+                first, written, {(like.number, n) for n in mine}, cpu, self._elsewhere(first, cpu)
+            )
+        return as_of(self._lean[key], like, task.spec)
+
+    @functools.cache  # noqa: B019 - a Model lives as long as its command
+    def _written(self, spec: TaskSpec, cpu: int) -> frozenset[Cell]:
+        return frozenset(c for n in self.graph(spec, cpu).nodes for c, _ in n.op.updates)
 
     def _elsewhere(self, task: TaskGraph, cpu: int) -> frozenset[int]:
         """The operations in critical sections of other CPUs' pcplists."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import z3
 
@@ -18,11 +20,12 @@ from verify.bmc.contract import AGGREGATES
 from verify.bmc.counterexample import counterexample, witnessed
 from verify.bmc.encode import Encoding
 from verify.bmc.fewest import acting
+from verify.bmc.handover import Handed
 from verify.bmc.slice import Model, Slice
 from verify.counterexample import Counterexample
 from verify.ordering.relaxed import Relaxed
 from verify.ordering.scenario import relaxed_in
-from verify.runs import Values, whole_runs
+from verify.runs import Values, WholeRuns
 from verify.scenario import Scenario
 from verify.smt import apart
 from verify.verdict import Result, Verdict
@@ -37,9 +40,15 @@ USUALLY_ZERO = tuple(sorted(names(lambda kind: kind.usually_zero)))
 #: how many of a slice's models are replayed before a property is called undecided
 _MODELS = 32
 #: how many random runs are made, before the solver's own is tried, to see a run of all tasks that reaches a premise
-_RUNS = 40
+_RUNS = 8
 #: and how many after it
 _MORE_RUNS = 600
+
+
+#: what sections hand over, in the order in which it is tried: less is more runs, and a simpler question
+_STRENGTHS: tuple[Handed, ...] = get_args(Handed)
+_WORKED_ON = "a CPU's lists are worked on from elsewhere while it may be online, which this engine does not follow"
+_VACUOUS = "no run in which every task finishes reaches the property's premise"
 
 
 class StoppedError(Exception):
@@ -86,6 +95,8 @@ class Engine:
         self.keep_queries, self.progress, self.memory = keep_queries, progress, memory
         #: whether what is found is wanted with as few tasks as there can be
         self._fewest = False
+        #: random runs of all tasks, the same for all properties
+        self.whole = WholeRuns(kernel, scenario, Values(rounds=True, memory=memory))
         self._relaxed: Relaxed | None = None
         self._models: dict[tuple[bool, bool], Model] = {}
         self._no_witness = ""
@@ -228,23 +239,21 @@ class Engine:
                 reason = f"tasks on other CPUs write {names}, which this engine follows on one CPU at a time"
                 return Outcome(Result.UNDECIDED, reason)
             self.progress(f"{prop.name}: {piece.cpu_words} ({n + 1} of {len(slices)})")
-            encoding, solver = self._encode(prop, model, piece, counts)
-            if any(s.remote for s in encoding.alone) and self._check(solver, encoding.intruded)[0] == z3.sat:
-                reason = "a CPU's lists are worked on from elsewhere while it may be online, which this engine does not follow"
-                return Outcome(Result.UNDECIDED, reason)
-            here = self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat
+            asked = functools.partial(self._encode, prop, model, piece, counts)
+            encoding, solver = asked(_STRENGTHS[0 if counts and prop.name in LEMMAS else 1])
+            if any(s.remote for s in encoding.alone):
+                encoding, solver = asked("values")
+                if self._check(solver, encoding.intruded)[0] == z3.sat:
+                    return Outcome(Result.UNDECIDED, _WORKED_ON)
+            here = self._reached(encoding, solver)
+            if here and len(slices) > 1 and encoding.handed != "values":
+                here = self._reached(*asked("values"))
             (reached if here else missed).append(piece)
-            answer = z3.unknown
-            if counts and prop.name in LEMMAS:
-                # it speaks of one section at a time; where that is not enough, the sections are chained after all
-                loose, loose_solver = self._encode(prop, model, piece, counts, modular=True)
-                loose_solver.add(loose.violated, loose.until)
-                answer, _ = self._check(loose_solver)
-                if answer == z3.unsat:
-                    encoding, solver = loose, loose_solver
-            if answer != z3.unsat:
-                solver.add(encoding.violated, encoding.until)
-                answer, _ = self._check(solver)
+            answer = self._violated(encoding, solver)
+            for handed in _STRENGTHS[_STRENGTHS.index(encoding.handed) + 1 :]:
+                if answer == z3.sat:
+                    encoding, solver = asked(handed)
+                    answer = self._violated(encoding, solver)
             outcome.events = max(outcome.events, len(encoding.events))
             script = solver.to_smt2() if self.keep_queries else ""
             outcome.queries.append(Query(f"{prop.name}, {piece.cpu_words}", script, str(answer)))
@@ -257,37 +266,52 @@ class Engine:
         if unreal is not None:
             return replace(outcome, result=Result.UNDECIDED, found=unreal, reason=unreal.found)
         if not reached:
-            return replace(
-                outcome,
-                result=Result.VACUOUS,
-                reason="no run in which every task finishes reaches the property's premise",
-            )
-        if not self._witnessed(prop, model, reached, counts):
-            return replace(outcome, result=Result.UNDECIDED, reason=self._no_witness)
+            return replace(outcome, result=Result.VACUOUS, reason=_VACUOUS)
+        witnessed = self._witnessed(prop, model, reached, counts)
+        if witnessed is not Result.HOLDS:
+            reason = _VACUOUS if witnessed is Result.VACUOUS else self._no_witness
+            return replace(outcome, result=witnessed, reason=reason)
         if missed:
             names = ", ".join(p.cpu_words for p in missed)
             return replace(outcome, reason=f"its premise is never reached for {names}")
         return outcome
 
-    def _witnessed(self, prop: Property, model: Model, reached: list[Slice], counts: bool) -> bool:
-        """Whether there is a run of the whole scenario that reaches the premise: a slice follows one CPU only."""
-        whole = whole_runs(self.kernel, self.scenario, prop, Values(rounds=True, memory=self.memory), _RUNS)
+    def _reached(self, encoding: Encoding, solver: z3.Solver) -> bool:
+        """Whether a run of the slice in which all its tasks finish reaches the premise."""
+        return bool(self._check(solver, encoding.reached, encoding.finished)[0] == z3.sat)
+
+    def _violated(self, encoding: Encoding, solver: z3.Solver) -> z3.CheckSatResult:
+        """Whether a run of the slice violates the property; the solver is asked that from now on."""
+        solver.add(encoding.violated, encoding.until)
+        return self._check(solver)[0]
+
+    def _witnessed(self, prop: Property, model: Model, reached: list[Slice], counts: bool) -> Result:
+        """HOLDS: a run of the whole scenario reaches the premise, for a slice follows one CPU only.
+
+        VACUOUS: no slice has one where all is handed over; UNDECIDED: one has, and none of them is one of the whole.
+        """
+        whole = self.whole.reaching(prop, _RUNS)
         if whole.reached:
-            return True
+            return Result.HOLDS
+        really = False
         for piece in reached:
             encoding, solver = self._encode(prop, model, piece, counts)
             solver.add(encoding.reached, encoding.finished)
-            if witnessed(self.kernel, self.scenario, encoding, solver, prop, self._check, self.memory):
-                return True
-        whole = whole_runs(self.kernel, self.scenario, prop, Values(rounds=True, memory=self.memory), _MORE_RUNS)
+            found = witnessed(self.kernel, self.scenario, encoding, solver, prop, self._check, self.memory)
+            if found:
+                return Result.HOLDS
+            really = really or found is not None
+        if not really:
+            return Result.VACUOUS
+        whole = self.whole.reaching(prop, _MORE_RUNS)
         if whole.reached:
-            return True
+            return Result.HOLDS
         where = f", in which {whole.waiting}" if whole.waiting else ""
         self._no_witness = (
             f"no run of all tasks is found that reaches its premise: neither the solver's nor {whole.number} random"
             f" ones{where}"
         )
-        return False
+        return Result.UNDECIDED
 
     def _real(self, encoding: Encoding, solver: z3.Solver, prop: Property) -> Counterexample:
         """A counterexample that replays; or what is wrong with the first, where other models do no better."""
@@ -312,10 +336,10 @@ class Engine:
         return first
 
     def _encode(
-        self, prop: Property, model: Model, piece: Slice, counts: bool, modular: bool = False
+        self, prop: Property, model: Model, piece: Slice, counts: bool, handed: Handed = "values"
     ) -> tuple[Encoding, z3.Solver]:
         zero_before = USUALLY_ZERO if prop.name == LEMMA_MISPLACED else ()
-        encoding = Encoding(piece, model.known, self._assumed(piece, counts), zero_before, modular)
+        encoding = Encoding(piece, model.known, self._assumed(piece, counts), zero_before, handed)
         solver = self._solver()
         solver.add(*encoding.constraints)
         return encoding, solver
