@@ -19,7 +19,8 @@ from verify.verdict import Result
 SMALL = Scenario(cpus=2, frees=1, allocs=1)
 DECIDED = {p.name: p for p in PROPERTIES.values() if not p.rest and not p.stuck and p.applies_to(kernel("v5.11"))}
 #: kernels of which some properties hold and some do not; made in the tests, for a later kernel brings tasks of its own
-ASKED = ["v5.11", "base", "v6.11", "no-mutex", "high-read-irqs-on", "no-count-clamp"]
+ASKED = ["v5.11", "v6.11", "no-mutex", "base", "high-read-irqs-on", "no-count-clamp"]
+FEW = [*ASKED[:3], *(pytest.param(name, marks=pytest.mark.deep) for name in ASKED[3:])]
 
 
 def made(name):
@@ -50,7 +51,7 @@ def monotone(text):
     )
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", FEW)
 def test_less_handed_over_is_never_fewer_runs(name):
     assert monotone(made(name))
 
@@ -60,7 +61,7 @@ def test_a_section_that_is_told_more_than_it_knows_shows(monkeypatch):
         return same(found, z3.IntVal(0)) if self.handed == "zeros" and z3.is_int(found) else same(found, left)
 
     monkeypatch.setattr(handover.HandOver, "_taken", empty)
-    assert not all(monotone(made(name)) for name in ASKED)
+    assert not monotone(made("no-mutex"))
 
 
 def strengths(monkeypatch, text, prop, **lemmas):
@@ -90,6 +91,7 @@ def test_where_zeros_do_not_do_values_are_handed_over(monkeypatch):
     result, asked = strengths(monkeypatch, kernel("v5.11"), "pages_conserved", counts=False, misplaced=True)
     assert (result, asked[:2]) == (Result.HOLDS, ["zeros", "values"])
     monkeypatch.setattr(solve, "_STRENGTHS", ("nothing", "zeros"))
+    monkeypatch.setattr(solve, "_MODELS", 1)
     result, _ = strengths(monkeypatch, kernel("v5.11"), "pages_conserved", counts=False, misplaced=True)
     assert result is Result.UNDECIDED
 

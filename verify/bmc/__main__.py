@@ -78,14 +78,15 @@ class BoundedRun(Run):
     demonstration: list[Verdict] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)
 
-    def engine(self, kernel: type[KernelText], scenario: Scenario | None = None) -> Engine:
-        """An engine for a kernel within this run's bound, or another."""
+    def engine(self, kernel: type[KernelText], scenario: Scenario | None = None, hunting: bool = False) -> Engine:
+        """An engine for a kernel within this run's bound, or another; ``hunting`` where it is known that it does not hold."""
         keep = bool(self.options.smt2)
-        return Engine(kernel, scenario or self.scenario, self.deadline, keep, self.progress, self.options.memory)
+        bound = scenario or self.scenario
+        return Engine(kernel, bound, self.deadline, keep, self.progress, self.options.memory, hunting)
 
     def one_by_one(self, kernel: type[KernelText], properties: Sequence[Property]) -> None:
         """Decide properties of one kernel until one is violated."""
-        engine = self.engine(kernel)
+        engine = self.engine(kernel, hunting=bool(self.options.mutant))
         net = net_of(engine, properties)
         with closing(decide_all([(engine, p) for p in properties])) as found:
             for n, prop in enumerate(properties):
@@ -101,7 +102,7 @@ class BoundedRun(Run):
         work = [(engine, p) for p in properties]
         if with_race:
             # before the patch nobody disables pcplists
-            work.append((self.engine(Base, self.scenario.having(hwpoisons=0)), find(race_of(Base))))
+            work.append((self.engine(Base, self.scenario.having(hwpoisons=0), hunting=True), find(race_of(Base))))
         self.progress("proving")
         for (asked, prop), verdict in zip(work, decide_all(work), strict=True):
             if asked is engine:

@@ -26,6 +26,12 @@ def acting(scenario: Scenario, schedule: Sequence[Mapping[str, Any]]) -> Scenari
     return scenario if scenario.spread else scenario.having(cpus=min(_CPUS, scenario.cpus), **tasks)
 
 
+def one_of_each(scenario: Scenario) -> Scenario:
+    """The scenario with one task of each kind that it has, on as few CPUs."""
+    numbers = scenario.numbers()
+    return scenario.having(cpus=min(_CPUS, scenario.cpus), **{o: min(1, numbers.get(o, 0)) for o in options()})
+
+
 def at_most(encoding: Encoding, model: Any) -> Iterator[Expr]:
     """That fewer tasks act than in a model, the fewest first."""
     acts = [

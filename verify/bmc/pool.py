@@ -13,8 +13,6 @@ from verify.forked import can_fork, children
 from verify.runs import Net, Values
 from verify.verdict import Result, Verdict
 
-#: what takes longest begins first, or it would be waited for with one core idle
-LONGEST = ("no_stray_page", "offline_progress", *LEMMAS, "no_isolated_page_left", "isolated_page_not_allocated")
 #: set before the children are forked, for kernels of users' files cannot be sent to them
 _engines: list[Engine] = []
 
@@ -31,7 +29,8 @@ def decide_all(work: Sequence[tuple[Engine, Property]]) -> Generator[Verdict, No
     with children(jobs) as pool:
         futures: dict[tuple[int, str], Future[Outcome]] = {}
         wanted = [*work, *((engines[0], PROPERTIES[name]) for name in LEMMAS)]
-        for engine, prop in sorted(wanted, key=_turn):
+        # the demonstration takes longest, and the others are wanted in their order
+        for engine, prop in sorted(wanted, key=lambda one: one[0] is engines[0]):
             key = (engines.index(engine), prop.name)
             if key not in futures:
                 futures[key] = pool.submit(_quick, *key)
@@ -41,11 +40,6 @@ def decide_all(work: Sequence[tuple[Engine, Property]]) -> Generator[Verdict, No
                 for name in LEMMAS:
                     engine.learn(PROPERTIES[name], futures[0, name].result())
             yield engine.conclude(prop, outcome)
-
-
-def _turn(one: tuple[Engine, Property]) -> int:
-    name = one[1].name
-    return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
 
 def net_of(engine: Engine, properties: Sequence[Property]) -> Net:

@@ -3,7 +3,7 @@
 A *slice* follows one CPU, or none.  All freeing and allocating tasks that may be on the CPU are put there, and each may
 stop at any point or never start, so every placement of them on CPUs is covered as far as this CPU can tell.  What
 belongs to other CPUs alone is open: a read of it gives any value, and waiting for it may end at any time.  That makes
-the slices of most CPUs the same but for the CPU's number; ``signature`` shows it, and one of them is asked.
+the slices of most CPUs the same but for the CPU's number; ``signature.py`` shows it, and one of them is asked.
 ``interference`` computes what the tasks left out could write that this slice reads; the caller must have an answer.
 """
 
@@ -27,7 +27,7 @@ from kernelmodel.cells import (
 )
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
-from kernelmodel.graphs.automaton import DONE, Edge, Graph, Loops, Node, duplicate, extract
+from kernelmodel.graphs.automaton import DONE, Graph, Loops, Node, duplicate, extract
 from kernelmodel.graphs.remembered import remembered
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, land, lnot
@@ -36,6 +36,7 @@ from properties.property import Check, Property
 from verify.bmc.alike import as_of, first_like
 from verify.bmc.contract import STOPS, TaskGraph, contract, followed, stop_of, without_stops
 from verify.bmc.sections import UnclearError, apart, check_closed, in_stretches, lists_of, stretches
+from verify.bmc.signature import Signatures
 from verify.ordering.buffers import declare_buffers, with_buffers
 from verify.ordering.relaxed import Relaxed
 from verify.scenario import Scenario, TaskSpec, tasks_of, workers_elsewhere
@@ -100,6 +101,8 @@ class Model:
         self.unclear = ""
         self._loops: dict[str, Loops] = {}
         self._lean: dict[Hashable, Graph] = {}
+        self._lent: dict[Hashable, Graph] = {}
+        self._signatures = Signatures()
         self._known: dict[Cell, int] = {}
         writers = {c for s in self.specs for n in self.graph(s, s.cpu or 0).nodes for c, _ in n.op.updates}
         self._known = {c: 0 for c in layout(self.config) if c.name in zeros}
@@ -198,8 +201,13 @@ class Model:
             for places in self.placements(cpu):
                 piece = self._slice(prop, cpu, places)
                 if piece is not None:
-                    found.setdefault(signature(piece), piece)
+                    found.setdefault(self.signature(piece), piece)
         return list(found.values())
+
+    def signature(self, piece: Slice) -> Hashable:
+        """What the slice asks: equal for those that differ in the number of their CPU only."""
+        checks = ([s.check for s in piece.step_checks], piece.state_checks)
+        return self._signatures.of(piece.cpu, piece.cells, piece.tasks, checks)
 
     def _slice(self, prop: Property, cpu: int, places: Mapping[str, int] | None = None) -> Slice | None:
         """The slice of a CPU; that of no CPU (-1) only if the pcplists' tasks have no part in the property."""
@@ -298,7 +306,9 @@ class Model:
             self._lean[key] = contract(
                 first, written, {(like.number, n) for n in mine}, cpu, self._elsewhere(first, cpu)
             )
-        return as_of(self._lean[key], like, task.spec)
+        if (key, task.spec) not in self._lent:
+            self._lent[key, task.spec] = as_of(self._lean[key], like, task.spec)
+        return self._lent[key, task.spec]
 
     @functools.cache  # noqa: B019 - a Model lives as long as its command
     def _written(self, spec: TaskSpec, cpu: int) -> frozenset[Cell]:
@@ -376,76 +386,6 @@ def _needed_terms(graph: Graph, cells: set[Cell]) -> list[Term]:
                 terms += more
                 queue += more
     return terms
-
-
-def signature(piece: Slice) -> Any:
-    """What the slice asks, with its CPU called "here" and all that is not followed called "open"."""
-
-    def named(key: Any) -> Any:
-        if isinstance(key, Cell):
-            if owner(key) is not None:
-                if key not in piece.cells:
-                    return "open"
-                place = CELLS[key.name].position("cpu")
-                return (key.name, *("here" if i == place else x for i, x in enumerate(key.index)))
-            return key if key in piece.cells else ("constant", key.name)
-        if not isinstance(key, tuple):
-            return key
-        parts = [named(k) for k in key]
-        if parts and parts[0] in ("and", "or", "+"):
-            # the order of a sum or a conjunction over all CPUs says nothing
-            same = [p[2:] if isinstance(p, tuple) and p[:1] == (parts[0],) else (p,) for p in parts[2:]]
-            parts[2:] = sorted((q for group in same for q in group), key=repr)
-        return tuple(parts)
-
-    tasks = []
-    for t in piece.tasks:
-        order = {n.number: i for i, n in enumerate(_in_flow_order(t.graph))}
-        rank = {**order, DONE: DONE, -2: -2}
-
-        def renamed(key: Any, rank: Mapping[int, int] = rank) -> Any:
-            if isinstance(key, tuple) and len(key) == 3 and key[0] == "reg" and "." in str(key[2]):
-                node, index = str(key[2]).split(".")
-                # a parameter is called after its task
-                return ("reg", key[1], rank[int(node)] if node.isdigit() and int(node) in rank else "parameter", index)
-            return tuple(renamed(k) for k in key) if isinstance(key, tuple) and not isinstance(key, Cell) else key
-
-        def edges(found: list[Edge], rank: Mapping[int, int] = rank, renamed: Any = renamed) -> Any:
-            return tuple((tuple(named(renamed(c.key)) for c in e.conditions), rank[e.target]) for e in found)
-
-        nodes = [
-            (
-                (n.op.tag, n.op.does.tries, n.op.does.hangs, n.op.external),
-                (_where(n.op.does.acquires, piece.cpu), _where(n.op.does.releases, piece.cpu)),
-                named(renamed(n.op.guard.key)),
-                tuple((named(c), named(renamed(u.key))) for c, u in n.op.updates if c in piece.cells),
-                # a returned constant, such as the CPU's number, has gone into the text that follows
-                tuple(named(renamed(r.key)) for r in n.op.returns if r.op != "const"),
-                named(renamed(n.op.where.key)),
-                edges(n.edges),
-            )
-            for n in _in_flow_order(t.graph)
-        ]
-        tasks.append((t.spec.kind.name, edges(t.graph.entry), tuple(nodes)))
-    judged = tuple((named(s.check.premise.key), named(s.check.violation.key)) for s in piece.step_checks)
-    states = tuple((named(c.premise.key), named(c.violation.key)) for c in piece.state_checks)
-    return (tuple(tasks), states, judged)
-
-
-def _where(exclusion: Cell | None, cpu: int) -> Any:
-    return exclusion and (exclusion.name, owner(exclusion) == cpu)
-
-
-def _in_flow_order(graph: Graph) -> list[Node]:
-    by_number = {n.number: n for n in graph.nodes}
-    seen: dict[int, Node] = {}
-    queue = [e.target for e in graph.entry]
-    while queue:
-        number = queue.pop(0)
-        if number >= 0 and number not in seen:
-            seen[number] = by_number[number]
-            queue += [e.target for e in by_number[number].edges]
-    return list(seen.values())
 
 
 def finishes(graph: Graph) -> list[tuple[int | None, tuple[Term, ...]]]:

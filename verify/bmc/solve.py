@@ -19,7 +19,7 @@ from properties.property import Check, Property
 from verify.bmc.contract import AGGREGATES
 from verify.bmc.counterexample import counterexample, witnessed
 from verify.bmc.encode import Encoding
-from verify.bmc.fewest import acting
+from verify.bmc.fewest import acting, one_of_each
 from verify.bmc.handover import Handed
 from verify.bmc.slice import Model, Slice
 from verify.counterexample import Counterexample
@@ -89,8 +89,13 @@ class Engine:
         keep_queries: bool = False,
         progress: Callable[[str], None] = lambda _: None,
         memory: Memory = "sc",
+        hunting: bool = False,
     ) -> None:
-        """``deadline`` is a time.monotonic() after which nothing more is decided."""
+        """``deadline`` is a time.monotonic() after which nothing more is decided.
+
+        ``hunting``: a violation is expected, and looked for first where there is one task of each kind that the scenario has.
+        """
+        self.hunting = hunting
         self.kernel, self.scenario, self.deadline = kernel, scenario, deadline
         self.keep_queries, self.progress, self.memory = keep_queries, progress, memory
         #: whether what is found is wanted with as few tasks as there can be
@@ -199,7 +204,9 @@ class Engine:
         if key not in self._outcomes:
             began = time.monotonic()
             try:
-                outcome = self._decide_anew(prop, counts, misplaced, exact=False)
+                outcome = self._hunted(prop, counts, misplaced) or self._decide_anew(
+                    prop, counts, misplaced, exact=False
+                )
                 if outcome.result is Result.UNDECIDED and not self.model(misplaced, exact=False).exact:
                     # what is no run may have come from what was left out
                     outcome = self._decide_anew(prop, counts, misplaced, exact=True)
@@ -209,14 +216,27 @@ class Engine:
             self._outcomes[key] = replace(outcome, seconds=time.monotonic() - began)
         return self._outcomes[key]
 
+    def _within(self, scenario: Scenario) -> Engine:
+        """An engine that looks for a counterexample with as few tasks as there can be, in a smaller scenario."""
+        alone = Engine(self.kernel, scenario, self.deadline, progress=self.progress, memory=self.memory)
+        alone._fewest = True
+        return alone
+
+    def _hunted(self, prop: Property, counts: bool, misplaced: bool) -> Outcome | None:
+        """A violation where there is one task of each kind, if one is expected and there is one."""
+        small = one_of_each(self.scenario)
+        # what is written to a file is what was asked about
+        if not self.hunting or self.keep_queries or self._fewest or small == self.scenario:
+            return None
+        found = self._within(small)._decide(prop, counts, misplaced)
+        return found if found.result is Result.VIOLATED and found.found is not None else None
+
     def _in_fewest(self, prop: Property, outcome: Outcome, counts: bool, misplaced: bool) -> Outcome:
         """A counterexample once more, where there is nobody but who acts in it, and two CPUs if they do."""
         if outcome.result is not Result.VIOLATED or outcome.found is None or self._fewest:
             return outcome
         small = acting(self.scenario, outcome.found.schedule)
-        alone = Engine(self.kernel, small, self.deadline, progress=self.progress, memory=self.memory)
-        alone._fewest = True
-        again = alone._decide(prop, counts, misplaced)
+        again = self._within(small)._decide(prop, counts, misplaced)
         if again.result is not Result.VIOLATED or again.found is None:
             return outcome
         few = acting(small, again.found.schedule)

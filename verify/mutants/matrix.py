@@ -190,7 +190,9 @@ def _bmc(name: str, breaks: str, _: Sequence[str]) -> Kill:
     # CPUs that come and go cost a solver much: few tasks beside them
     bound = BOUND if name in MUTANTS else SMALL_BOUND
     bound = bound.having(cpus=2, frees=1, allocs=0, updates=0) if wanted["hotplugs"] else bound
-    engine = Engine(mutant(name), dataclasses.replace(bound, **wanted), time.monotonic() + BMC_SECONDS)
+    engine = Engine(
+        mutant(name), dataclasses.replace(bound, **wanted), time.monotonic() + BMC_SECONDS, hunting=breaks != EQUIVALENT
+    )
     if breaks == EQUIVALENT:
         verdicts = [engine.decide(p) for p in PROPERTIES.values()]
         wrong = [v for v in verdicts if v.result is not Result.HOLDS]

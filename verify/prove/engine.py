@@ -136,7 +136,7 @@ def find_trace(
         explored = None
     if explored is not None and explored.result is Result.VIOLATED:
         return explored
-    bounded = Engine(kernel, Scenario().having(**usual(kernel)), deadline, memory=memory).decide(prop)
+    bounded = Engine(kernel, Scenario().having(**usual(kernel)), deadline, memory=memory, hunting=True).decide(prop)
     if explored is None or explored.result is Result.UNDECIDED:
         return bounded
     return replace(bounded, bound=f"{explored.bound}; nor within {bounded.bound}")
