@@ -58,17 +58,64 @@ def test_another_size_or_kernel_has_graphs_of_its_own():
     assert ops_of(Model(kernel("v5.14"), Finite(SMALL, 1), STRAY)) != ops_of(Model(V5_11, Finite(SMALL, 1), STRAY))
 
 
-def test_a_text_that_is_not_ours_is_never_kept():
-    class Changed(V5_11):
-        def drain_pages_zone(self, cpu, zone):
-            yield read("pcp.count", zone.index, cpu)
+FACTOR = 1
 
-    Model(Changed, Finite(SMALL, 1), STRAY)
-    assert not module._kept
+
+def made_of(closed):
+    class Changed(V5_11):
+        number = 1
+
+        def drain_pages_zone(self, cpu, zone):
+            del zone
+            yield read("pcp.count", 0, cpu * FACTOR * closed)
+
+        def another(self, cpu, zone):
+            yield read("pcp.high", zone.index, cpu)
+
+    return Changed
+
+
+def asked(kind):
+    """Whether a graph of a class was made, and not found."""
     made = []
-    for number in range(2):
-        remembered(Changed, "key", lambda number=number: made.append(number), lambda g: g)
-    assert made == [0, 1]
+    remembered(kind, "key", lambda: made.append(1), lambda g: g)
+    return bool(made)
+
+
+def test_a_text_that_is_not_ours_is_kept_while_it_is_the_same(monkeypatch):
+    kind = made_of(1)
+    routine = kind.drain_pages_zone
+    assert asked(kind) and not asked(kind)
+    assert asked(made_of(1)), "another class with the same text"
+    changes = {
+        "a routine": lambda m: m.setattr(kind, "drain_pages_zone", kind.another),
+        "an attribute": lambda m: m.setattr(kind, "number", 2),
+        "code": lambda m: m.setattr(routine, "__code__", routine.__code__.replace(co_name="other")),
+        "a global": lambda m: m.setitem(globals(), "FACTOR", 2),
+        "what is closed over": lambda m: m.setattr(routine.__closure__[0], "cell_contents", 7),
+        "a default": lambda m: m.setattr(routine, "__defaults__", (1,)),
+        "a name": lambda m: (m.setattr(kind, "renamed", kind.another, raising=False), m.delattr(kind, "another")),
+    }
+    for what, change in changes.items():
+        with monkeypatch.context() as m:
+            change(m)
+            assert asked(kind), what
+            assert not asked(kind), what
+
+
+def test_without_a_look_at_globals_a_changed_text_meets_an_old_graph(monkeypatch):
+    kind = made_of(1)
+    monkeypatch.setattr(module, "_names", lambda _: ())
+    assert asked(kind)
+    monkeypatch.setitem(globals(), "FACTOR", 2)
+    assert not asked(kind)
+
+
+def test_a_text_that_is_not_ours_is_never_kept_on_disk(monkeypatch):
+    monkeypatch.setattr(module.on_disk, "kept", lambda *_: pytest.fail("it is asked for on disk"))
+    Model(made_of(1), Finite(SMALL, 1), STRAY)
+    with pytest.raises(pytest.fail.Exception):
+        Model(V5_11, Finite(SMALL, 1), STRAY)
 
 
 def test_the_oldest_make_room(monkeypatch):

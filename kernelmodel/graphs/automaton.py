@@ -167,7 +167,7 @@ class _Unrolling(Extraction):
             if number in path:
                 self._found(positions)
             return (number,), False
-        if sum(self.positions[n] == positions for n in path) > MOST_ROUNDS:
+        if len(path) > MOST_ROUNDS and sum(self.positions[n] == positions for n in path) > MOST_ROUNDS:
             raise ModelError(
                 f"{op.text}: a loop in which values grow without end; bound it, or keep less from round to round"
             )

@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Callable, Generator, Hashable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
+from functools import partial
 from types import (
     BuiltinFunctionType,
     CellType,
@@ -97,9 +98,9 @@ def continuation(generator: Any) -> Continuation:
 _PICTURED = tuple(f.name for f in fields(Op) if f.name not in ("effect", "told", "does"))
 
 
-def op_picture(op: Op) -> Hashable:
-    """The whole operation but its effect, which only the machine runs."""
-    picture = _Picture()
+def op_picture(op: Op, spelt: bool = False) -> Hashable:
+    """The whole operation but its effect, which only the machine runs; ``spelt``: with terms as keys, not as numbers."""
+    picture = _Picture(spelt=spelt)
     # what it does is a frozen value of frozen ones: its own picture
     does: Any = op.does if type(op.does) is Does else picture.of(op.does)
     return (*(picture.of(getattr(op, name)) for name in _PICTURED), does)
@@ -107,73 +108,50 @@ def op_picture(op: Op) -> Hashable:
 
 def constant(value: Any) -> Hashable:
     """The picture of something that a routine reads where no frame holds it; ModelError if it could change unseen."""
-    picture = _Picture(immutable=True)
+    picture = _Picture(immutable=True, spelt=True)
     return picture.of(value)
 
 
 class _Picture:
     """One walk over all that is reachable; objects that can change are numbered in the order in which they are met."""
 
-    def __init__(self, immutable: bool = False) -> None:
-        self.immutable = immutable
+    def __init__(self, immutable: bool = False, spelt: bool = False) -> None:
+        self.immutable, self.spelt = immutable, spelt
         self.met: dict[int, int] = {}
         self.alive: list[Any] = []
         self.registers: set[str] = set()
         self.where = ""
 
     def of(self, value: Any) -> Hashable:
+        """The picture of a value; ModelError if it cannot be compared with others of its kind."""
         kind = type(value)
-        if kind is Term:
-            if size(value) > LARGEST:
-                raise ModelError(f"{self.where}: {GROWS}")
-            self.registers.update(a.args[0] for a in atoms(value, "reg"))
-            return ("term", value.key)
-        if kind in _PLAIN or kind is bool:
-            return (kind, value if kind is not float else repr(value))
-        if kind is tuple:
-            return (kind, *map(self.of, value))
-        shortcut = _shortcut(value)
-        if shortcut is not None:
-            return shortcut
-        if isinstance(value, Enum):
-            return (kind, value.name, self.of(value.value))
-        if kind is FunctionType:
-            return self._once(value, self._function)
-        if is_dataclass(value) and not isinstance(value, type):
-            frozen = kind.__dataclass_params__.frozen
-            if frozen:
-                return (kind, *(self.of(getattr(value, f.name)) for f in fields(value)))
-            return self._mutable(value, lambda v: (kind, *(self.of(getattr(v, f.name)) for f in fields(v))))
-        if kind is MethodType:
-            return ("method", self.of(value.__func__), self.of(value.__self__))
-        if kind is functools.partial:
-            return ("partial", self.of(value.func), self.of(value.args), self.of(tuple(value.keywords.items())))
-        if kind in (frozenset, range, slice):
-            return self._immutable(value)
-        if isinstance(value, tuple):
-            return (kind, *map(self.of, tuple(value)))
-        if kind in (list, set):
-            return self._mutable(value, lambda v: (kind, *map(self.of, v)))
-        if kind is dict:
-            return self._mutable(value, lambda v: (kind, *((self.of(k), self.of(x)) for k, x in v.items())))
-        if kind is CellType:
-            return self._mutable(value, self._cell)
-        if kind is GeneratorType:
-            return self._mutable(value, self._generator)
-        if kind in _ITERATORS:
-            return self._mutable(value, self._iterator)
-        if isinstance(value, Pictured):
-            return self._mutable(value, lambda v: (kind, v.picture()))
-        if kind is super:
-            return ("super", value.__thisclass__, self.of(value.__self__))
-        if kind in (BuiltinFunctionType, MethodWrapperType):
-            return ("builtin", value.__qualname__, self.of(value.__self__))
-        if isinstance(value, BaseException):
-            return self._mutable(value, lambda v: (kind, self.of(v.args), self.of(v.__cause__), self.of(v.__context__)))
-        raise ModelError(
-            f"{self.where or 'the text'} keeps a {kind.__module__}.{kind.__qualname__}: an engine cannot tell whether two "
-            "of them go on alike; keep numbers, tuples, lists or a frozen dataclass instead"
-        )
+        draw = _DRAWN.get(kind)
+        if draw is None:
+            draw = self._drawn(kind)
+        return draw(self, value)
+
+    def _drawn(self, kind: type) -> Callable[[_Picture, Any], Hashable]:
+        """How values of a kind are pictured; what is met first decides, so it is found once for each kind."""
+        draw = _way_for(kind)
+        if draw is None:
+            raise ModelError(
+                f"{self.where or 'the text'} keeps a {kind.__module__}.{kind.__qualname__}: an engine cannot tell whether two "
+                "of them go on alike; keep numbers, tuples, lists or a frozen dataclass instead"
+            )
+        if len(_DRAWN) > _MOST_KINDS:
+            # a user's texts bring classes of their own, again and again
+            _DRAWN.clear()
+        _DRAWN[kind] = draw
+        return draw
+
+    def _term(self, value: Term) -> Hashable:
+        if size(value) > LARGEST:
+            raise ModelError(f"{self.where}: {GROWS}")
+        registers = atoms(value, "reg")
+        if registers:
+            self.registers.update([a.args[0] for a in registers])
+        # in a process one number is one term, for they are interned
+        return ("term", value.key if self.spelt else value.number)
 
     def _once(self, value: Any, picture: Callable[[Any], Hashable]) -> Hashable:
         """Something with an identity of its own, met again or for the first time."""
@@ -190,13 +168,6 @@ class _Picture:
                 f"a {type(value).__qualname__} can change between one path and the next: use a tuple, or a local"
             )
         return self._once(value, picture)
-
-    def _immutable(self, value: Any) -> Hashable:
-        if isinstance(value, frozenset):
-            return (frozenset, frozenset(map(self.of, value)))
-        if isinstance(value, slice):
-            return (slice, self.of(value.start), self.of(value.stop), self.of(value.step))
-        return (range, value.start, value.stop, value.step)
 
     def _function(self, value: FunctionType) -> Hashable:
         # a function's globals and module are not a frame's: the check of the text sees that nobody writes them
@@ -231,7 +202,7 @@ class _Picture:
         before, self.where = self.where, f"{code.co_filename}, line {frame.f_lineno}: {code.co_name}()"
         names, stack = frame_parts(value)
         live = live_locals(code, frame.f_lasti)
-        held = tuple((n, self.of(names[n])) for n in sorted(live & names.keys()))
+        held = tuple([(n, self.of(names[n])) for n in sorted(live & names.keys())])
         on_stack = tuple(map(self.of, stack))
         self.where = before
         return ("generator", id(code), frame.f_lasti, held, on_stack)
@@ -266,21 +237,90 @@ def _check_attribute(name: str, value: Any) -> None:
             raise ModelError(f"attribute {name} of the kernel: {error}") from error
 
 
-def _shortcut(value: Any) -> Hashable | None:
-    """What stands for itself: there is one of it, or nobody changes it."""
-    if isinstance(value, KernelText):
-        if from_a_file(type(value)):
-            _unchanged(value)
-        return ("kernel", type(value))
-    if isinstance(value, Config):
-        return ("config", value)
-    if isinstance(value, Cell):
-        return ("cell address", value)
-    if isinstance(value, (type, CodeType, WrapperDescriptorType)):
-        return ("object", id(value))
-    if isinstance(value, ModuleType):
-        return ("module", value.__name__)
+def _kernel(picture: _Picture, value: KernelText) -> Hashable:
+    """There is one of it, and nobody changes it: of a user's that is looked at."""
+    del picture
+    if from_a_file(type(value)):
+        _unchanged(value)
+    return ("kernel", type(value))
+
+
+def _way_for(kind: type) -> Callable[[_Picture, Any], Hashable] | None:
+    """How a picture shows values of a kind; None if it cannot."""
+    if kind is Term:
+        return _Picture._term
+    if kind is float:
+        return lambda _, v: (kind, repr(v))
+    if kind in _PLAIN or kind is bool:
+        return lambda _, v: (kind, v)
+    if kind is tuple:
+        return lambda p, v: (kind, *map(p.of, v))
+    if issubclass(kind, KernelText):
+        return _kernel
+    if issubclass(kind, Config):
+        return lambda _, v: ("config", v)
+    if issubclass(kind, Cell):
+        return lambda _, v: ("cell address", v)
+    if issubclass(kind, (type, CodeType, WrapperDescriptorType)):
+        return lambda _, v: ("object", id(v))
+    if issubclass(kind, ModuleType):
+        return lambda _, v: ("module", v.__name__)
+    if issubclass(kind, Enum):
+        return lambda p, v: (kind, v.name, p.of(v.value))
+    if kind is FunctionType:
+        return lambda p, v: p._once(v, p._function)
+    if is_dataclass(kind):
+        return _way_for_dataclass(kind)
+    if kind is MethodType:
+        return lambda p, v: ("method", p.of(v.__func__), p.of(v.__self__))
+    if kind is functools.partial:
+        return lambda p, v: ("partial", p.of(v.func), p.of(v.args), p.of(tuple(v.keywords.items())))
+    if kind is frozenset:
+        return lambda p, v: (kind, frozenset(map(p.of, v)))
+    if kind is range:
+        return lambda _, v: (kind, v.start, v.stop, v.step)
+    if kind is slice:
+        return lambda p, v: (kind, p.of(v.start), p.of(v.stop), p.of(v.step))
+    if issubclass(kind, tuple):
+        return lambda p, v: (kind, *map(p.of, tuple(v)))
+    return _way_for_changing(kind)
+
+
+def _way_for_dataclass(kind: Any) -> Callable[[_Picture, Any], Hashable]:
+    names = tuple(f.name for f in fields(kind))
+
+    def contents(picture: _Picture, value: Any) -> Hashable:
+        return (kind, *[picture.of(getattr(value, name)) for name in names])
+
+    return contents if kind.__dataclass_params__.frozen else lambda p, v: p._mutable(v, partial(contents, p))
+
+
+def _way_for_changing(kind: type) -> Callable[[_Picture, Any], Hashable] | None:
+    """The same of what can change, which has an identity of its own."""
+    if kind in (list, set):
+        return lambda p, v: p._mutable(v, lambda x: (kind, *map(p.of, x)))
+    if kind is dict:
+        return lambda p, v: p._mutable(v, lambda x: (kind, *((p.of(k), p.of(y)) for k, y in x.items())))
+    if kind is CellType:
+        return lambda p, v: p._mutable(v, p._cell)
+    if kind is GeneratorType:
+        return lambda p, v: p._mutable(v, p._generator)
+    if kind in _ITERATORS:
+        return lambda p, v: p._mutable(v, p._iterator)
+    if issubclass(kind, Pictured):
+        return lambda p, v: p._mutable(v, lambda x: (kind, x.picture()))
+    if kind is super:
+        return lambda p, v: ("super", v.__thisclass__, p.of(v.__self__))
+    if kind in (BuiltinFunctionType, MethodWrapperType):
+        return lambda p, v: ("builtin", v.__qualname__, p.of(v.__self__))
+    if issubclass(kind, BaseException):
+        return lambda p, v: p._mutable(v, lambda x: (kind, p.of(x.args), p.of(x.__cause__), p.of(x.__context__)))
     return None
+
+
+#: how values of the kinds met so far are pictured
+_DRAWN: dict[type, Callable[[_Picture, Any], Hashable]] = {}
+_MOST_KINDS = 1000
 
 
 def frame_parts(generator: Any) -> tuple[dict[str, Any], tuple[Any, ...]]:
@@ -294,10 +334,8 @@ def frame_parts(generator: Any) -> tuple[dict[str, Any], tuple[Any, ...]]:
 def _parts(generator: Any, prefix: int) -> tuple[dict[str, Any], tuple[Any, ...]] | None:
     frame = generator.gi_frame
     values = frame.f_locals
-    code = frame.f_code
     held = gc.get_referents(generator)
-    cells = {*code.co_cellvars, *code.co_freevars}
-    slots = (*code.co_varnames, *(n for n in code.co_cellvars if n not in code.co_varnames), *code.co_freevars)
+    slots, cells = _slots(frame.f_code)
     names: dict[str, Any] = {}
     i = prefix
     for name in slots:
@@ -311,8 +349,15 @@ def _parts(generator: Any, prefix: int) -> tuple[dict[str, Any], tuple[Any, ...]
             continue
         names[name] = held[i]
         i += 1
-    stack = tuple(x for x in held[i:] if not isinstance(x, FrameType))
+    stack = tuple([x for x in held[i:] if type(x) is not FrameType])
     return names, stack
+
+
+@functools.lru_cache(maxsize=10_000)
+def _slots(code: CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
+    """A frame's variables in the order in which it holds them, and those among them that stand in cells."""
+    cells = frozenset((*code.co_cellvars, *code.co_freevars))
+    return (*code.co_varnames, *(n for n in code.co_cellvars if n not in code.co_varnames), *code.co_freevars), cells
 
 
 _UNREADABLE = (

@@ -116,6 +116,8 @@ class _Folding(Extraction):
         self.nodes: list[FoldedNode] = []
         self.positions: list[Any] = []
         self.numbers: dict[Any, Targets] = {}
+        #: the path that was looked at last, which only grows, how far, and what is known of its task there
+        self._followed: tuple[list[int], int, tuple[int, bool, int]] = ([], 0, (-1, False, 0))
 
     def run(self) -> FoldedGraph:
         before = self.kernel.__dict__.get("for_each_cpu")
@@ -163,7 +165,7 @@ class _Folding(Extraction):
             self._check_registers(here, known)
             return known, False
         position = here.positions
-        if sum(self.positions[n] == position for n in path) > MOST_ROUNDS:
+        if len(path) > MOST_ROUNDS and sum(self.positions[n] == position for n in path) > MOST_ROUNDS:
             raise ModelError(
                 f"the loop around {yielded.text!r} never comes back to where it was: a value of an earlier round of a loop "
                 "is still used in a later one; store it in a cell"
@@ -192,8 +194,11 @@ class _Folding(Extraction):
 
     def _pinned(self, path: list[int]) -> tuple[int, bool]:
         """The CPU on which a task at the end of ``path`` has to stay, -1 if it may move; whether interrupts are off."""
-        cpu, irqs_off, preempt = -1, False, 0
-        for number in path:
+        known, done, state = self._followed
+        if known is not path or done > len(path):
+            done, state = 0, (-1, False, 0)
+        cpu, irqs_off, preempt = state
+        for number in path[done:]:
             node = self.nodes[number]
             does = node.op.does
             if stops_others(does.acquires):
@@ -203,6 +208,7 @@ class _Folding(Extraction):
             elif does.pins:
                 preempt += does.pins
                 cpu = node.cpu if does.pins > 0 else cpu
+        self._followed = (path, len(path), (cpu, irqs_off, preempt))
         if len(self.cpus) == 1:
             return self.cpus[0], irqs_off
         return cpu if irqs_off or preempt else -1, irqs_off

@@ -53,7 +53,7 @@ def same_unrolled(graph: Graph, other: Graph) -> bool:
     while queue:
         number = queue.pop()
         one, two = graph.nodes[number], other.nodes[partner[number]]
-        if one.stack != two.stack or renamed(op_picture(one.op)) != op_picture(two.op):
+        if one.stack != two.stack or renamed(op_picture(one.op, spelt=True)) != op_picture(two.op, spelt=True):
             return False
         if not match(one.edges, two.edges):
             return False
