@@ -93,6 +93,9 @@ class Explorer:
     #: synchronisations that are taken away, from the text or from the weak model
     without: frozenset[Edge] = frozenset()
     _changes: dict[tuple[Finite, tuple[str, ...]], Change] = field(default_factory=dict, repr=False, compare=False)
+    #: what is to be demonstrated besides, and searches of smaller configurations for it
+    _broken: list[Property] = field(default_factory=list, repr=False, compare=False)
+    _smaller: dict[tuple[Finite, tuple[str, ...]], Group] = field(default_factory=dict, repr=False, compare=False)
 
     def model(self, finite: Finite, properties: list[Property], **how: bool) -> Model:
         """The transition system of a configuration, with what the memory model makes of it.
@@ -209,6 +212,8 @@ class Explorer:
             names = [p.name for p in properties] + ([NO_DEADLOCK] if deadlock else [])
             return [self._verdict(n, Result.UNDECIDED, reason=f"under {MODELS[self.memory]}: {reason}") for n in names]
         groups = self.search_all(wanted, deadlock)
+        violated = (p for p in wanted for g in groups if p.name in g.names and g.verdict(p)[0] is Result.VIOLATED)
+        self._broken[:] = dict.fromkeys(violated)
         found = []
         for prop in properties:
             verdict = self._of(prop, groups)
@@ -255,7 +260,7 @@ class Explorer:
                 continue
             if self.within(finite).cannot_follow([prop]):
                 continue
-            group = self.search([prop], [prop.name], finite)
+            group = self._searched(finite, prop)
             if group.found.stopped:
                 break
             if group.broken(prop):
@@ -263,6 +268,18 @@ class Explorer:
                 if verdict.result is not Result.HOLDS:
                     return replace(verdict, seconds=time.monotonic() - began)
         return None
+
+    def _searched(self, finite: Finite, prop: Property) -> Group:
+        """A search of a smaller configuration, for a property and at once for all others that are to be demonstrated."""
+        there = self.within(finite)
+        every = [p for p in self._broken if not there.why_not(p)] if prop in self._broken else []
+        if len(every) > 1:
+            key = (finite, tuple(p.name for p in every))
+            if key not in self._smaller:
+                self._smaller[key] = self.search(every, finite=finite)
+            if not self._smaller[key].found.stopped:
+                return self._smaller[key]
+        return self.search([prop], [prop.name], finite)
 
     def why_not(self, prop: Property) -> str:
         """Why the property says nothing of this kernel in this configuration; empty if it does."""
