@@ -6,6 +6,7 @@ After each step the machine compares the abstract cells with what the abstract o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -194,7 +195,8 @@ class History(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever can finish does; then the pages are all there, and nobody has a lock or interrupts off."""
-        if not hasattr(self, "monitor") or self.monitor.violations:
+        # the routine in which an interrupt came has ended with it
+        if not hasattr(self, "monitor") or self.monitor.violations or sys.exc_info()[0] is KeyboardInterrupt:
             return
         # a signal ends offline_pages() where memory is too short to migrate a page, or another task hangs
         for _ in range(SETTLING):

@@ -157,8 +157,8 @@ def _broken(explorer: Explorer) -> tuple[tuple[str, ...], bool, str]:
 def _random(name: str, breaks: str, _: Sequence[str]) -> Kill:
     # an extra: whoever does not ask for random histories need not have it
     from hypothesis import HealthCheck, settings
-    from hypothesis.stateful import run_state_machine_as_test
 
+    from properties.hunt import hunt
     from properties.profiles import FINDING, HUNTS, RACE_RULES
     from properties.stateful import history_of, machine_for
 
@@ -169,7 +169,7 @@ def _random(name: str, breaks: str, _: Sequence[str]) -> Kill:
         derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     try:
-        run_state_machine_as_test(machine, settings=chosen)
+        hunt(machine, chosen)
     except AssertionError as error:
         return Kill("random", True, 0.0, note=str(error).split("\n", 1)[0])
     return Kill("random", False, 0.0, note=f"{chosen.max_examples} random histories")

@@ -10,10 +10,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
-from hypothesis.stateful import run_state_machine_as_test
 
 from kernelmodel.errors import ModelError
 from properties.history import History
+from properties.hunt import hunt
 from properties.profiles import RACE_RULES, RULES
 from properties.stateful import DrainRace, PageAllocator, machine_for
 from verify.tracefile.record import KernelSpec
@@ -102,7 +102,7 @@ def run(campaign: Campaign) -> Outcome:
     )  # fmt: skip
     violated, said, program = "", "", ""
     try:
-        run_state_machine_as_test(seed(campaign.seed)(counted), settings=chosen)
+        hunt(seed(campaign.seed)(counted), chosen)
     except AssertionError as error:
         said = str(error).split("\n", 1)[0].removesuffix(", after")
         violated = said.split(":", 1)[0]
