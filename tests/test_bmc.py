@@ -188,6 +188,7 @@ class DeadWorker(V5_11):
 def test_a_premise_counts_as_reached_only_by_a_run_of_all_tasks(monkeypatch):
     """A slice follows one CPU, and does not see that another CPU's worker holds everybody up."""
     prop = PROPERTIES["no_stray_page"]
+    monkeypatch.setattr(solve, "_MORE_RUNS", 40)
     verdict = Engine(DeadWorker, SMALL).decide(prop)
     assert verdict.result is Result.UNDECIDED
     assert "no run of all tasks is found" in verdict.reason and "offline0 waits at flush_work(cpu 1)" in verdict.reason

@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -157,6 +158,20 @@ def test_the_set_of_fingerprints_is_a_set():
     big = np.unique(np.random.default_rng(2).integers(1 << 20, 1 << 63, 50000, dtype=np.uint64))
     assert found.add(big) == len(big)
     assert found.add(big) == 0
+
+
+@compiled
+def test_threads_that_copy_the_set_lose_nothing(monkeypatch):
+    prints = np.unique(np.random.default_rng(3).integers(1, 1 << 63, 700_000, dtype=np.uint64))
+    found = PrintSet(c.library(), 3)
+    assert sum(found.add(part) for part in np.array_split(prints, 7)) == len(prints)
+    assert found.add(prints) == 0
+    # the same with a thread that does nothing
+    monkeypatch.setattr("verify.explore.blocks.threading.Thread", lambda target, args: Thread(target=len, args=args))
+    lost = PrintSet(c.library(), 3)
+    for part in np.array_split(prints, 7):
+        lost.add(part)
+    assert lost.add(prints) > 0
 
 
 @compiled

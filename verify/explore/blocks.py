@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,6 +17,8 @@ from verify.explore.table import Hashes
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 #: cells of a set that is empty
 _FIRST = 1 << 12
+#: fewer cells than this are copied by one thread
+_ALONE = 1 << 18
 #: cells whose keys are sorted together
 _TOGETHER = 1 << 18
 
@@ -37,9 +40,9 @@ def _multiplied(prints: Hashes) -> Hashes:
 class PrintSet:
     """A set of fingerprints by open addressing, at most three quarters full; 0 is taken for 1."""
 
-    def __init__(self, loaded: ctypes.CDLL) -> None:
-        """Empty."""
-        self._loaded = loaded
+    def __init__(self, loaded: ctypes.CDLL, threads: int = 1) -> None:
+        """Empty; it is copied by so many threads when it grows."""
+        self._loaded, self._threads = loaded, threads
         self._cells: Hashes = np.zeros(_FIRST, np.uint64)
         self._states = 0
         self.struct = SetC(len(self._cells) - 1, at(self._cells))
@@ -56,7 +59,7 @@ class PrintSet:
         if room > len(self._cells):
             old, self._cells = self._cells, np.zeros(room, np.uint64)
             self.struct = SetC(room - 1, at(self._cells))
-            self._add(old)
+            self._copy(old)
 
     @property
     def bytes(self) -> int:
@@ -96,6 +99,16 @@ class PrintSet:
         fresh = self._add(np.maximum(prints, np.uint64(1)))
         self._states += fresh
         return fresh
+
+    def _copy(self, old: Hashes) -> None:
+        """Put in what was in smaller room, each thread a part of it."""
+        parts = np.array_split(old, self._threads if len(old) >= _ALONE else 1)
+        others = [threading.Thread(target=self._add, args=(part,)) for part in parts[1:]]
+        for other in others:
+            other.start()
+        self._add(parts[0])
+        for other in others:
+            other.join()
 
     def _add(self, prints: Hashes) -> int:
         return int(self._loaded.add(ctypes.byref(self.struct), at(prints), len(prints)))

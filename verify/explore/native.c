@@ -33,6 +33,7 @@ struct map {
 
 /* A target is a node, or UNKNOWN, or -1 - the leaf.  These are the arrays of arena.py. */
 #define UNKNOWN INT32_MIN
+#define CHUNK 128
 
 /* a question and one answer to it; a way through a tree mostly goes on with what lies next in memory */
 struct node {
@@ -143,8 +144,9 @@ struct run {
 	struct tally *tally;
 	struct missing *missing;
 	int64_t room;			/* of out */
+	/* of the state that is followed: its fingerprint, and what each class has in it */
 	uint64_t total;
-	uint64_t mixed[CLASSES];
+	const uint64_t *mixed;
 	int64_t n;
 	struct successor waiting[WAITING];
 };
@@ -318,15 +320,16 @@ static void flush(struct run *r)
 	r->n = 0;
 }
 
-static void turn_to(struct run *r, int64_t state)
+static uint64_t mix(const struct run *r, int64_t state, uint64_t *mixes)
 {
 	const uint64_t *hashes = r->in->hashes + state * r->program->classes;
+	uint64_t total = hashes[0];
 
-	r->total = hashes[0];
 	for (int64_t c = 1; c < r->program->classes; c++) {
-		r->mixed[c] = mixed(hashes[c]);
-		r->total += r->mixed[c];
+		mixes[c] = mixed(hashes[c]);
+		total += mixes[c];
 	}
+	return total;
 }
 
 /* The successors of one state by one table, or what is missing for them. */
@@ -388,21 +391,31 @@ void expand(const struct program *p, struct set *set, struct block *in, struct b
 {
 	struct run r = { .program = p, .set = set, .in = in, .out = out, .tally = tally, .missing = missing, .room = room };
 
-	for (; tally->next < in->n; tally->next++) {
-		int64_t state = tally->next;
-		const int16_t *row = in->rows + state * p->width;
+	uint64_t totals[CHUNK], mixes[CHUNK * CLASSES];
 
-		if (out->n + r.n + most > room || tally->missing + most > missing_room)
+	while (tally->next < in->n) {
+		int64_t first = tally->next, n = in->n - first < CHUNK ? in->n - first : CHUNK;
+
+		while (n && (out->n + r.n + n * most > room || tally->missing + n * most > missing_room))
+			n /= 2;
+		if (!n)
 			break;
-		turn_to(&r, state);
-		for (int64_t t = 0; t < p->n_tasks; t++) {
-			const int64_t *number = p->number + p->base[t] + row[p->column[t]];
+		for (int64_t k = 0; k < n; k++)
+			totals[k] = mix(&r, first + k, mixes + k * p->classes);
+		/* what one task may do is looked up for many states on end: its trees stay near */
+		for (int64_t t = 0; t < p->n_tasks; t++)
+			for (int64_t state = first; state < first + n; state++) {
+				int16_t location = in->rows[state * p->width + p->column[t]];
+				const int64_t *number = p->number + p->base[t] + location;
 
-			if (row[p->column[t]] < 0)
-				continue;
-			for (int64_t k = number[0]; k < number[1]; k++)
-				follow(&r, state, k);
-		}
+				if (location < 0 || number[0] == number[1])
+					continue;
+				r.total = totals[state - first];
+				r.mixed = mixes + (state - first) * p->classes;
+				for (int64_t k = number[0]; k < number[1]; k++)
+					follow(&r, state, k);
+			}
+		tally->next += n;
 	}
 	flush(&r);
 }
@@ -413,9 +426,12 @@ void expand_missing(const struct program *p, struct set *set, struct block *in, 
 {
 	struct run r = { .program = p, .set = set, .in = in, .out = out, .tally = tally, .missing = still, .room = room };
 
+	uint64_t mixes[CLASSES];
+
 	tally->missing = 0;
+	r.mixed = mixes;
 	for (int64_t k = 0; k < n; k++) {
-		turn_to(&r, missing[k].state);
+		r.total = mix(&r, missing[k].state, mixes);
 		follow(&r, missing[k].state, missing[k].table);
 	}
 	flush(&r);

@@ -67,7 +67,7 @@ class NativeSearch(Search):
         #: whether new states go to it
         self._on_disk = False
         self._loaded = loaded
-        self._prints = PrintSet(loaded)
+        self._prints = PrintSet(loaded, max(1, threads))
         self._tables = Tables(loaded, self.transitions)
         self._in_set = 0
         self._blocks: list[Block | Stored] = []
