@@ -13,6 +13,8 @@ RUNS = 3
 ROWS = [
     ("default: 3 CPUs, 2 frees + 2 allocs, any CPU", [], 0),
     ("4 CPUs, 3 frees + 2 allocs, any CPU", ["--cpus", "4", "--frees", "3", "--allocs", "2"], 0),
+    ("1 CPU, 3 frees + 3 allocs, v5.11", ["--kernel", "v5.11", "--cpus", "1", "--frees", "3", "--allocs", "3"], 0),
+    ("1 CPU, 5 frees + 5 allocs, v5.11", ["--kernel", "v5.11", "--cpus", "1", "--frees", "5", "--allocs", "5"], 0),
     ("8 CPUs, 8 + 8, one pair a CPU", ["--cpus", "8", "--frees", "8", "--allocs", "8", "--spread"], 0),
 ]
 ROWS += [(f"mutant {m.name}", ["--mutant", m.name], 1) for m in MUTANTS.values() if m.breaks != EQUIVALENT]

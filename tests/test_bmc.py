@@ -218,6 +218,29 @@ def test_a_check_whose_premise_is_never_reached_is_named():
     assert Engine(kernel("v5.11"), SMALL).decide(stray).reason == ""
 
 
+@pytest.mark.parametrize("name", ["no-mutex", "no-drain"])
+def test_a_hunt_finds_a_violation_with_as_few_tasks(name, monkeypatch):
+    prop = PROPERTIES[MUTANTS[name].breaks]
+    found = Engine(mutant(name), DEFAULT).decide(prop)
+    asked = []
+    anew = Engine._decide_anew
+    monkeypatch.setattr(
+        Engine, "_decide_anew", lambda e, *rest, **named: asked.append(e.scenario) or anew(e, *rest, **named)
+    )
+    hunted = Engine(mutant(name), DEFAULT, hunting=True).decide(prop)
+    assert (hunted.result, hunted.replayed) == (Result.VIOLATED, True)
+    assert (hunted.scenario, hunted.reason) == (found.scenario, found.reason)
+    assert DEFAULT not in asked
+
+
+def test_a_hunt_for_what_is_not_there_is_a_proof_of_the_whole_scenario(monkeypatch):
+    prop = PROPERTIES["limits_restored"]
+    verdict = Engine(kernel("v5.11"), DEFAULT, hunting=True).decide(prop)
+    assert verdict.result is Result.HOLDS and verdict.scenario == DEFAULT.numbers()
+    monkeypatch.setattr(Engine, "_hunted", lambda *_: solve.Outcome(Result.HOLDS))
+    assert Engine(kernel("v5.11"), DEFAULT, hunting=True).decide(prop).statistics["events"] == 0
+
+
 class TwoSections(V5_11):
     """A free in two sections, between which another may come on the same CPU: its count is stale then."""
 

@@ -167,7 +167,7 @@ def test_threads_that_copy_the_set_lose_nothing(monkeypatch):
     assert sum(found.add(part) for part in np.array_split(prints, 7)) == len(prints)
     assert found.add(prints) == 0
     # the same with a thread that does nothing
-    monkeypatch.setattr("verify.explore.blocks.threading.Thread", lambda target, args: Thread(target=len, args=args))
+    monkeypatch.setattr("verify.explore.blocks.threading.Thread", lambda args, **_: Thread(target=len, args=args))
     lost = PrintSet(c.library(), 3)
     for part in np.array_split(prints, 7):
         lost.add(part)

@@ -33,12 +33,12 @@ def one_of_each(scenario: Scenario) -> Scenario:
 
 
 def at_most(encoding: Encoding, model: Any) -> Iterator[Expr]:
-    """That fewer tasks act than in a model, the fewest first."""
+    """That so few tasks act, the fewest first, and last as many as in a model."""
     acts = [
         z3.Or([e.happened for e in events.values()])
         for t in encoding.piece.tasks
         if not t.spec.kind.serves and (events := encoding.by_task[t.spec.number])
     ]
     now = sum(z3.is_true(model.eval(a, model_completion=True)) for a in acts)
-    for n in range(1, now):
+    for n in range(1, now + 1):
         yield z3.PbLe([(a, 1) for a in acts], n)
