@@ -8,8 +8,19 @@ import sys
 import time
 
 from kernelmodel.versions.mutants import EQUIVALENT, MUTANTS
+from properties.catalogue import PROPERTIES
+from verify.scenario import Scenario
 
 RUNS = 3
+
+
+def _is_shown(m):
+    """Whether bmc judges what a mutant breaks, and its default bound has the tasks that it takes."""
+    if m.breaks == EQUIVALENT or PROPERTIES[m.breaks].rest:
+        return False
+    return all(getattr(Scenario(), task) >= n for task, n in m.needs.items())
+
+
 ROWS = [
     ("default: 3 CPUs, 2 frees + 2 allocs, any CPU", [], 0),
     ("4 CPUs, 3 frees + 2 allocs, any CPU", ["--cpus", "4", "--frees", "3", "--allocs", "2"], 0),
@@ -17,7 +28,7 @@ ROWS = [
     ("1 CPU, 5 frees + 5 allocs, v5.11", ["--kernel", "v5.11", "--cpus", "1", "--frees", "5", "--allocs", "5"], 0),
     ("8 CPUs, 8 + 8, one pair a CPU", ["--cpus", "8", "--frees", "8", "--allocs", "8", "--spread"], 0),
 ]
-ROWS += [(f"mutant {m.name}", ["--mutant", m.name], 1) for m in MUTANTS.values() if m.breaks != EQUIVALENT]
+ROWS += [(f"mutant {m.name}", ["--mutant", m.name], 1) for m in MUTANTS.values() if _is_shown(m)]
 
 
 def measure(arguments, expected):
