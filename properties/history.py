@@ -196,7 +196,7 @@ class History(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever can finish does; then the pages are all there, and nobody has a lock or interrupts off."""
         # the routine in which an interrupt came has ended with it
-        if not hasattr(self, "monitor") or self.monitor.violations or sys.exc_info()[0] is KeyboardInterrupt:
+        if not hasattr(self, "monitor") or self.monitor.violations or isinstance(sys.exc_info()[1], KeyboardInterrupt):
             return
         # a signal ends offline_pages() where memory is too short to migrate a page, or another task hangs
         for _ in range(SETTLING):

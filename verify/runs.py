@@ -112,16 +112,12 @@ class WholeRuns:
         self._watched = [p for p in PROPERTIES.values() if p.applies_to(kernel) and not p.stuck and not p.rest]
         self._runs: list[_Run] = []
 
-    def make(self, number: int) -> None:
-        """Have so many runs."""
-        while len(self._runs) < number:
-            self._runs.append(self._made(len(self._runs), self._watched))
-
     def reaching(self, prop: Property, most: int) -> Whole:
         """The first of so many runs that reaches a property's premise, confirmed with every check."""
         waiting = ""
         for number in range(most):
-            self.make(number + 1)
+            if number == len(self._runs):
+                self._runs.append(self._made(number, self._watched))
             run = self._runs[number]
             if prop not in self._watched or run.violations():
                 # it ended where another property is violated, and goes on for this one

@@ -8,6 +8,7 @@ from kernelmodel.cells import value
 from kernelmodel.config import Config
 from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
+from kernelmodel.memory.buddy import Buddy
 from kernelmodel.memory.state import Place, State
 from kernelmodel.mmzone import PCPTYPES, Page, Zone
 from kernelmodel.ops import Effect, Kind, Op
@@ -75,14 +76,9 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
     def effect(state: State, wanted: Mapping[str, int]) -> Effect:
         assert isinstance(batch, int) and isinstance(migratetype, int)
         keep = {b: wanted[f"got{b}"] for b in blocks if f"got{b}" in wanted}
-        hidden = _hide_all_but(state, zone, keep)
         made = {f"got{b}": 0 for b in blocks}
-        taken = []
-        for _ in range(batch):
-            pfn = state.take_from_buddy(zone, order, migratetype)
-            if pfn is None:
-                break
-            taken.append(pfn)
+        taken = _taken(state, zone, order, migratetype, batch, keep)
+        for pfn in taken:
             for p in range(pfn, pfn + (1 << order)):
                 state.place[p] = Place.PCP
             if order:
@@ -91,8 +87,6 @@ def refill(config: Config, zone: Zone, cpu: int, migratetype: IntTerm, batch: In
             made[f"got{state.block_of(pfn)}"] += 1
         taken, turns = _in_wanted_order(state, taken, wanted)
         state.pcplists[z][cpu].add_tail(taken, config.list_of(migratetype, order))
-        for pfn, free_type in hidden:
-            state.free_to_buddy(pfn, 0, free_type)
         return Effect({**made, **turns})
 
     return Op(
@@ -170,14 +164,12 @@ def rmqueue_page(config: Config, zone: Zone, migratetype: IntTerm) -> Op:
 
     def effect(state: State, wanted: Mapping[str, int]) -> Effect:
         assert isinstance(migratetype, int)
-        hidden = _hide_all_but(state, zone, {b: wanted[f"got{b}"] for b in blocks if f"got{b}" in wanted})
-        pfn = state.take_from_buddy(zone, 0, migratetype)
+        keep = {b: wanted[f"got{b}"] for b in blocks if f"got{b}" in wanted}
+        pfn = next(iter(_taken(state, zone, 0, migratetype, 1, keep)), None)
         made = {f"got{b}": 0 for b in blocks}
         if pfn is not None:
             state.place[pfn] = Place.IN_USE
             made[f"got{state.block_of(pfn)}"] = 1
-        for p, free_type in hidden:
-            state.free_to_buddy(p, 0, free_type)
         return Effect(made, pfn)
 
     return Op(
@@ -232,27 +224,40 @@ def rmqueue_buddy(config: Config, zone: Zone, order: int, migratetype: IntTerm) 
     )
 
 
-def _hide_all_but(state: State, zone: Zone, keep: Mapping[int, int]) -> list[tuple[int, int]]:
-    """Take free pages out of the buddy until ``keep[block]`` are left that may be handed out: others hold them.
+def _taken(state: State, zone: Zone, order: int, migratetype: int, most: int, keep: Mapping[int, int]) -> list[int]:
+    """Up to ``most`` pages of an order that the buddy hands out: where ``keep`` has a block, none but its first so many.
 
-    This is how an engine that treats the buddy as a set has its choice realised; the pages come back afterwards.
+    This is how an engine that treats the buddy as a set has its choice realised: it is as if others held the rest.
     """
-    base = state.base(zone)
-    buddy = state.buddy(zone)
-    hidden: list[tuple[int, int]] = []
-    for block, wanted in keep.items():
-        usable = [
-            (p, int(free_type))
-            for p in state.pfns(block)
-            if (free_type := buddy.free_type_of(p - base)) is not None and free_type < PCPTYPES
-        ]
+    if not keep:
+        pages = (state.take_from_buddy(zone, order, migratetype) for _ in range(most))
+        return [p for p in pages if p is not None]
+    few = _with_only(state, zone, {b: n << order for b, n in keep.items()})
+    base, buddy = state.base(zone), state.buddy(zone)
+    taken = []
+    for _ in range(most):
+        head = few.rmqueue(order, migratetype)
+        if head is None:
+            break
+        taken.append(head + base)
+        for p in range(head, head + (1 << order)):
+            buddy.remove(p)
+    return taken
+
+
+def _with_only(state: State, zone: Zone, keep: Mapping[int, int]) -> Buddy:
+    """A buddy that has no more than the first ``keep[block]`` of the pages that this one may hand out."""
+    base, buddy, types = state.base(zone), state.buddy(zone), state.block_types(zone)
+    few = Buddy(buddy.nr_pages, buddy.pageblock_order, buddy.max_order)
+    for block in state.config.blocks_of(zone):
+        free = ((p - base, buddy.free_type_of(p - base)) for p in state.pfns(block))
+        usable = [(p, t) for p, t in free if t is not None and t < PCPTYPES]
+        wanted = keep.get(block, len(usable))
         if len(usable) < wanted:
             raise ModelError(f"block {block} has {len(usable)} free pages where the trace takes {wanted}")
-        hidden += usable[wanted:]
-    for pfn, _ in hidden:
-        buddy.remove(pfn - base)
-        state.place[pfn] = Place.IN_USE
-    return hidden
+        for p, t in usable[:wanted]:
+            few.free_one_page(p, 0, t, types, state.has_isolate_pageblock(zone.index), to_tail=True)
+    return few
 
 
 def _in_wanted_order(state: State, taken: list[int], wanted: Mapping[str, int]) -> tuple[list[int], dict[str, int]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 
 from kernelmodel.graphs.automaton import Edge, Graph, Node
-from kernelmodel.terms import Term, reg, substitute
-from verify.bmc.sections import renamed
+from kernelmodel.terms import Term, reg
+from verify.bmc.sections import leading, renamed
 from verify.scenario import TaskSpec
 
 
@@ -17,8 +17,6 @@ def first_like(spec: TaskSpec, specs: Sequence[TaskSpec]) -> TaskSpec:
 
 def as_of(graph: Graph, one: TaskSpec, other: TaskSpec) -> Graph:
     """The graph of ``one`` as that of ``other``, which is like it."""
-    if one is other:
-        return graph
     registers: Mapping[str, Term] = {
         old: reg(new, "int") for (old, *_), (new, *_) in zip(one.parameters, other.parameters, strict=True)
     }
@@ -33,4 +31,4 @@ def _nature(spec: TaskSpec) -> Hashable:
 
 
 def _edges(edges: Sequence[Edge], registers: Mapping[str, Term]) -> list[Edge]:
-    return [Edge(tuple(substitute(c, registers) for c in e.conditions), e.target) for e in edges]
+    return [leading(e, registers, e.target) for e in edges]

@@ -11,8 +11,8 @@ from kernelmodel.graphs.folded_graph import op_key
 from kernelmodel.graphs.futures import futures
 from kernelmodel.graphs.shapes import Shapes
 from kernelmodel.ops import Op
-from kernelmodel.terms import TRUE, Cell, atoms, reg, substitute
-from verify.bmc.sections import UnclearError, renamed, stretches
+from kernelmodel.terms import TRUE, Cell, atoms, reg
+from verify.bmc.sections import UnclearError, leading, renamed, stretches
 from verify.scenario import TaskSpec
 
 #: sums over all CPUs: a slice follows its own CPU's part, and what others add is open (held) or excluded (misplaced)
@@ -63,9 +63,11 @@ def without_stops(graph: Graph) -> Graph:
 
 
 def contract(
-    task: TaskGraph, cells: frozenset[Cell], judged: set[tuple[int, int]], cpu: int, elsewhere: frozenset[int]
+    task: TaskGraph, cells: frozenset[Cell], judged: frozenset[int], cpu: int, elsewhere: frozenset[int]
 ) -> Graph:
     """The task's graph without operations that change, wait for and decide nothing that a slice of ``cpu`` follows.
+
+    ``judged``: operations that stay, for a property judges them.
 
     That a task hangs in a critical section of ``elsewhere``, those of other CPUs, is not seen: it may go on, which only adds
     runs.  Nor does it matter there how often a loop goes round, if no round does anything that is followed.
@@ -73,10 +75,9 @@ def contract(
     lean = _contracted(task, cells, judged, cpu, elsewhere, any_round=True)
     if any(n.number in elsewhere for n in lean.nodes):
         lean = _contracted(task, cells, judged, cpu, elsewhere, any_round=False)
-    chosen = frozenset(number for spec, number in judged if spec == task.spec.number)
     while True:
         before = len(lean.nodes)
-        lean = merged(lean, chosen)
+        lean = merged(lean, judged)
         if len(lean.nodes) == before:
             return lean
         # what decided between two nodes that are one decides nothing
@@ -84,7 +85,7 @@ def contract(
 
 
 def _contracted(
-    task: TaskGraph, cells: frozenset[Cell], judged: set[tuple[int, int]], cpu: int, elsewhere: frozenset[int],
+    task: TaskGraph, cells: frozenset[Cell], judged: frozenset[int], cpu: int, elsewhere: frozenset[int],
     any_round: bool,
 ) -> Graph:  # fmt: skip
     graph = _in_any_round(task.graph, elsewhere) if any_round else task.graph
@@ -100,7 +101,7 @@ def _contracted(
             (stop_of(node.op) == task.cpu and task.spec.kind.on_lists)
             or (_effective_guard(node.op, cpu) and not (node.op.does.hangs and node.number in elsewhere))
             or any(c in cells and not (node.number in elsewhere and c.name in AGGREGATES) for c, _ in node.op.updates)
-            or (task.spec.number, node.number) in judged
+            or node.number in judged
         )
 
     def deciding_registers() -> set[str]:
@@ -178,10 +179,7 @@ def merged(graph: Graph, apart: frozenset[int]) -> Graph:
     }
 
     def moved(edges: Iterable[Edge]) -> list[Edge]:
-        found = [
-            Edge(tuple(substitute(c, registers) for c in e.conditions), stands_for.get(e.target, e.target))
-            for e in edges
-        ]
+        found = [leading(e, registers, stands_for.get(e.target, e.target)) for e in edges]
         return found if len({e.target for e in found}) > 1 else [Edge((), found[0].target)]
 
     nodes = [Node(n.number, renamed(n.op, registers), n.stack, moved(n.edges)) for n in first.values()]

@@ -155,27 +155,6 @@ class Encoding(HandOver):
             ways.append(z3.And(parts if number is None else [*parts, e.happened]))
         return z3.Or(ways)
 
-    # --- what is assumed ---
-
-    def _assume(self, checks: Sequence[Check]) -> None:
-        """Checks over private cells alone, at the entry of each section of the followed CPU."""
-        quiet = {c: z3.IntVal(0) for c in quiet_cells(self.config, max(self.piece.cpu, 0))}
-        there = {cpu_there(self.piece.cpu): z3.BoolVal(True)}
-        for s in self.sections:
-            if s.cpu != self.piece.cpu:
-                continue
-            # what holds while a CPU is there need not hold once it has gone, nor while somebody has its other zone's lists
-            gone = s.remote or (not s.stops and s.cpu in self.piece.scenario.comes_and_goes)
-            known = {**dict.fromkeys(s.entry), **quiet, **there}
-            for check in checks if not gone and set(quiet) == {s.of} else ():
-                if {a.args[0] for a in atoms(check.violation, "cell")} <= set(known):
-                    entry = {**s.entry, **quiet, **there}
-                    holds = z3.Not(translate(check.violation, entry.__getitem__, no_atom, no_atom))
-                    self.constraints.append(z3.Implies(s.entered, holds))
-            for c, v in s.entry.items():
-                if CELLS[c.name].counts_pages and CELLS[c.name].where:
-                    self.constraints.append(v >= 0)
-
     def _pick(self, options: Sequence[tuple[Event, Expr]]) -> Expr:
         value = options[-1][1]
         for e, v in reversed(options[:-1]):
@@ -455,9 +434,7 @@ class Encoding(HandOver):
                 z3.Implies(s.entered, z3.Or(self.time < s.first.clock, z3.And(s.over, s.clock_end < self.time)))
                 for s in mine
             ]
-            ways = self._latest(mine, lambda s: self._over(s, self.time), lambda s: less(self.time, s.first.clock))
-            latest = [all_of([*way, *(same(v, left(c)) for c, v in values.items())]) for way, left in ways]
-            parts += [any_of(latest), *outside]
+            parts += [self._one_of(self._latest_by(mine, self.time), values), *outside]
         return z3.And(parts or [z3.BoolVal(True)])
 
     def _observe(self, observed: dict[Cell, Expr], cell: Cell) -> Expr:

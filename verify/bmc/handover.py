@@ -8,24 +8,27 @@ guarantees speak of: a predicate abstraction (Graf and Saidi, CAV 1997) of what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
 import z3
 
-from kernelmodel.cells import CELLS
-from kernelmodel.terms import Cell
+from kernelmodel.cells import CELLS, cpu_there, quiet_cells
+from kernelmodel.terms import Cell, atoms
+from properties.property import Check
 from verify.bmc.beginning import Beginning
 from verify.bmc.contract import AGGREGATES
-from verify.bmc.events import Event, Section, topological
+from verify.bmc.events import Event, Section, no_atom, topological
 from verify.bmc.exclusion import Exclusion
-from verify.smt import Expr, all_of, any_of, less, same, variable
+from verify.smt import Expr, all_of, any_of, less, same, translate, variable
 
 #: what a section takes over: nothing (but the sums over CPUs), for each cell whether it is 0, or its value
 Handed = Literal["nothing", "zeros", "values"]
 #: a value of each cell, as somebody left it
 Values = Mapping[Cell, Expr]
+#: conditions under which somebody was the last, and what that left in a cell
+Way = tuple[list[Expr], Callable[[Cell], Expr]]
 
 
 class HandOver(Exclusion):
@@ -67,8 +70,7 @@ class HandOver(Exclusion):
                 entry = {c: v for c, v in s.entry.items() if self.handed != "nothing" or c.name in AGGREGATES}
                 before = [o for o in others if not self._is_before(s, o)]
                 ways = self._latest(before, partial(self._follows, s), partial(self.precedes, s))
-                taken = [all_of([*way, *(self._taken(v, left(c)) for c, v in entry.items())]) for way, left in ways]
-                self.constraints.append(z3.Implies(s.entered, any_of(taken)))
+                self.constraints.append(z3.Implies(s.entered, self._one_of(ways, entry, self._taken)))
 
     def _follows(self, s: Section, o: Section) -> Expr:
         return self.precedes(o, s)
@@ -82,14 +84,22 @@ class HandOver(Exclusion):
 
     def _latest(
         self, sections: Sequence[Section], over: Callable[[Section], Expr], ahead: Callable[[Section], Expr]
-    ) -> Iterator[tuple[list[Expr], Callable[[Cell], Expr]]]:
-        """The ways in which one of some sections may be the last before a moment, or none: the conditions, and what it left.
+    ) -> Iterator[Way]:
+        """The ways in which one of some sections may be the last before a moment, or none.
 
         ``over`` says that a section that there is is over by then, ``ahead`` that it is still to come.
         """
         yield [self._absent_or(o, ahead(o)) for o in self.foremost(sections)] or [z3.BoolVal(True)], self.beginning
         for o in sections:
             yield [o.entered, over(o), *self._none_between(o, sections, ahead)], o.exit.__getitem__
+
+    def _latest_by(self, sections: Sequence[Section], clock: Expr) -> Iterator[Way]:
+        """The same for a moment of a clock."""
+        return self._latest(sections, lambda s: self._over(s, clock), lambda s: less(clock, s.first.clock))
+
+    def _one_of(self, ways: Iterable[Way], found: Values, taken: Callable[[Expr, Expr], Expr] = same) -> Expr:
+        """One of the ways, and in cells is what it left there."""
+        return any_of([all_of([*way, *(taken(v, left(c)) for c, v in found.items())]) for way, left in ways])
 
     def _none_between(
         self, o: Section, sections: Sequence[Section], ahead: Callable[[Section], Expr]
@@ -101,6 +111,27 @@ class HandOver(Exclusion):
 
     def _absent_or(self, s: Section, *ways: Expr) -> Expr:
         return any_of([z3.Not(s.entered), *ways])
+
+    # --- what is assumed ---
+
+    def _assume(self, checks: Sequence[Check]) -> None:
+        """Checks over private cells alone, at the entry of each section of the followed CPU."""
+        quiet = {c: z3.IntVal(0) for c in quiet_cells(self.config, max(self.piece.cpu, 0))}
+        there = {cpu_there(self.piece.cpu): z3.BoolVal(True)}
+        for s in self.sections:
+            if s.cpu != self.piece.cpu:
+                continue
+            # what holds while a CPU is there need not hold once it has gone, nor while somebody has its other zone's lists
+            gone = s.remote or (not s.stops and s.cpu in self.piece.scenario.comes_and_goes)
+            known = {**dict.fromkeys(s.entry), **quiet, **there}
+            for check in checks if not gone and set(quiet) == {s.of} else ():
+                if {a.args[0] for a in atoms(check.violation, "cell")} <= set(known):
+                    entry = {**s.entry, **quiet, **there}
+                    holds = z3.Not(translate(check.violation, entry.__getitem__, no_atom, no_atom))
+                    self.constraints.append(z3.Implies(s.entered, holds))
+            for c, v in s.entry.items():
+                if CELLS[c.name].counts_pages and CELLS[c.name].where:
+                    self.constraints.append(v >= 0)
 
     # --- from outside ---
 
@@ -115,14 +146,11 @@ class HandOver(Exclusion):
     def _look_into_sections(self) -> None:
         """What is seen from outside: what the latest section has left, or has come to."""
         for (_, of), (reader, clock, seen) in self._looks.items():
-            ways = list(self._seen_ways(self._here().get(of, []), reader, clock, seen))
-            found = any_of([all_of([*way, *(same(v, then(c)) for c, v in seen.items())]) for way, then in ways])
+            found = self._one_of(self._seen_ways(self._here().get(of, []), reader, clock, seen), seen)
             self.constraints.append(found if reader is None else z3.Implies(reader.happened, found))
 
-    def _seen_ways(
-        self, mine: Sequence[Section], reader: Event | None, clock: Expr, seen: Values
-    ) -> Iterator[tuple[list[Expr], Callable[[Cell], Expr]]]:
-        yield from self._latest(mine, lambda s: self._over(s, clock), lambda s: less(clock, s.first.clock))
+    def _seen_ways(self, mine: Sequence[Section], reader: Event | None, clock: Expr, seen: Values) -> Iterator[Way]:
+        yield from self._latest_by(mine, clock)
         for s in mine:
             if reader is None or s.first.task is not reader.task:
                 inside = [s.entered, less(s.first.clock, clock), z3.Not(self._over(s, clock))]

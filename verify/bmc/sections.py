@@ -134,6 +134,11 @@ def _of(graph: Graph, first: int) -> Stretch:
     return _from(nodes, nodes[first])
 
 
+def leading(edge: Edge, registers: Mapping[str, Term], target: int) -> Edge:
+    """The edge with registers replaced, and to ``target``."""
+    return Edge(tuple(substitute(c, registers) for c in edge.conditions), target)
+
+
 def _copied(graph: Graph, mine: Stretch, shared: list[int]) -> None:
     numbers = {old: len(graph.nodes) + i for i, old in enumerate(shared)}
     for old in shared:
@@ -150,11 +155,7 @@ def _copied(graph: Graph, mine: Stretch, shared: list[int]) -> None:
         inside = node.op.does.releases != mine.of
         node.op = renamed(node.op, registers)
         node.edges = [
-            Edge(
-                tuple(substitute(c, registers) for c in e.conditions),
-                numbers.get(e.target, e.target) if inside else e.target,
-            )
-            for e in node.edges
+            leading(e, registers, numbers.get(e.target, e.target) if inside else e.target) for e in node.edges
         ]
 
 

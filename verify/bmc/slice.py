@@ -101,7 +101,6 @@ class Model:
         self.unclear = ""
         self._loops: dict[str, Loops] = {}
         self._lean: dict[Hashable, Graph] = {}
-        self._lent: dict[Hashable, Graph] = {}
         self._signatures = Signatures()
         self._known: dict[Cell, int] = {}
         writers = {c for s in self.specs for n in self.graph(s, s.cpu or 0).nodes for c, _ in n.op.updates}
@@ -127,8 +126,12 @@ class Model:
     @functools.cache  # noqa: B019 - a Model lives as long as its command
     def graph(self, spec: TaskSpec, cpu: int) -> Graph:
         """The control graph of a task that stays on ``cpu``."""
-        like = first_like(spec, self.specs)
+        like = self._like(spec)
         return as_of(self.graph(like, cpu), like, spec) if like is not spec else self._graph(spec, cpu)
+
+    @functools.cache  # noqa: B019 - a Model lives as long as its command
+    def _like(self, spec: TaskSpec) -> TaskSpec:
+        return first_like(spec, self.specs)
 
     def _graph(self, spec: TaskSpec, cpu: int) -> Graph:
         visits: Callable[[Op], int] = self.scenario.visits
@@ -297,18 +300,29 @@ class Model:
 
     def _contracted(self, task: TaskGraph, cells: set[Cell], judged: set[tuple[int, int]], cpu: int) -> Graph:
         """A task's graph made lean: once for all properties and tasks for which it comes to the same."""
-        like = first_like(task.spec, self.specs)
-        written = frozenset(c for c in self._written(like, task.cpu) if c in cells)
-        mine = frozenset(node for number, node in judged if number == task.spec.number)
-        key = (like, task.cpu, written, mine, cpu)
+        spec, like = task.spec, self._like(task.spec)
+        written = self._written(like, task.cpu) & cells
+        mine = frozenset(node for number, node in judged if number == spec.number)
+        key = (spec, task.cpu, written, mine, cpu)
         if key not in self._lean:
-            first = TaskGraph(like, task.cpu, self.graph(like, task.cpu))
-            self._lean[key] = contract(
-                first, written, {(like.number, n) for n in mine}, cpu, self._elsewhere(first, cpu)
-            )
-        if (key, task.spec) not in self._lent:
-            self._lent[key, task.spec] = as_of(self._lean[key], like, task.spec)
-        return self._lent[key, task.spec]
+            if like is spec:
+                lean = self._lean_of(task, written, mine, cpu)
+            else:
+                first = TaskGraph(like, task.cpu, self.graph(like, task.cpu))
+                lean = as_of(self._contracted(first, cells, {(like.number, n) for n in mine}, cpu), like, spec)
+            self._lean[key] = lean
+        return self._lean[key]
+
+    def _lean_of(self, task: TaskGraph, cells: frozenset[Cell], judged: frozenset[int], cpu: int) -> Graph:
+        elsewhere = self._elsewhere(task, cpu)
+        most = frozenset(c for c in self._written(task.spec, task.cpu) if c not in self._known and followed(c, cpu))
+        if cells < most:
+            # what is lean if all is followed that may be is little, and all properties go on from it
+            key = (task.spec, task.cpu, most, judged, cpu)
+            if key not in self._lean:
+                self._lean[key] = contract(task, most, judged, cpu, elsewhere)
+            task = replace(task, graph=self._lean[key])
+        return contract(task, cells, judged, cpu, elsewhere)
 
     @functools.cache  # noqa: B019 - a Model lives as long as its command
     def _written(self, spec: TaskSpec, cpu: int) -> frozenset[Cell]:

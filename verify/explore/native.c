@@ -33,7 +33,6 @@ struct map {
 
 /* A target is a node, or UNKNOWN, or -1 - the leaf.  These are the arrays of arena.py. */
 #define UNKNOWN INT32_MIN
-#define CHUNK 128
 
 /* a question and one answer to it; a way through a tree mostly goes on with what lies next in memory */
 struct node {
@@ -115,8 +114,10 @@ struct tally {
 	int64_t violated;
 };
 
+/* successors that are gathered before the set is asked for them, classes of a row, and states followed by a table on end */
 #define WAITING 64
 #define CLASSES 64
+#define CHUNK 128
 
 struct successor {
 	uint64_t print;
