@@ -329,6 +329,7 @@ def _value(name: str, index: tuple[int | str, ...]) -> Term:
     return load(Cell(name, index), CELLS[name].sort)
 
 
+@lru_cache(maxsize=1024, typed=True)
 def pcp_list_length(config: Config, z: int, cpu: int, t: int | None = None) -> Term:
     """Length of ``pcp->lists[t]`` of zone ``z`` on ``cpu``, or how many pages of order 0 those of all its lists are."""
     if t is not None:
@@ -355,6 +356,7 @@ def in_pages(config: Config, cell: Cell, number: Any) -> Any:
     return config.in_pages(int(cell.index[place]), number) if place >= 0 else number
 
 
+@lru_cache(maxsize=1024, typed=True)
 def pages_of_block_on_pcplists(config: Config, b: int, cpu: int | None = None) -> Term:
     """Number of pages of block ``b`` on the pcplists of ``cpu``, or of all CPUs."""
     z = b // config.blocks_per_zone

@@ -31,6 +31,8 @@ class Task:
     result: Any = None
     environment: dict[str, int] = field(default_factory=dict)
     preemptible: bool = True
+    #: what is pending, a CPU, and the operation that it is there: it is asked for several times a step
+    bound: tuple[Op | CpuOp, int, Op] | None = field(default=None, repr=False)
 
     @property
     def done(self) -> bool:
@@ -216,7 +218,10 @@ class Machine:
         """The operation that ``task`` would perform now."""
         if task.pending is None:
             raise ModelError(f"{task.name} has finished: it has no next step")
-        return bound_to(task.pending, task.cpu)
+        bound = task.bound
+        if bound is None or bound[0] is not task.pending or bound[1] != task.cpu:
+            bound = task.bound = (task.pending, task.cpu, bound_to(task.pending, task.cpu))
+        return bound[2]
 
     def step(self, task: Task, choices: Mapping[str, int] | None = None) -> Step:
         """Let ``task`` perform its next operation.  ``choices`` are preferred where the operation leaves a choice.
@@ -232,12 +237,14 @@ class Machine:
             buffers.begin(task, op, self.tasks)
         watched = [w.terms(task, op) for w in self.watchers]
         load: Callable[[Cell], int] = self.state.load
+        whole: dict[Cell, int] = {}
         if op.effect is not None:
             # what the concrete half changes is read before, as everything else is
             every = (op.where, *op.returns, *op.counted_returns, *op.shown, *(t for _, t in op.updates))
             needed = (*every, *(t for terms in watched for t in terms.values()))
-            load = {a.args[0]: self.state.load(a.args[0]) for t in needed for a in atoms(t, "cell")}.__getitem__
-        whole = self.state.abstract() if self.check and op.effect is not None else {}
+            cells = {a.args[0] for t in needed for a in atoms(t, "cell")}
+            whole = self.state.abstract() if self.check else {}
+            load = {c: whole[c] if c in whole else self.state.load(c) for c in cells}.__getitem__
         stack = self._stack(task)
         wanted = {**task.environment, **(choices or {})}
         registers = {"me": task.number}
@@ -344,11 +351,10 @@ class Machine:
 
     def _check_refinement(self, op: Op, written: Mapping[Cell, int], whole: Mapping[Cell, int]) -> None:
         if whole:
-            left = self.state.abstract()
-            for cell, old in whole.items():
-                expected = written.get(cell, old)
-                if left[cell] != expected:
-                    raise RefinementError(f"{op.text}: {cell} is {left[cell]}, the operation allows {expected}")
+            left, allowed = self.state.abstract(), {**whole, **written}
+            for cell in () if left == allowed else whole:
+                if left[cell] != allowed[cell]:
+                    raise RefinementError(f"{op.text}: {cell} is {left[cell]}, the operation allows {allowed[cell]}")
         for cell, new in written.items():
             if CELLS[cell.name].sort == "bool" and not isinstance(new, bool):
                 raise RefinementError(f"{op.text}: {cell} is given {new!r}, which is no truth value")

@@ -39,7 +39,13 @@ class State:
         """Boot memory: all pages free in the buddy, boot pagesets, all CPUs online."""
         self.config = config
         self.stored: dict[Cell, int] = {c: initial(config, c) for c in layout(config) if not is_derived(c)}
-        self._derived = [c for c in layout(config) if is_derived(c)]
+        derived = [c for c in layout(config) if is_derived(c)]
+        self._listed = [c for c in derived if c.name == "pcp.nr"]
+        self._counted = {
+            b: [(c, COUNTED[c.name]) for c in derived if c.name in COUNTED and c.index == (b,)]
+            for b in range(config.nr_blocks)
+        }
+        self._others = [c for c in derived if c.name != "pcp.nr" and c.name not in COUNTED]
         nr_pages = config.blocks_per_zone * config.pages_per_block
         self.buddies = [Buddy(nr_pages, config.pageblock_order, config.max_order) for _ in config.zones]
         self.pcplists = [[PcpLists(config.pcp_order) for _ in config.cpus] for _ in config.zones]
@@ -165,18 +171,21 @@ class State:
     def abstract(self) -> dict[Cell, int]:
         """All abstract cells."""
         found = dict(self.stored)
-        listed = self._on_pcplists()
-        for cell in self._derived:
-            if cell.name == "pcp.nr":
-                found[cell] = listed[cell.index]
-            else:
-                found[cell] = self.load(cell)
+        found.update(dict.fromkeys(self._listed, 0))
+        found.update(self._on_pcplists())
+        for block, cells in self._counted.items():
+            pfns = self.pfns(block)
+            places = self.place[pfns.start : pfns.stop]
+            for cell, kinds in cells:
+                found[cell] = sum(map(places.count, kinds))
+        for cell in self._others:
+            found[cell] = self.load(cell)
         return found
 
-    def _on_pcplists(self) -> Counter[tuple[int | str, ...]]:
-        # how many pages each list has of each block, by the index of the cell
+    def _on_pcplists(self) -> Counter[Cell]:
+        # how many pages each list has of each block
         return Counter(
-            (z, c, t, self.block_of(pfn))
+            Cell("pcp.nr", (z, c, t, self.block_of(pfn)))
             for z, of_zone in enumerate(self.pcplists)
             for c, lists in enumerate(of_zone)
             for t, pfns in enumerate(lists.lists)

@@ -212,16 +212,21 @@ class Explorer:
             names = [p.name for p in properties] + ([NO_DEADLOCK] if deadlock else [])
             return [self._verdict(n, Result.UNDECIDED, reason=f"under {MODELS[self.memory]}: {reason}") for n in names]
         groups = self.search_all(wanted, deadlock)
-        violated = (p for p in wanted for g in groups if p.name in g.names and g.verdict(p)[0] is Result.VIOLATED)
+        found = self.concluded(properties, groups)
+        if deadlock and groups:
+            found.append(self._deadlock(groups, time.monotonic() - began))
+        return found
+
+    def concluded(self, properties: Sequence[Property], groups: Sequence[Group]) -> list[Verdict]:
+        """The verdict on each property from the searches of :meth:`search_all`, which looked at them and maybe at others."""
+        violated = (p for p in properties for g in groups if p.name in g.names and g.verdict(p)[0] is Result.VIOLATED)
         self._broken[:] = dict.fromkeys(violated)
         found = []
         for prop in properties:
             verdict = self._of(prop, groups)
-            for there in everywhere[1:]:
-                verdict = together(verdict, there._of(prop, groups))
+            for finite in self.beside:
+                verdict = together(verdict, self.within(finite)._of(prop, groups))
             found.append(verdict)
-        if deadlock and groups:
-            found.append(self._deadlock(groups, time.monotonic() - began))
         return found
 
     def _of(self, prop: Property, groups: Sequence[Group]) -> Verdict:

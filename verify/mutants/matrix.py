@@ -18,7 +18,7 @@ from properties.catalogue import PROPERTIES
 from verify.bmc.solve import Engine
 from verify.explore.beside import beside
 from verify.explore.finite import Finite
-from verify.explore.solve import Explorer
+from verify.explore.solve import Explorer, Group
 from verify.forked import mapped
 from verify.scenario import Scenario
 from verify.verdict import Result, Verdict
@@ -113,11 +113,15 @@ def row_of(name: str, engines: Sequence[str]) -> Row:
     """One mutant against the engines."""
     m = EVERY[name]
     explorer = _explorer(name)
-    breaks, deadlock, undecided = _broken(explorer)
+    groups = explorer.search_all(list(PROPERTIES.values()))
+    breaks, deadlock, undecided = _broken(groups)
     kills = []
     for engine in engines:
         began = time.monotonic()
-        kill = {"random": _random, "explore": _explore, "bmc": _bmc}[engine](name, m.breaks, breaks)
+        if engine == "explore":
+            kill = _explore(explorer, groups, m.breaks, breaks)
+        else:
+            kill = {"random": _random, "bmc": _bmc}[engine](name, m.breaks)
         kills.append(dataclasses.replace(kill, seconds=round(time.monotonic() - began, 2)))
     evidence = _evidence(name, breaks, undecided)
     return Row(name, m.summary, m.function, m.breaks, breaks, deadlock, tuple(kills), evidence, undecided)
@@ -143,18 +147,18 @@ def _explorer(name: str) -> Explorer:
     return Explorer(kernel, finite, beside=beside(kernel, finite, altered=True))
 
 
-def _broken(explorer: Explorer) -> tuple[tuple[str, ...], bool, str]:
+def _broken(groups: Sequence[Group]) -> tuple[tuple[str, ...], bool, str]:
     """The properties that complete searches find violated, whether there is a deadlock, and why they stopped, if so."""
-    properties = list(PROPERTIES.values())
-    groups = explorer.search_all(properties)
     violated = tuple(
-        p.name for p in properties if any(p.name in g.names and g.verdict(p)[0] is Result.VIOLATED for g in groups)
+        p.name
+        for p in PROPERTIES.values()
+        if any(p.name in g.names and g.verdict(p)[0] is Result.VIOLATED for g in groups)
     )
     stopped = next((g.found.stopped for g in groups if g.found.stopped), "")
     return violated, any(g.found.deadlocks for g in groups), stopped
 
 
-def _random(name: str, breaks: str, _: Sequence[str]) -> Kill:
+def _random(name: str, breaks: str) -> Kill:
     # an extra: whoever does not ask for random histories need not have it
     from hypothesis import HealthCheck, settings
 
@@ -175,16 +179,14 @@ def _random(name: str, breaks: str, _: Sequence[str]) -> Kill:
     return Kill("random", False, 0.0, note=f"{chosen.max_examples} random histories")
 
 
-def _explore(name: str, breaks: str, broken: Sequence[str]) -> Kill:
+def _explore(explorer: Explorer, groups: Sequence[Group], breaks: str, broken: Sequence[str]) -> Kill:
     if breaks == EQUIVALENT:
         return Kill("explore", bool(broken), 0.0, note="every property, every interleaving")
-    verdict = _explorer(name).demonstrate(PROPERTIES[breaks])
-    if verdict is None:
-        (verdict,) = _explorer(name).decide([PROPERTIES[breaks]], deadlock=False)
+    (verdict,) = explorer.concluded([PROPERTIES[breaks]], groups)
     return _kill("explore", verdict)
 
 
-def _bmc(name: str, breaks: str, _: Sequence[str]) -> Kill:
+def _bmc(name: str, breaks: str) -> Kill:
     needs = EVERY[name].needs
     wanted: dict[str, Any] = {o: needs.get(o, 0) for o, kind in task_options().items() if not kind.always_told}
     # CPUs that come and go cost a solver much: few tasks beside them
