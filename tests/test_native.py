@@ -7,7 +7,6 @@ import json
 import random
 import subprocess
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from verify.explore import library as c
 from verify.explore import native, transactions
 from verify.explore.__main__ import main
 from verify.explore.arena import UNKNOWN, Arena
+from verify.explore.blocks import Block, Packed
 from verify.explore.decisions import Decisions
 from verify.explore.finite import Finite
 from verify.explore.model import Model
@@ -160,29 +160,130 @@ def test_the_set_of_fingerprints_is_a_set():
     assert found.add(big) == 0
 
 
+def _clustered() -> list[np.ndarray]:
+    """Fingerprints all over, and such as have few places among them, farther apart than what is moved last."""
+    all_over = np.unique(np.random.default_rng(3).integers(1, 1 << 63, 700_000, dtype=np.uint64))
+    inverse = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
+    at_one_place = np.arange(1, 100_001, dtype=np.uint64) * inverse
+    at_the_end = (np.arange(1, 1001, dtype=np.uint64) + np.uint64(2**64 - 1002)) * inverse
+    return [all_over, at_one_place, at_the_end, np.concatenate([at_one_place[:70_000], all_over, at_the_end])]
+
+
+def _changed(tmp_path, monkeypatch, old, new):
+    """The compiled loop with a planted bug."""
+    source = c._SOURCE.read_text()
+    assert source.count(old) == 1
+    (tmp_path / "native.c").write_text(source.replace(old, new))
+    monkeypatch.setattr(c, "_SOURCE", tmp_path / "native.c")
+    c._compile(c.compiler(), tmp_path / "planted.so")
+    return c._declared(ctypes.CDLL(str(tmp_path / "planted.so")))
+
+
 @compiled
-def test_threads_that_copy_the_set_lose_nothing(monkeypatch):
-    prints = np.unique(np.random.default_rng(3).integers(1, 1 << 63, 700_000, dtype=np.uint64))
-    found = PrintSet(c.library(), 3)
+@pytest.mark.parametrize("prints", _clustered(), ids=["all over", "one place", "the end", "all of them"])
+def test_a_set_that_grows_where_it_lies_loses_nothing(prints):
+    found = PrintSet(c.library())
     assert sum(found.add(part) for part in np.array_split(prints, 7)) == len(prints)
-    assert found.add(prints) == 0
-    # the same with a thread that does nothing
-    monkeypatch.setattr("verify.explore.blocks.threading.Thread", lambda args, **_: Thread(target=len, args=args))
-    lost = PrintSet(c.library(), 3)
-    for part in np.array_split(prints, 7):
-        lost.add(part)
-    assert lost.add(prints) > 0
+    assert found.add(prints) == 0 and np.count_nonzero(found._cells) == len(prints)
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("\tif (longest(set, before) >= HEAD / 2 - 1)\n\t\treturn 0;", ""),
+        ("\tfor (int64_t i = 0; i < n; i++)\n\t\tinsert(set, rest[i]);", ""),
+    ],
+    ids=["far from their places", "the first ones"],
+)
+def test_one_that_forgets_some_as_it_grows_shows(old, new, tmp_path, monkeypatch):
+    planted = _changed(tmp_path, monkeypatch, old, new)
+
+    def lost(prints):
+        found = PrintSet(planted)
+        return sum(found.add(part) for part in np.array_split(prints, 7)) != len(prints) or found.add(prints) > 0
+
+    assert any(lost(prints) for prints in _clustered())
+
+
+def _block(rows):
+    block = Block(len(rows), rows.shape[1], 2)
+    block.rows[:], block.struct.n = rows, len(rows)
+    block.hashes[:] = np.random.default_rng(5).integers(0, 1 << 63, block.hashes.shape, dtype=np.uint64)
+    return block
+
+
+def _comes_back(loaded, rows):
+    block, back = _block(rows), Block(len(rows) + 3, rows.shape[1], 2)
+    packed = Packed(loaded, block)
+    packed.unpack(back)
+    n = len(rows)
+    same = (back.rows[:n] == rows).all() and (back.hashes[:n] == block.hashes).all()
+    return back.states == n == packed.states and same, packed.bytes / (rows.nbytes + block.hashes.nbytes)
+
+
+_EXTREMES = np.array([[-(1 << 15), 0, 7, -1], [(1 << 15) - 1, 0, 7, 1], [-1, 1, 7, 0]], np.int16)
+
+
+def _rows():
+    random = np.random.default_rng(4)
+    widths = random.integers(0, 17, 90)
+    wide = [random.integers(0, 1 << int(w), 500) - (1 << int(w) >> 1) for w in widths]
+    return [np.array(wide, np.int16).T.copy(), _EXTREMES, _EXTREMES[:1], np.zeros((9, 40), np.int16)]
+
+
+@compiled
+@pytest.mark.parametrize("rows", _rows(), ids=["of all widths", "extremes", "one row", "all equal"])
+def test_a_block_that_is_packed_comes_back(rows):
+    same, _ = _comes_back(c.library(), rows)
+    assert same
+
+
+@compiled
+def test_rows_that_differ_little_take_little():
+    rows = np.random.default_rng(6).integers(0, 2, (1000, 64)).astype(np.int16)
+    same, part = _comes_back(c.library(), rows)
+    assert same and part < 0.2
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("packed[part->word] >> part->shift & part->mask", "packed[part->word] >> part->shift & part->mask >> 1"),
+        ("most[c] = row[c] > most[c] ? row[c] : most[c];", ""),
+        ("memcpy(row, same, (size_t)width * sizeof(*row));", ""),
+    ],
+    ids=["a bit", "the range", "what does not differ"],
+)
+def test_a_block_that_is_packed_wrong_shows(old, new, tmp_path, monkeypatch):
+    planted = _changed(tmp_path, monkeypatch, old, new)
+    assert not all(_comes_back(planted, rows)[0] for rows in _rows())
+
+
+@compiled
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_search_whose_levels_are_packed_finds_the_same(threads, monkeypatch):
+    transitions = transitions_of("v5.11", TWO_CPUS, "full")
+    whole = NativeSearch(c.library(), 1, "", transitions, Limits(), 0).run(initial_rows(transitions.model, True))
+    monkeypatch.setattr(native, "_ROOM", 128)
+    monkeypatch.setattr(native, "_LOOSE", 0)
+    unpacked = []
+    monkeypatch.setattr(Packed, "unpack", lambda p, block, plain=Packed.unpack: unpacked.append(p) or plain(p, block))
+    packed = NativeSearch(c.library(), threads, "", transitions, Limits(), 0).run(initial_rows(transitions.model, True))
+    told = [(f.states, f.transitions, f.levels, f.widest, f.reached, f.violated, f.deadlocks) for f in (whole, packed)]
+    assert told[0] == told[1] and unpacked
 
 
 @compiled
 def test_structures_have_the_size_that_the_loop_expects(tmp_path):
     """The fields of library.py are those of native.c: a program in C says how large its structures are."""
-    names = ("table", "map", "program", "set", "block", "tally")
+    names = ("table", "map", "program", "set", "block", "packing", "tally")
     lines = "".join(f'printf("%zu\\n", sizeof(struct {n}));' for n in names)
     (tmp_path / "size.c").write_text(f'#include <stdio.h>\n#include "{c._SOURCE}"\nint main(void) {{ {lines} }}\n')
     subprocess.run([c.compiler(), "-o", str(tmp_path / "size"), str(tmp_path / "size.c")], check=True)
     said = subprocess.run([str(tmp_path / "size")], check=True, capture_output=True, text=True).stdout.split()
-    ours = (c.TableC, c.MapC, c.ProgramC, c.SetC, c.BlockC, c.TallyC)
+    ours = (c.TableC, c.MapC, c.ProgramC, c.SetC, c.BlockC, c.PackingC, c.TallyC)
     assert [int(x) for x in said] == [ctypes.sizeof(s) for s in ours]
 
 

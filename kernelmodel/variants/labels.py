@@ -12,7 +12,9 @@ import difflib
 import inspect
 import textwrap
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
 
 from kernelmodel.errors import ModelError
 
@@ -21,15 +23,15 @@ _VARIABLE = "label"
 
 def check_labels(kernel: type) -> None:
     """ModelError if a routine of ``kernel`` jumps to a label that it does not have, or has one that nothing jumps to."""
-    trees = {name: tree for name, f in _routines(kernel) if (tree := _tree(f)) is not None}
-    for name, tree in trees.items():
-        places = set(_places(tree))
-        jumps = {label for label, _ in _jumps(tree)}
-        for helper in _gives_label(tree):
-            if helper in trees:
-                jumps |= set(_returned(trees[helper]))
-        if not places and not any(_is_variable(n) for n in ast.walk(tree)):
+    routines = dict(_routines(kernel))
+    for name, code in routines.items():
+        told = _labels(code) if _named_in(code) else None
+        if told is None or not told.used:
             continue
+        places, jumps = told.places, set(told.jumps)
+        for helper in told.helpers:
+            given = _labels(routines[helper]) if helper in routines else None
+            jumps |= given.returned if given is not None else set()
         for label in sorted(jumps - places):
             close = difflib.get_close_matches(label, places, 1, 0.6)
             hint = f"did you mean {close[0]}?" if close else f"compare {_VARIABLE} with it where it stands"
@@ -40,25 +42,40 @@ def check_labels(kernel: type) -> None:
             )
 
 
-def _routines(kernel: type) -> Iterator[tuple[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """What a text says of labels: which stand in it, to which it jumps or lets what it calls jump, and which it returns."""
+
+    used: bool
+    places: frozenset[str]
+    jumps: frozenset[str]
+    helpers: tuple[str, ...]
+    returned: frozenset[str]
+
+
+def _routines(kernel: type) -> Iterator[tuple[str, CodeType]]:
     for name in dir(kernel):
         function = inspect.getattr_static(kernel, name)
         if inspect.isfunction(function) and not name.startswith("__"):
-            yield name, inspect.unwrap(function)
+            yield name, inspect.unwrap(function).__code__
 
 
-def _tree(function: Any) -> ast.AST | None:
-    if _VARIABLE not in function.__code__.co_varnames and not _strings_in_pairs(function.__code__):
-        return None
+@lru_cache(maxsize=4096)
+def _labels(code: CodeType) -> _Labels | None:
+    """None where there is no source.  A code says where it stands, so that two texts are never taken for one."""
     try:
-        return ast.parse(textwrap.dedent(inspect.getsource(function)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
     except (OSError, SyntaxError):
         return None
+    places, jumps = frozenset(_places(tree)), frozenset(label for label, _ in _jumps(tree))
+    used = bool(places) or any(map(_is_variable, ast.walk(tree)))
+    return _Labels(used, places, jumps, tuple(_gives_label(tree)), frozenset(_returned(tree)))
 
 
-def _strings_in_pairs(code: Any) -> bool:
-    """Whether a text may return (errno, label): a cheap look before its source is read."""
-    return any(isinstance(c, (str, tuple)) for c in code.co_consts[1:])
+def _named_in(code: CodeType) -> bool:
+    """Whether a text, or a function in it, may speak of the variable: a cheap look before its source is read."""
+    names = (*code.co_varnames, *code.co_cellvars, *code.co_freevars, *code.co_names)
+    return _VARIABLE in names or any(_named_in(c) for c in code.co_consts if isinstance(c, CodeType))
 
 
 def _is_variable(node: ast.AST) -> bool:

@@ -147,16 +147,18 @@ def ours() -> Ours:
         for key, value in list(vars(module).items()):
             if key.startswith("__") or key == "_decider":
                 continue
-            found[name, key] = (value, _content(value))
+            found[name, key] = (value, _content(key, value))
             if isinstance(value, type) and value.__module__ == name:
                 found |= {
-                    (f"{name}.{key}", n): (v, _content(v)) for n, v in vars(value).items() if not n.startswith("__")
+                    (f"{name}.{key}", n): (v, _content(n, v)) for n, v in vars(value).items() if not n.startswith("__")
                 }
     return found
 
 
-def _content(value: Any) -> Any:
-    """Of a table of ours, what is in it: small enough to be kept by value."""
+def _content(name: str, value: Any) -> Any:
+    """Of a table of ours, what is in it: small enough to be kept by value.  Those that fill as we work change by themselves."""
+    if name.startswith("_"):
+        return None
     return tuple(value.items()) if type(value) is dict else tuple(value) if type(value) is list else None
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from verify.explore.library import BlockC, SetC, at
+from verify.explore.library import BlockC, PackingC, SetC, at
 from verify.explore.search import Level
 from verify.explore.table import Hashes
 
@@ -17,8 +16,10 @@ from verify.explore.table import Hashes
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 #: cells of a set that is empty
 _FIRST = 1 << 12
-#: fewer cells than this are copied by one thread
-_ALONE = 1 << 18
+#: where a column lies: struct part of native.c
+_PART = np.dtype(
+    [("column", np.int32), ("least", np.int32), ("word", np.int32), ("shift", np.int32), ("mask", np.uint64)]
+)
 #: cells whose keys are sorted together
 _TOGETHER = 1 << 18
 
@@ -40,9 +41,9 @@ def _multiplied(prints: Hashes) -> Hashes:
 class PrintSet:
     """A set of fingerprints by open addressing, at most three quarters full; 0 is taken for 1."""
 
-    def __init__(self, loaded: ctypes.CDLL, threads: int = 1) -> None:
-        """Empty; it is copied by so many threads when it grows."""
-        self._loaded, self._threads = loaded, threads
+    def __init__(self, loaded: ctypes.CDLL) -> None:
+        """Empty."""
+        self._loaded = loaded
         self._cells: Hashes = np.zeros(_FIRST, np.uint64)
         self._states = 0
         self.struct = SetC(len(self._cells) - 1, at(self._cells))
@@ -56,10 +57,15 @@ class PrintSet:
         room = len(self._cells)
         while 4 * states > 3 * room:
             room *= 2
-        if room > len(self._cells):
-            old, self._cells = self._cells, np.zeros(room, np.uint64)
+        before = len(self._cells)
+        if room > before:
+            # where it lies, as far as the system can do that: an old and a new one would be more than all the rest
+            self._cells.resize(room, refcheck=False)
             self.struct = SetC(room - 1, at(self._cells))
-            self._copy(old)
+            if not self._loaded.widen(ctypes.byref(self.struct), before):
+                old = self._cells[:before].copy()
+                self._cells[:before] = 0
+                self._add(old)
 
     @property
     def bytes(self) -> int:
@@ -100,16 +106,6 @@ class PrintSet:
         self._states += fresh
         return fresh
 
-    def _copy(self, old: Hashes) -> None:
-        """Put in what was in smaller room, each thread a part of it."""
-        parts = np.array_split(old, self._threads if len(old) >= _ALONE else 1)
-        others = [threading.Thread(target=self._add, args=(part,)) for part in parts[1:]]
-        for other in others:
-            other.start()
-        self._add(parts[0])
-        for other in others:
-            other.join()
-
     def _add(self, prints: Hashes) -> int:
         return int(self._loaded.add(ctypes.byref(self.struct), at(prints), len(prints)))
 
@@ -130,6 +126,11 @@ class Block:
         """How many."""
         return int(self.struct.n)
 
+    @property
+    def bytes(self) -> int:
+        """What it takes of memory."""
+        return int(self.rows.nbytes + self.hashes.nbytes + self.table.nbytes)
+
     def as_level(self) -> Level:
         """The same as the search with NumPy has them."""
         return Level(self.rows[: self.states].T, self.hashes[: self.states].T)
@@ -138,3 +139,44 @@ class Block:
         """Nothing is known to follow its states."""
         self.alive = np.zeros(self.states, np.uint8)
         self.struct.alive = at(self.alive)
+
+
+class Packed:
+    """A block that waits: of its rows the columns that differ within it, in as few bits as they take."""
+
+    def __init__(self, loaded: ctypes.CDLL, block: Block) -> None:
+        """What a block has."""
+        self.states, width = block.states, block.rows.shape[1]
+        self._loaded, self._hashes = loaded, block.hashes[: self.states].copy()
+        self._least, most = np.empty(width, np.int16), np.empty(width, np.int16)
+        loaded.ranges(ctypes.byref(block.struct), width, at(self._least), at(most))
+        self._parts, words = _parts(self._least, most)
+        self._packing = PackingC(words, len(self._parts), at(self._parts))
+        self._rows = np.empty(self.states * words, np.uint64)
+        loaded.pack(ctypes.byref(block.struct), width, ctypes.byref(self._packing), at(self._rows))
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of memory."""
+        return self._rows.nbytes + self._hashes.nbytes
+
+    def unpack(self, block: Block) -> None:
+        """Have a block with room for it that has it all."""
+        block.struct.n = self.states
+        block.hashes[: self.states] = self._hashes
+        self._loaded.unpack(
+            ctypes.byref(block.struct), block.rows.shape[1], ctypes.byref(self._packing), at(self._rows), at(self._least)
+        )  # fmt: skip
+
+
+def _parts(least: npt.NDArray[np.int16], most: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.void], int]:
+    """Where columns lie in packed rows, and how many words a row takes: those without a difference lie nowhere."""
+    found, word, shift = [], 0, 0
+    for column, (low, high) in enumerate(zip(least.tolist(), most.tolist(), strict=True)):
+        bits = (high - low).bit_length()
+        if shift + bits > 64:
+            word, shift = word + 1, 0
+        if bits:
+            found.append((column, low, word, shift, (1 << bits) - 1))
+        shift += bits
+    return np.array(found, _PART), word + 1

@@ -43,6 +43,7 @@ ProgramC = _structure(
 )  # fmt: skip
 SetC = _structure("SetC", mask=_INT, cells=_POINTER)
 BlockC = _structure("BlockC", n=_INT, rows=_POINTER, hashes=_POINTER, table=_POINTER, alive=_POINTER)
+PackingC = _structure("PackingC", words=_INT, n=_INT, parts=_POINTER)
 TallyC = _structure("TallyC", next=_INT, missing=_INT, transitions=_INT, violated=_INT)
 
 #: the classes of fingerprints that the loop has room for
@@ -86,6 +87,10 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     p, i = _POINTER, _INT
     for name, result, arguments in (
         ("add", i, [p, p, i]),
+        ("widen", i, [p, i]),
+        ("ranges", None, [p, i, p, p]),
+        ("pack", None, [p, i, p, p]),
+        ("unpack", None, [p, i, p, p, p]),
         ("map", None, [p, p, i, i, p, p]),
         ("expand", None, [p, p, p, p, i, i, p, i, p]),
         ("expand_missing", None, [p, p, p, p, i, p, i, p, p]),

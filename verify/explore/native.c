@@ -5,6 +5,7 @@
  * outcomes of operations come from the tables, which Python fills.  native.py compiles and calls it.
  */
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* a table: where its operation need not be tried, how a row is looked up; _Prepared in native.py */
@@ -106,6 +107,22 @@ struct block {
 	uint8_t *alive;		/* whether anything follows */
 };
 
+/* where a column of a row lies among the words of a packed one */
+struct part {
+	int32_t column;
+	int32_t least;
+	int32_t word;
+	int32_t shift;
+	uint64_t mask;
+};
+
+/* how the rows of a block are packed; _Packing */
+struct packing {
+	int64_t words;			/* of a row */
+	int64_t n;
+	const struct part *parts;
+};
+
 /* what a call did; _Tally */
 struct tally {
 	int64_t next;		/* the state to go on with */
@@ -194,6 +211,103 @@ int64_t add(struct set *set, const uint64_t *prints, int64_t n)
 			fresh += insert(set, prints[i]);
 	}
 	return fresh;
+}
+
+/* cells at the beginning of a set, and at the end of one, whose fingerprints are moved last */
+#define HEAD (1 << 16)
+
+/* How many cells on end are taken, at most. */
+static int64_t longest(const struct set *set, int64_t cells)
+{
+	int64_t most = 0, here = 0;
+
+	for (int64_t i = 0; i < cells + HEAD; i++) {
+		/* what finds no place at the end goes on at the beginning */
+		here = set->cells[i < cells ? i : i - cells] ? here + 1 : 0;
+		most = here > most ? here : most;
+		if (i >= cells && !here)
+			break;
+	}
+	return most;
+}
+
+/*
+ * Move fingerprints to their places in a set that had room for ``before`` cells, where there are more now, all empty; 0
+ * where that takes another way.  One that lay in cell i lay less than HEAD / 2 behind its place, so that its new place,
+ * at least twice as far, is behind i from HEAD on: from the last one down, each is put behind all that have still to
+ * move.  L cells that are taken on end were L / 2 before at least, so that only those of the last HEAD may go on at the
+ * beginning; they and the first ones are put in when all others are.
+ */
+int64_t widen(struct set *set, int64_t before)
+{
+	int64_t n = 0, end = set->mask + 1 - HEAD;
+	uint64_t *rest;
+
+	if (longest(set, before) >= HEAD / 2 - 1)
+		return 0;
+	rest = malloc(2 * HEAD * sizeof(*rest));
+	if (!rest)
+		return 0;
+	for (int64_t i = before - 1; i >= 0; i--) {
+		uint64_t print = set->cells[i];
+
+		if (!print)
+			continue;
+		set->cells[i] = 0;
+		if (i < HEAD || (int64_t)place(print, set->mask) >= end)
+			rest[n++] = print;
+		else
+			insert(set, print);
+	}
+	for (int64_t i = 0; i < n; i++)
+		insert(set, rest[i]);
+	free(rest);
+	return 1;
+}
+
+/* What rows have in each column at least and at most. */
+void ranges(const struct block *b, int64_t width, int16_t *least, int16_t *most)
+{
+	memcpy(least, b->rows, (size_t)width * sizeof(*least));
+	memcpy(most, b->rows, (size_t)width * sizeof(*most));
+	for (int64_t i = 1; i < b->n; i++) {
+		const int16_t *row = b->rows + i * width;
+
+		for (int64_t c = 0; c < width; c++) {
+			least[c] = row[c] < least[c] ? row[c] : least[c];
+			most[c] = row[c] > most[c] ? row[c] : most[c];
+		}
+	}
+}
+
+/* Write of each row the columns that differ, each less the least that it is, into the bits of its words. */
+void pack(const struct block *b, int64_t width, const struct packing *p, uint64_t *packed)
+{
+	memset(packed, 0, (size_t)(b->n * p->words) * sizeof(*packed));
+	for (int64_t i = 0; i < b->n; i++, packed += p->words) {
+		const int16_t *row = b->rows + i * width;
+
+		for (int64_t k = 0; k < p->n; k++) {
+			const struct part *part = p->parts + k;
+
+			packed[part->word] |= (uint64_t)(row[part->column] - part->least) << part->shift;
+		}
+	}
+}
+
+/* The same rows again; ``same`` is what their columns are at least. */
+void unpack(struct block *b, int64_t width, const struct packing *p, const uint64_t *packed, const int16_t *same)
+{
+	for (int64_t i = 0; i < b->n; i++, packed += p->words) {
+		int16_t *row = b->rows + i * width;
+
+		memcpy(row, same, (size_t)width * sizeof(*row));
+		for (int64_t k = 0; k < p->n; k++) {
+			const struct part *part = p->parts + k;
+
+			row[part->column] = (int16_t)(part->least + (int16_t)(packed[part->word] >> part->shift & part->mask));
+		}
+	}
 }
 
 /* Have a node lead to another one, and a table to its tree or map, when all that lies there has been written. */

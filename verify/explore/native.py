@@ -19,7 +19,7 @@ import numpy as np
 
 from kernelmodel.errors import ModelError
 from verify.explore import library as c
-from verify.explore.blocks import Block, PrintSet, key_of
+from verify.explore.blocks import Block, Packed, PrintSet, key_of
 from verify.explore.disk import Disk, Stored
 from verify.explore.library import MOST_CLASSES, TallyC, at
 from verify.explore.prepared import Tables
@@ -32,6 +32,8 @@ from verify.explore.turns import EndedError, Turns
 _ROOM = 1 << 15
 #: a state that a table does not know, the table, and what it does not know of it: struct missing of native.c
 MISSING = np.dtype([("state", np.int64), ("table", np.int64), ("what", np.uint64)])
+#: bytes of new states beyond which those of a level are packed
+_LOOSE = 1 << 29
 #: so many are looked up together
 _MISSING = 1 << 14
 
@@ -67,11 +69,13 @@ class NativeSearch(Search):
         #: whether new states go to it
         self._on_disk = False
         self._loaded = loaded
-        self._prints = PrintSet(loaded, max(1, threads))
+        self._prints = PrintSet(loaded)
         self._tables = Tables(loaded, self.transitions)
         self._in_set = 0
-        self._blocks: list[Block | Stored] = []
-        self._next: list[Block | Stored] = []
+        self._blocks: list[Block | Packed | Stored] = []
+        self._next: list[Block | Packed | Stored] = []
+        #: bytes of those that are not packed
+        self._loose = 0
         self._free: list[Block] = []
         self._workers = [_Worker() for _ in range(max(1, threads))]
         self._turns = Turns()
@@ -97,7 +101,7 @@ class NativeSearch(Search):
     @property
     def frontier(self) -> int:
         """How many states the last level has."""
-        return sum(b.states if isinstance(b, Block) else b.left for b in self._blocks)
+        return sum(b.left if isinstance(b, Stored) else b.states for b in self._blocks)
 
     def advance(self) -> None:
         """Go on to the next level."""
@@ -124,7 +128,7 @@ class NativeSearch(Search):
             for worker in self._workers:
                 self._finish(worker)
             self._drop_known()
-        self._blocks, self._next = self._next, []
+        self._blocks, self._next, self._loose = self._next, [], 0
 
     def _work(self, worker: _Worker, failed: list[BaseException]) -> None:
         """Expand states as long as there are any."""
@@ -269,7 +273,14 @@ class NativeSearch(Search):
         if self.disk is not None:
             self._on_disk = self._on_disk or bool(self.disk.runs) or self._left() <= 0
         if self.disk is None or not self._on_disk:
-            self._next.append(block)
+            self._loose += block.bytes
+            if self._loose <= _LOOSE:
+                self._next.append(block)
+                return
+            with self._turns.away() if leave else contextlib.nullcontext():
+                packed = Packed(self._loaded, block)
+            self._next.append(packed)
+            self._give_back(block)
             return
         with self._turns.away() if leave else contextlib.nullcontext():
             # nobody is alone meanwhile: the states are in the set, and among those of the next level before it is written
@@ -284,9 +295,14 @@ class NativeSearch(Search):
         # what tables learn stays in memory, and each thread has a block or two
         return math.inf if self.limits.memory_mb is None else 0.7 * self.limits.memory_mb - now_mb()
 
-    def _taken(self, kept: Block | Stored) -> Block:
+    def _taken(self, kept: Block | Packed | Stored) -> Block:
         if isinstance(kept, Block):
             return kept
+        if isinstance(kept, Packed):
+            block = self._new_block(max(kept.states, _ROOM))
+            with self._turns.away():
+                kept.unpack(block)
+            return block
         assert self.disk is not None
         block = self._new_block(max(kept.states, _ROOM))
         with self._turns.away():
@@ -297,7 +313,7 @@ class NativeSearch(Search):
         """Of what was new to the set, forget what is in a run."""
         if self.disk is not None:
             self.found.states -= self.disk.drop_known([b for b in self._next if isinstance(b, Stored)])
-            self._next = [b for b in self._next if isinstance(b, Block) or b.left]
+            self._next = [b for b in self._next if not isinstance(b, Stored) or b.left]
 
     def _to_disk(self) -> None:
         """Write the set out, and go on with an empty one; nobody is away."""
