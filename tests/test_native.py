@@ -21,6 +21,7 @@ from verify.explore.arena import UNKNOWN, Arena
 from verify.explore.blocks import Block, Packed
 from verify.explore.decisions import Decisions
 from verify.explore.finite import Finite
+from verify.explore.mapped import Memory
 from verify.explore.model import Model
 from verify.explore.native import NativeSearch, PrintSet, search_by
 from verify.explore.search import Limits, Search, initial_rows
@@ -180,8 +181,11 @@ def _changed(tmp_path, monkeypatch, old, new):
 
 
 @compiled
+@pytest.mark.parametrize("moves", [True, False], ids=["", "copied"])
 @pytest.mark.parametrize("prints", _clustered(), ids=["all over", "one place", "the end", "all of them"])
-def test_a_set_that_grows_where_it_lies_loses_nothing(prints):
+def test_a_set_that_grows_where_it_lies_loses_nothing(prints, moves, monkeypatch):
+    if not moves:
+        monkeypatch.setattr(Memory, "grow", lambda *_: False)
     found = PrintSet(c.library())
     assert sum(found.add(part) for part in np.array_split(prints, 7)) == len(prints)
     assert found.add(prints) == 0 and np.count_nonzero(found._cells) == len(prints)
@@ -204,6 +208,16 @@ def test_one_that_forgets_some_as_it_grows_shows(old, new, tmp_path, monkeypatch
         return sum(found.add(part) for part in np.array_split(prints, 7)) != len(prints) or found.add(prints) > 0
 
     assert any(lost(prints) for prints in _clustered())
+
+
+def test_memory_that_grows_keeps_what_it_has_and_is_0_beyond():
+    memory = Memory(1 << 14)
+    memory.array(np.uint8)[:] = 7
+    assert memory.grow(1 << 24)
+    found = memory.array(np.uint8)
+    assert len(found) == 1 << 24 and (found[: 1 << 14] == 7).all() and not found[1 << 14 :].any()
+    # as long as there is an array of it, it stays
+    assert not memory.grow(1 << 25) and len(found) == 1 << 24
 
 
 def _block(rows):

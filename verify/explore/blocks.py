@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from verify.explore.library import BlockC, PackingC, SetC, at
+from verify.explore.mapped import Memory
 from verify.explore.search import Level
 from verify.explore.table import Hashes
 
@@ -44,7 +45,8 @@ class PrintSet:
     def __init__(self, loaded: ctypes.CDLL) -> None:
         """Empty."""
         self._loaded = loaded
-        self._cells: Hashes = np.zeros(_FIRST, np.uint64)
+        self._memory = Memory(8 * _FIRST)
+        self._cells: Hashes = self._memory.array(np.uint64)
         self._states = 0
         self.struct = SetC(len(self._cells) - 1, at(self._cells))
 
@@ -59,12 +61,16 @@ class PrintSet:
             room *= 2
         before = len(self._cells)
         if room > before:
-            # where it lies, as far as the system can do that: an old and a new one would be more than all the rest
-            self._cells.resize(room, refcheck=False)
+            old: Hashes | None = None
+            self._cells = np.empty(0, np.uint64)
+            if not self._memory.grow(8 * room):
+                old, self._memory = self._memory.array(np.uint64), Memory(8 * room)
+            self._cells = self._memory.array(np.uint64)
             self.struct = SetC(room - 1, at(self._cells))
-            if not self._loaded.widen(ctypes.byref(self.struct), before):
+            if old is None and not self._loaded.widen(ctypes.byref(self.struct), before):
                 old = self._cells[:before].copy()
                 self._cells[:before] = 0
+            if old is not None:
                 self._add(old)
 
     @property
