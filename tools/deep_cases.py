@@ -16,7 +16,7 @@ from pathlib import Path
 CASES = Path(__file__).resolve().parent.parent / "tests" / "deep_cases.txt"
 _LINE = re.compile(r"\s*([\d.]+)s call\s+(tests/\S.*?)\s*$")
 #: seconds for the cases of one test, and for a test of one case
-FAMILY, ALONE = 4.0, 20.0
+FAMILY, ALONE = 2.0, 20.0
 #: what is run each time, however long it takes: random histories of the patch, and graphs against the text itself
 KEPT = frozenset((
     "tests/test_stateful.py::test_the_patch_survives_random_histories_which_reach_every_property",
