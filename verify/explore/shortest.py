@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ from verify.explore.rows import Rows
 from verify.explore.search import Limits, initial_rows
 from verify.explore.seen import Seen
 from verify.explore.table import Index, Table, Transitions
+
+#: steps by one table: parents, outcomes, and which violate the property
+Step = tuple[Table, Index, Index, npt.NDArray[np.bool_]]
 
 
 class GaveUpError(Exception):
@@ -56,6 +59,8 @@ class Shortest:
         self.transitions = Transitions(model, None, True, checks)
         self.distance = Distance(model, prop)
         self.first = initial_rows(model, True)
+        #: for each check the values of the columns that it reads, and whether they violate it
+        self._judged: dict[int, dict[tuple[int, ...], bool]] = {}
         self._earlier = {
             t.number: [o for o in model.tasks if o.spec.kind is t.spec.kind and o.number < t.number]
             for t in model.tasks
@@ -126,10 +131,10 @@ class Shortest:
 
     # --- steps ---
 
-    def _steps(self, rows: Rows) -> list[tuple[Table, Index, Index, npt.NDArray[np.bool_]]]:
-        """All single steps of some rows: parents, outcomes, and which violate the property."""
+    def _steps(self, rows: Rows) -> list[Step]:
+        """All single steps of some rows."""
         t = self.transitions
-        found = []
+        found: list[Step] = []
         for task in self.model.tasks:
             locations = rows[task.location]
             for location in np.unique(locations).tolist():
@@ -139,10 +144,8 @@ class Shortest:
                 for table in t.tables(task, location):
                     parents, outcomes = table.successors(rows, index)
                     if len(parents):
-                        bad = (table.bad[outcomes] & self.bit) != 0
-                        if table.late and not bad.all():
-                            bad |= self._late(rows, table, parents, outcomes)
-                        found.append((table, parents, outcomes, bad))
+                        found.append((table, parents, outcomes, (table.bad[outcomes] & self.bit) != 0))
+        self._judge_late(rows, found)
         return found
 
     def _first_of_equals(self, rows: Rows, task: TaskModel, index: Index) -> Index:
@@ -157,20 +160,35 @@ class Shortest:
         after[table.written] = table.new[:, outcomes]
         return after
 
-    def _late(self, rows: Rows, table: Table, parents: Index, outcomes: Index) -> npt.NDArray[np.bool_]:
-        after = self._after(rows, table, parents, outcomes)
-        bad = np.zeros(len(parents), bool)
-        for check in table.late:
+    def _judge_late(self, rows: Rows, found: Sequence[Step]) -> None:
+        """Note which steps come to a state that violates a check, each check once for the steps of all tables."""
+        waiting: dict[int, list[int]] = {}
+        for i, (table, _, _, bad) in enumerate(found):
+            if table.late and not bad.all():
+                for check in table.late:
+                    waiting.setdefault(check, []).append(i)
+        after = {i: self._after(rows, *found[i][:3]) for some in waiting.values() for i in some}
+        for check, some in waiting.items():
             columns = sorted(self.transitions.check_columns[check])
-            values, inverse = np.unique(after[columns], axis=1, return_inverse=True)
-            judged = []
-            for column in values.T.tolist():
+            judged = self._violate(check, columns, np.concatenate([after[i][columns] for i in some], axis=1))
+            ends = np.cumsum([len(found[i][3]) for i in some])
+            for i, part in zip(some, np.split(judged, ends[:-1]), strict=True):
+                found[i][3][:] |= part
+
+    def _violate(self, check: int, columns: list[int], values: Rows) -> npt.NDArray[np.bool_]:
+        """Which values of the columns that a check reads violate it."""
+        known = self._judged.setdefault(check, {})
+        hashes = (values.astype(np.uint64) * self.transitions.random[columns][:, None]).sum(axis=0, dtype=np.uint64)
+        _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+        judged = []
+        for column in map(tuple, values[:, first].T.tolist()):
+            if column not in known:
                 v = [0] * self.transitions.extent
                 for c, x in zip(columns, column, strict=True):
                     v[c] = x
-                judged.append(bool(self.transitions.predicates[check](v)))
-            bad |= np.array(judged)[inverse.reshape(-1)]
-        return bad
+                known[column] = bool(self.transitions.predicates[check](v))
+            judged.append(known[column])
+        return np.array(judged, bool)[inverse.reshape(-1)]
 
     # --- context switches ---
 
