@@ -221,7 +221,7 @@ static int64_t longest(const struct set *set, int64_t cells)
 {
 	int64_t most = 0, here = 0;
 
-	for (int64_t i = 0; i < cells + HEAD; i++) {
+	for (int64_t i = 0; i < 2 * cells; i++) {
 		/* what finds no place at the end goes on at the beginning */
 		here = set->cells[i < cells ? i : i - cells] ? here + 1 : 0;
 		most = here > most ? here : most;

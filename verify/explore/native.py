@@ -221,10 +221,10 @@ class NativeSearch(Search):
             # somebody else may have made room meanwhile, or need more
             if self._prints.has_room(self._states_at_most()):
                 continue
-            # while it grows there are the old one and one twice as large
+            # it grows where it lies, to twice as much
             if (
                 self.disk is None
-                or self._left() > (2 * self._prints.bytes >> 20)
+                or self._left() > (self._prints.bytes >> 20)
                 or 2 * self._in_set < self._states_at_most()
             ):
                 self._prints.make_room(self._states_at_most())
