@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernelmodel.cells import CELLS, MUTEXES, cpu_taken, mutex_owner, value
 from kernelmodel.does import NOTHING, Does
-from kernelmodel.errors import ModelError
+from kernelmodel.errors import ModelError, cure_of
 from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, choice, const, ite, land, lift, lor
 from kernelmodel.told import PLAIN, Told
 
@@ -110,7 +110,7 @@ def advance(routine: Routine, value: Any = None) -> Op | CpuOp:
         raise
     except BaseException as error:
         # SystemExit too: a text does not end the command that runs it
-        raise ModelError(f"{_line_of(error)}: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{_line_of(error)}: {type(error).__name__}: {error}{cure_of(error)}") from error
     if not isinstance(yielded, (Op, CpuOp)):
         where = _innermost(routine)
         raise ModelError(f"{where} yields {yielded!r}: a routine yields operations (kernelmodel.ops) and nothing else")
@@ -137,7 +137,7 @@ def bound_to(yielded: Op | CpuOp, cpu: int) -> Op:
     except (ModelError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise ModelError(f"{_line_of(error)}: {type(error).__name__}: {error}") from error
+        raise ModelError(f"{_line_of(error)}: {type(error).__name__}: {error}{cure_of(error)}") from error
     if not isinstance(op, Op):
         raise ModelError(f"{yielded.text}: at({cpu}) gives {op!r}, which is no operation")
     return op

@@ -306,6 +306,40 @@ def test_a_misspelt_routine_is_refused_also_in_a_class_outside_the_kernels(tmp_p
         variant(write(tmp_path, PLAIN.replace("zone_pcp_update", "zone_pcp_updat")))
 
 
+CALLS = """from kernelmodel import V5_11
+class Mine(V5_11):
+    def zone_pcp_disable(self, zone):
+        yield from self.mutex_lock("pcp_batch_high_lock")
+        yield from self.CALLED(zone, 0, 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("called", "cure"),
+    [
+        (
+            "__zone_set_pageset_high_and_batch",
+            r": C's __zone_set_pageset_high_and_batch\(\) is set_pageset_high_and_batch\(\)",
+        ),
+        ("_zone_set_pageset_high_and_batch", r": did you mean zone_set_pageset_high_and_batch\?"),
+        ("set_pageset_high_and_bach", r": did you mean set_pageset_high_and_batch\?"),
+        ("kswapd", r"'kswapd'$"),
+        ("set_pageset_high_and_batch", None),
+    ],
+)
+def test_a_routine_that_is_called_by_another_name_is_named(tmp_path: Path, called: str, cure: str | None) -> None:
+    made = variant(write(tmp_path, CALLS.replace("CALLED", called)))
+    machine = Machine(made, Config(1), limits=(3, 1))
+    task = machine.spawn("disabler", made(machine.config).zone_pcp_disable(machine.zone()))
+    if cure is None:
+        machine.run(task)
+    else:
+        with pytest.raises(
+            ModelError, match=f"mine.py, line 5: AttributeError: 'Mine' object has no attribute .*{cure}"
+        ):
+            machine.run(task)
+
+
 def test_the_line_of_an_error_is_named_also_for_a_relative_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
