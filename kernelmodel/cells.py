@@ -329,6 +329,7 @@ def _value(name: str, index: tuple[int | str, ...]) -> Term:
     return load(Cell(name, index), CELLS[name].sort)
 
 
+# asked for at every step; typed, for an index of another type makes a cell of another text
 @lru_cache(maxsize=1024, typed=True)
 def pcp_list_length(config: Config, z: int, cpu: int, t: int | None = None) -> Term:
     """Length of ``pcp->lists[t]`` of zone ``z`` on ``cpu``, or how many pages of order 0 those of all its lists are."""

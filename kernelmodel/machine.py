@@ -13,8 +13,9 @@ from kernelmodel.memory.state import Place, State
 from kernelmodel.memory.store_buffers import StoreBuffers
 from kernelmodel.memory_model import Memory
 from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
-from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine, advance, bound_to
+from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine
 from kernelmodel.page_ops import start_freeing
+from kernelmodel.running import advance, bound_to
 from kernelmodel.terms import Cell, Term, atoms, evaluate
 from kernelmodel.text import KernelText, c_name, has_routine
 

@@ -11,20 +11,16 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelmodel.cells import CELLS, MUTEXES, cpu_taken, mutex_owner, value
 from kernelmodel.does import NOTHING, Does
-from kernelmodel.errors import ModelError, cure_of
 from kernelmodel.terms import FALSE, ME, TRUE, BoolTerm, Cell, IntTerm, Term, choice, const, ite, land, lift, lor
 from kernelmodel.told import PLAIN, Told
 
 if TYPE_CHECKING:
     from kernelmodel.memory.state import State
 
-#: where our own text is
-_OURS = str(Path(__file__).parent)
 #: what a routine is: it yields operations, receives what they return, and returns a value to its caller
 Routine = Generator["Op | CpuOp", Any, Any]
 
@@ -92,80 +88,6 @@ class CpuOp:
 
     text: str
     at: Callable[[int], Op]
-
-
-def advance(routine: Routine, value: Any = None) -> Op | CpuOp:
-    """Run ``routine`` to its next operation, which it returns; StopIteration when the routine has returned.
-
-    What goes wrong in the text of a routine, such as a user's variant, becomes a ModelError that names the line.
-    """
-    try:
-        yielded = routine.send(value)
-    except (StopIteration, KeyboardInterrupt):
-        raise
-    except ModelError as error:
-        # what a value of C says of itself does not know where it stands
-        if type(error) is ModelError and (places := _theirs(error)) and places[-1][0] not in str(error):
-            raise ModelError(f"{_line_of(error)}: {error}") from error
-        raise
-    except BaseException as error:
-        # SystemExit too: a text does not end the command that runs it
-        raise ModelError(f"{_line_of(error)}: {type(error).__name__}: {error}{cure_of(error)}") from error
-    if not isinstance(yielded, (Op, CpuOp)):
-        where = _innermost(routine)
-        raise ModelError(f"{where} yields {yielded!r}: a routine yields operations (kernelmodel.ops) and nothing else")
-    if isinstance(yielded, Op):
-        check_cells(yielded)
-    return yielded
-
-
-def check_cells(op: Op) -> None:
-    """ModelError if an operation writes a cell that there is not."""
-    for cell, _ in op.updates:
-        if cell.name not in CELLS:
-            raise ModelError(
-                f"{op.text}: unknown cell {cell}: kernelmodel/cells.py has them; a kernel declares those of its own in `cells`"
-            )
-
-
-def bound_to(yielded: Op | CpuOp, cpu: int) -> Op:
-    """The operation as it is on ``cpu``; what goes wrong in making it is a ModelError, as in :func:`advance`."""
-    if isinstance(yielded, Op):
-        return yielded
-    try:
-        op = yielded.at(cpu)
-    except (ModelError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise ModelError(f"{_line_of(error)}: {type(error).__name__}: {error}{cure_of(error)}") from error
-    if not isinstance(op, Op):
-        raise ModelError(f"{yielded.text}: at({cpu}) gives {op!r}, which is no operation")
-    return op
-
-
-def _line_of(error: BaseException) -> str:
-    """Where in a text it happened: the innermost place that is not ours, or the innermost of all."""
-    file, line = (_theirs(error) or _places(error) or [("?", 0)])[-1]
-    return f"{file}, line {line}"
-
-
-def _theirs(error: BaseException) -> list[tuple[str, int]]:
-    return [place for place in _places(error) if not place[0].startswith(_OURS)]
-
-
-def _places(error: BaseException) -> list[tuple[str, int]]:
-    found, traceback = [], error.__traceback__
-    while traceback is not None:
-        found.append((traceback.tb_frame.f_code.co_filename, traceback.tb_lineno))
-        traceback = traceback.tb_next
-    return found
-
-
-def _innermost(routine: Any) -> str:
-    while getattr(routine, "gi_yieldfrom", None) is not None and hasattr(routine.gi_yieldfrom, "gi_frame"):
-        routine = routine.gi_yieldfrom
-    frame = routine.gi_frame
-    return f"{frame.f_code.co_filename}, line {frame.f_lineno}: {frame.f_code.co_name}()"
 
 
 @lru_cache(maxsize=4096)

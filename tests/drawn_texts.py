@@ -13,7 +13,8 @@ from kernelmodel.graphs.automaton import CUT, DONE, Graph
 from kernelmodel.graphs.extraction import abandon
 from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph
 from kernelmodel.machine import packed
-from kernelmodel.ops import Op, advance, bound_to
+from kernelmodel.ops import Op
+from kernelmodel.running import advance, bound_to
 from kernelmodel.terms import Cell, Term, evaluate
 
 HEADER = """

@@ -20,7 +20,8 @@ from kernelmodel.ctext.reader import Reading, compiled
 from kernelmodel.ctext.spec import TreeSpec
 from kernelmodel.machine import packed
 from kernelmodel.mmzone import Zone
-from kernelmodel.ops import Op, bound_to
+from kernelmodel.ops import Op
+from kernelmodel.running import bound_to
 from kernelmodel.terms import Cell, atoms, evaluate
 from kernelmodel.versions.v6_0 import V6_0
 from kernelmodel.vocabulary import values

@@ -233,7 +233,9 @@ def _comes_back(loaded, rows):
     packed.unpack(back)
     n = len(rows)
     same = (back.rows[:n] == rows).all() and (back.hashes[:n] == block.hashes).all()
-    return back.states == n == packed.states and same, packed.bytes / (rows.nbytes + block.hashes.nbytes)
+    return back.states == n == packed.states and same, (packed._rows.nbytes + packed._hashes.nbytes) / (
+        rows.nbytes + block.hashes.nbytes
+    )
 
 
 _EXTREMES = np.array([[-(1 << 15), 0, 7, -1], [(1 << 15) - 1, 0, 7, 1], [-1, 1, 7, 0]], np.int16)

@@ -16,7 +16,8 @@ from kernelmodel.graphs.continuation import continuation, op_picture
 from kernelmodel.graphs.extraction import ENTRY, MOST_ROUNDS, Extraction, Targets, with_constants
 from kernelmodel.graphs.twice import DIFFERS, same_unrolled
 from kernelmodel.machine import call_stack
-from kernelmodel.ops import CpuOp, Op, Routine, bound_to
+from kernelmodel.ops import CpuOp, Op, Routine
+from kernelmodel.running import bound_to
 from kernelmodel.terms import Cell, Term
 from kernelmodel.text import KernelText, from_a_file
 

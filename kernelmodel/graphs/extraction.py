@@ -15,7 +15,8 @@ from kernelmodel.errors import ModelError
 from kernelmodel.graphs.continuation import continuation
 from kernelmodel.graphs.twice import DIFFERS
 from kernelmodel.machine import packed
-from kernelmodel.ops import CpuOp, Op, Routine, advance
+from kernelmodel.ops import CpuOp, Op, Routine
+from kernelmodel.running import advance
 from kernelmodel.terms import Cell, Term, const, deciding, lnot, reg, substitute_cells
 from kernelmodel.text import KernelText, from_a_file
 

@@ -20,7 +20,8 @@ from kernelmodel.graphs.futures import futures
 from kernelmodel.graphs.matching import matched
 from kernelmodel.graphs.twice import DIFFERS
 from kernelmodel.machine import call_stack
-from kernelmodel.ops import CpuOp, Op, Routine, bound_to
+from kernelmodel.ops import CpuOp, Op, Routine
+from kernelmodel.running import bound_to
 from kernelmodel.terms import TRUE, Cell, Term, land
 from kernelmodel.text import KernelText, from_a_file
 

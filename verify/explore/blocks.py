@@ -42,13 +42,14 @@ def _multiplied(prints: Hashes) -> Hashes:
 class PrintSet:
     """A set of fingerprints by open addressing, at most three quarters full; 0 is taken for 1."""
 
+    _cells: Hashes
+    struct: ctypes.Structure
+
     def __init__(self, loaded: ctypes.CDLL) -> None:
         """Empty."""
         self._loaded = loaded
-        self._memory = Memory(8 * _FIRST)
-        self._cells: Hashes = self._memory.array(np.uint64)
         self._states = 0
-        self.struct = SetC(len(self._cells) - 1, at(self._cells))
+        self._lie_in(Memory(8 * _FIRST))
 
     def has_room(self, states: int) -> bool:
         """Whether there is room for so many in all."""
@@ -60,18 +61,25 @@ class PrintSet:
         while 4 * states > 3 * room:
             room *= 2
         before = len(self._cells)
-        if room > before:
-            old: Hashes | None = None
-            self._cells = np.empty(0, np.uint64)
-            if not self._memory.grow(8 * room):
-                old, self._memory = self._memory.array(np.uint64), Memory(8 * room)
-            self._cells = self._memory.array(np.uint64)
-            self.struct = SetC(room - 1, at(self._cells))
-            if old is None and not self._loaded.widen(ctypes.byref(self.struct), before):
-                old = self._cells[:before].copy()
-                self._cells[:before] = 0
-            if old is not None:
-                self._add(old)
+        if room == before:
+            return
+        # what an array is of does not grow
+        self._cells = np.empty(0, np.uint64)
+        if not self._memory.grow(8 * room):
+            old = self._memory.array(np.uint64)
+            self._lie_in(Memory(8 * room))
+            self._add(old)
+            return
+        self._lie_in(self._memory)
+        if not self._loaded.widen(ctypes.byref(self.struct), before):
+            old = self._cells[:before].copy()
+            self._cells[:before] = 0
+            self._add(old)
+
+    def _lie_in(self, memory: Memory) -> None:
+        self._memory = memory
+        self._cells = memory.array(np.uint64)
+        self.struct = SetC(len(self._cells) - 1, at(self._cells))
 
     @property
     def bytes(self) -> int:
@@ -160,11 +168,6 @@ class Packed:
         self._packing = PackingC(words, len(self._parts), at(self._parts))
         self._rows = np.empty(self.states * words, np.uint64)
         loaded.pack(ctypes.byref(block.struct), width, ctypes.byref(self._packing), at(self._rows))
-
-    @property
-    def bytes(self) -> int:
-        """What it takes of memory."""
-        return self._rows.nbytes + self._hashes.nbytes
 
     def unpack(self, block: Block) -> None:
         """Have a block with room for it that has it all."""

@@ -272,23 +272,22 @@ class NativeSearch(Search):
         """Keep new states for the next level; ``leave`` the turn to others meanwhile."""
         if self.disk is not None:
             self._on_disk = self._on_disk or bool(self.disk.runs) or self._left() <= 0
-        if self.disk is None or not self._on_disk:
+        if not self._on_disk:
             self._loose += block.bytes
             if self._loose <= _LOOSE:
                 self._next.append(block)
                 return
-            with self._turns.away() if leave else contextlib.nullcontext():
-                packed = Packed(self._loaded, block)
-            self._next.append(packed)
-            self._give_back(block)
-            return
         with self._turns.away() if leave else contextlib.nullcontext():
             # nobody is alone meanwhile: the states are in the set, and among those of the next level before it is written
-            keys = key_of(self.transitions.fingerprint(block.as_level().hashes))
-            stored = self.disk.store(block, keys)
-        self.disk.written += stored.bytes
-        self._next.append(stored)
+            kept = self._stored(block) if self._on_disk else Packed(self._loaded, block)
+        if self.disk is not None and isinstance(kept, Stored):
+            self.disk.written += kept.bytes
+        self._next.append(kept)
         self._give_back(block)
+
+    def _stored(self, block: Block) -> Stored:
+        assert self.disk is not None
+        return self.disk.store(block, key_of(self.transitions.fingerprint(block.as_level().hashes)))
 
     def _left(self) -> float:
         """The memory that may still be used before something goes to disk, in MB."""
@@ -298,15 +297,13 @@ class NativeSearch(Search):
     def _taken(self, kept: Block | Packed | Stored) -> Block:
         if isinstance(kept, Block):
             return kept
-        if isinstance(kept, Packed):
-            block = self._new_block(max(kept.states, _ROOM))
-            with self._turns.away():
-                kept.unpack(block)
-            return block
-        assert self.disk is not None
         block = self._new_block(max(kept.states, _ROOM))
         with self._turns.away():
-            self.disk.fetch(kept, block)
+            if isinstance(kept, Packed):
+                kept.unpack(block)
+            else:
+                assert self.disk is not None
+                self.disk.fetch(kept, block)
         return block
 
     def _drop_known(self) -> None:

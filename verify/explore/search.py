@@ -302,16 +302,10 @@ class Search:
         if not columns:
             return bool(predicate([0] * self.transitions.extent))
         values = rows[columns]
-        hashes = (values.astype(np.uint64) * self.transitions.random[columns][:, None]).sum(axis=0, dtype=np.uint64)
-        fresh, where = np.unique(hashes, return_index=True)
+        fresh, where = np.unique(self.transitions.hash_of(values, columns), return_index=True)
         for h, i in zip(fresh.tolist(), where.tolist(), strict=True):
             if h not in known:
-                v = [0] * self.transitions.extent
-                for column, x in zip(columns, values[:, i].tolist(), strict=True):
-                    v[column] = x
-                if self.transitions.identities is not None:
-                    self.transitions.identities.fill(v)
-                known[h] = bool(predicate(v))
+                known[h] = self.transitions.holds(predicate, columns, values[:, i].tolist())
             if known[h]:
                 return True
         return False

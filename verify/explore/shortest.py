@@ -177,18 +177,15 @@ class Shortest:
 
     def _violate(self, check: int, columns: list[int], values: Rows) -> npt.NDArray[np.bool_]:
         """Which values of the columns that a check reads violate it."""
-        known = self._judged.setdefault(check, {})
-        hashes = (values.astype(np.uint64) * self.transitions.random[columns][:, None]).sum(axis=0, dtype=np.uint64)
+        known, predicate = self._judged.setdefault(check, {}), self.transitions.predicates[check]
+        hashes = self.transitions.hash_of(values, columns)
         _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         judged = []
         for column in map(tuple, values[:, first].T.tolist()):
             if column not in known:
-                v = [0] * self.transitions.extent
-                for c, x in zip(columns, column, strict=True):
-                    v[c] = x
-                known[column] = bool(self.transitions.predicates[check](v))
+                known[column] = self.transitions.holds(predicate, columns, column)
             judged.append(known[column])
-        return np.array(judged, bool)[inverse.reshape(-1)]
+        return np.array(judged, bool)[inverse]
 
     # --- context switches ---
 

@@ -62,6 +62,10 @@ class Group:
         """Whether the search found the property violated, or the deadlock that it speaks of."""
         return self.dead_end if prop.stuck else self.verdict(prop)[0] is Result.VIOLATED
 
+    def violates(self, prop: Property) -> bool:
+        """Whether the search looked at the property and found it violated."""
+        return prop.name in self.names and self.verdict(prop)[0] is Result.VIOLATED
+
     def verdict(self, prop: Property) -> tuple[Result, bool]:
         """The result for one property, and whether its premise was reached."""
         bit = self.names.index(prop.name)
@@ -219,8 +223,7 @@ class Explorer:
 
     def concluded(self, properties: Sequence[Property], groups: Sequence[Group]) -> list[Verdict]:
         """The verdict on each property from the searches of :meth:`search_all`, which looked at them and maybe at others."""
-        violated = (p for p in properties for g in groups if p.name in g.names and g.verdict(p)[0] is Result.VIOLATED)
-        self._broken[:] = dict.fromkeys(violated)
+        self._broken[:] = [p for p in dict.fromkeys(properties) if any(g.violates(p) for g in groups)]
         found = []
         for prop in properties:
             verdict = self._of(prop, groups)
@@ -253,7 +256,7 @@ class Explorer:
             return []
         applicable = [p for p in properties if not explorer.why_not(p)]
         groups = explorer.search_all(applicable, deadlock=False)
-        return [p for p in applicable for g in groups if p.name in g.names and g.verdict(p)[0] is Result.VIOLATED]
+        return [p for p in applicable for g in groups if g.violates(p)]
 
     def demonstrate(self, prop: Property) -> Verdict | None:
         """A violation, or a deadlock, in the smallest configuration within this one; None if no smaller one has it."""

@@ -8,7 +8,7 @@ projection is run once through the operations, in Python, and its outcomes are a
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -337,8 +337,21 @@ class Transitions(Transactions):
 
     def hashes(self, rows: Rows) -> Hashes:
         """The hash of each row, one line for each class."""
-        sums: Hashes = (rows.astype(np.uint64) * self.random[:, None]).sum(axis=0, dtype=np.uint64)
-        return sums[None, :]
+        return self.hash_of(rows, slice(None))[None, :]
+
+    def hash_of(self, values: Rows, columns: list[int] | slice) -> Hashes:
+        """One number for the values of some columns in each row."""
+        found: Hashes = (values.astype(np.uint64) * self.random[columns][:, None]).sum(axis=0, dtype=np.uint64)
+        return found
+
+    def holds(self, predicate: Callable[[list[int]], int], columns: Sequence[int], values: Sequence[int]) -> bool:
+        """Whether a predicate is true of a row that has these values in the columns that it reads."""
+        v = [0] * self.extent
+        for column, x in zip(columns, values, strict=True):
+            v[column] = x
+        if self.identities is not None:
+            self.identities.fill(v)
+        return bool(predicate(v))
 
     def fingerprint(self, hashes: Hashes) -> Hashes:
         """One number for each row, by which rows are known to be equal."""

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,13 +115,15 @@ def row_of(name: str, engines: Sequence[str]) -> Row:
     explorer = _explorer(name)
     groups = explorer.search_all(list(PROPERTIES.values()))
     breaks, deadlock, undecided = _broken(groups)
+    judges: dict[str, Callable[[], Kill]] = {
+        "random": lambda: _random(name, m.breaks),
+        "explore": lambda: _explore(explorer, groups, m.breaks, breaks),
+        "bmc": lambda: _bmc(name, m.breaks),
+    }
     kills = []
     for engine in engines:
         began = time.monotonic()
-        if engine == "explore":
-            kill = _explore(explorer, groups, m.breaks, breaks)
-        else:
-            kill = {"random": _random, "bmc": _bmc}[engine](name, m.breaks)
+        kill = judges[engine]()
         kills.append(dataclasses.replace(kill, seconds=round(time.monotonic() - began, 2)))
     evidence = _evidence(name, breaks, undecided)
     return Row(name, m.summary, m.function, m.breaks, breaks, deadlock, tuple(kills), evidence, undecided)
@@ -149,11 +151,7 @@ def _explorer(name: str) -> Explorer:
 
 def _broken(groups: Sequence[Group]) -> tuple[tuple[str, ...], bool, str]:
     """The properties that complete searches find violated, whether there is a deadlock, and why they stopped, if so."""
-    violated = tuple(
-        p.name
-        for p in PROPERTIES.values()
-        if any(p.name in g.names and g.verdict(p)[0] is Result.VIOLATED for g in groups)
-    )
+    violated = tuple(p.name for p in PROPERTIES.values() if any(g.violates(p) for g in groups))
     stopped = next((g.found.stopped for g in groups if g.found.stopped), "")
     return violated, any(g.found.deadlocks for g in groups), stopped
 
