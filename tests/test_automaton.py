@@ -362,7 +362,7 @@ def test_the_shipped_kernels_are_read_in_one_way_in_either_order(name: str, roun
         if not spec.kind.serves:
             make, loops = partial(spec.make, kernel), automaton.Loops()
             one, two = (
-                automaton._unrolled(KERNELS[name], make, 0, {}, scenario.visits, loops, other)
+                automaton._unrolled(KERNELS[name], make, 0, {}, scenario.visits, loops, False, other)
                 for other in (False, True)
             )
             assert same_unrolled(one, two)

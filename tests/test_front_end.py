@@ -14,7 +14,7 @@ from test_automaton import NoPathError, follow
 
 from kernelmodel import Config, Machine
 from kernelmodel.errors import ModelError
-from kernelmodel.graphs import automaton, continuation, extraction, folded
+from kernelmodel.graphs import automaton, continuation, folded
 from kernelmodel.graphs.automaton import extract
 from kernelmodel.graphs.continuation import frame_parts, op_picture
 from kernelmodel.graphs.extraction import abandon
@@ -124,7 +124,7 @@ def test_without_the_mend_some_text_is_misread(name, monkeypatch, tmp_path):
     for where, attribute, broken in TWINS[name]:
         monkeypatch.setattr(where, attribute, broken)
     # nor is the text run a second time, in another order
-    for module in (automaton, folded, extraction, continuation):
+    for module in (automaton, folded, continuation):
         monkeypatch.setattr(module, "from_a_file", lambda _: False)
     few = settings(
         max_examples=400, derandomize=True, database=None, deadline=None, phases=[Phase.generate],

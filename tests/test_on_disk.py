@@ -15,8 +15,10 @@ from kernelmodel import cache_folders
 from kernelmodel.cells import Cell
 from kernelmodel.graphs import digest, on_disk, remembered
 from kernelmodel.graphs.folded_graph import op_key
+from kernelmodel.graphs.reach import reach
 from kernelmodel.kernels import kernel
 from kernelmodel.ops import read
+from kernelmodel.tasks import TASKS
 from kernelmodel.terms import reg
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
@@ -27,6 +29,7 @@ from verify.scenario import Scenario
 ROOT = Path(__file__).parents[1]
 SMALL = Finite(Scenario(cpus=2, frees=1, allocs=0, updates=0), 1)
 STRAY = [PROPERTIES["no_stray_page"]]
+WORKER = reach(V5_11, TASKS["worker"].make)
 TOLD = """
 from kernelmodel.kernels import kernel
 from properties.catalogue import PROPERTIES
@@ -64,7 +67,7 @@ def test_the_next_command_has_equal_graphs_and_runs_no_routine(cache, monkeypatc
     first = anew()
     files = sorted(cache.rglob("*.pickle"))
     assert files
-    monkeypatch.setattr("verify.explore.model.fold", lambda *_: pytest.fail("extracted again"))
+    monkeypatch.setattr("verify.explore.model.fold", lambda *_, **__: pytest.fail("extracted again"))
     assert anew() == first
     assert sorted(cache.rglob("*.pickle")) == files
 
@@ -93,23 +96,31 @@ def test_a_changed_text_never_meets_an_old_graph(cache, tmp_path):
 
 
 def test_what_somebody_puts_into_a_class_is_another_text(monkeypatch):
-    before = digest.of(V5_11, "key")
-    assert digest.of(V5_11, "key") == before
+    def said(key="key", kind=V5_11):
+        return digest.of(reach(kind, TASKS["worker"].make), key)
+
+    before = said()
+    assert said() == before
 
     def drain_pages_zone(self, cpu, zone):
         yield read("pcp.count", zone.index, cpu)
 
     with monkeypatch.context() as patched:
         patched.setattr(kernel("base"), "drain_pages_zone", drain_pages_zone)
-        changed = digest.of(V5_11, "key")
+        changed = said()
     assert changed != before
-    assert digest.of(V5_11, "key") == before
+    assert said() == before
     limits = V5_11.__mro__[1]
     with monkeypatch.context() as patched:
+        patched.setattr(limits, "section", "zone_lock")
+        assert said() != before
+    assert said("another") != before
+    assert said(kind=kernel("v5.14")) != before
+    # what it is called, and what no drain worker comes to, makes no difference
+    with monkeypatch.context() as patched:
         patched.setattr(limits, "name", "another")
-        assert digest.of(V5_11, "key") != before
-    assert digest.of(V5_11, "another") != before
-    assert digest.of(kernel("v5.10"), "key") != before
+        patched.setattr(V5_11, "zone_pcp_disable", drain_pages_zone)
+        assert said() == before
 
 
 def test_values_that_differ_are_said_differently():
@@ -129,7 +140,7 @@ def test_values_that_differ_are_said_differently():
 def test_what_cannot_be_told_from_another_is_made_each_time(cache):
     made = []
     for _ in range(2):
-        assert on_disk.kept(V5_11, object(), lambda: made.append(1) or 7) == 7
+        assert on_disk.kept(WORKER, object(), lambda: made.append(1) or 7) == 7
     assert len(made) == 2
     assert not list(cache.rglob("*.pickle"))
 
@@ -162,14 +173,14 @@ def test_a_folder_of_somebody_else_is_not_read(monkeypatch, tmp_path):
     assert not list(cache_folders.folders("graphs"))
     made = []
     for _ in range(2):
-        on_disk.kept(V5_11, "key", lambda: made.append(1))
+        on_disk.kept(WORKER, "key", lambda: made.append(1))
     assert len(made) == 2
 
 
 def test_a_text_that_is_new_takes_the_oldest_one_s_place(cache, monkeypatch):
     for number in range(on_disk.TEXTS + 3):
         monkeypatch.setattr(digest, "sources", lambda number=number: f"{number:02}")
-        on_disk.kept(V5_11, "key", lambda number=number: number)
+        on_disk.kept(WORKER, "key", lambda number=number: number)
         os.utime(cache / f"{number:02}", (number, number))
     assert sorted(f.name for f in cache.iterdir()) == [f"{n:02}" for n in range(3, on_disk.TEXTS + 3)]
 

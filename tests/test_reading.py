@@ -14,7 +14,7 @@ import pytest
 from kernelmodel import V5_11, Config, Zone, ops
 from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
-from kernelmodel.graphs import automaton, continuation, extraction, folded
+from kernelmodel.graphs import automaton, continuation, folded
 from kernelmodel.graphs.automaton import extract
 from kernelmodel.graphs.continuation import check_interpreter, frame_parts, op_picture
 from kernelmodel.graphs.folded import fold
@@ -260,7 +260,7 @@ def test_without_the_mend_the_broken_kernel_is_read_as_one_that_holds(
     for where, attribute, broken in TWINS[name]:
         monkeypatch.setattr(where, attribute, broken)
     made = load(tmp_path, MISREAD[name])
-    for module in (automaton, extraction):
+    for module in (automaton, folded):
         monkeypatch.setattr(module, "from_a_file", lambda _: False)
     assert Engine(made, SMALL).decide(STRAY).result is not Result.VIOLATED
 
@@ -308,7 +308,7 @@ def test_what_outlives_a_path_is_told_by_running_the_text_again(made: type[V5_11
 
 @pytest.mark.parametrize("made", [Remembers, Counts])
 def test_without_that_it_would_be_read_wrongly(monkeypatch: pytest.MonkeyPatch, made: type[V5_11]) -> None:
-    for module in (automaton, folded, extraction, continuation):
+    for module in (automaton, folded, continuation):
         monkeypatch.setattr(module, "from_a_file", lambda _: False)
     text = made(Config())
     extract(made, lambda: text.zone_pcp_disable(Zone(0)), 0)

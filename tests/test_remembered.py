@@ -10,6 +10,7 @@ from kernelmodel.graphs import remembered as module
 from kernelmodel.graphs.remembered import remembered
 from kernelmodel.kernels import kernel
 from kernelmodel.ops import read
+from kernelmodel.tasks import TASKS
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from verify.bmc.slice import Model as Bounded
@@ -75,10 +76,10 @@ def made_of(closed):
     return Changed
 
 
-def asked(kind):
+def asked(kind, begin=TASKS["worker"].make):
     """Whether a graph of a class was made, and not found."""
     made = []
-    remembered(kind, "key", lambda: made.append(1), lambda g: g)
+    remembered(kind, begin, "key", lambda **how: made.append(how), lambda g: g)
     return bool(made)
 
 
@@ -111,16 +112,19 @@ def test_without_a_look_at_globals_a_changed_text_meets_an_old_graph(monkeypatch
     assert not asked(kind)
 
 
-def test_a_text_that_is_not_ours_is_never_kept_on_disk(monkeypatch):
+def test_a_text_that_is_not_ours_is_never_kept_on_disk_and_run_twice(monkeypatch):
     monkeypatch.setattr(module.on_disk, "kept", lambda *_: pytest.fail("it is asked for on disk"))
-    Model(made_of(1), Finite(SMALL, 1), STRAY)
-    with pytest.raises(pytest.fail.Exception):
-        Model(V5_11, Finite(SMALL, 1), STRAY)
+    made = []
+    remembered(made_of(1), TASKS["worker"].make, "key", lambda **how: made.append(how), lambda g: g)
+    assert made == [{}]
+    for kind in (V5_11, made_of(1)):
+        with pytest.raises(pytest.fail.Exception):
+            remembered(kind, TASKS["update"].make, "key", lambda **how: made.append(how), lambda g: g)
 
 
 def test_the_oldest_make_room(monkeypatch):
     monkeypatch.setattr(module, "KEPT", 2)
     made = []
     for key in (1, 2, 1, 3, 1, 2):
-        remembered(V5_11, key, lambda key=key: made.append(key), lambda g: g)
+        remembered(V5_11, TASKS["drain"].make, key, lambda key=key, **_: made.append(key), lambda g: g)
     assert made == [1, 2, 3, 2]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kernelmodel.graphs import automaton, continuation, extraction, folded
+from kernelmodel.graphs import automaton, continuation, folded
 from kernelmodel.variants import loading
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import NO_DEADLOCK, PROPERTIES
@@ -63,7 +63,7 @@ def test_a_text_that_is_misread_is_found_by_its_own_runs(
     monkeypatch.setattr(loading, "check_source", lambda *_: None)
     for where, attribute, broken in TWINS.get(name, []):
         monkeypatch.setattr(where, attribute, broken)
-    for reader in (automaton, folded, extraction, continuation):
+    for reader in (automaton, folded, continuation):
         monkeypatch.setattr(reader, "from_a_file", lambda _: False)
     if name == "two operations at one place":
         monkeypatch.setattr(folded, "op_picture", TWINS[name][0][2])

@@ -81,22 +81,25 @@ def extract(
     constants: Mapping[Cell, int] | None = None,
     visits: Callable[[Op], int] = lambda _: 1,
     loops: Loops | None = None,
+    twice: bool | None = None,
 ) -> Graph:
     """Unroll the routine that ``make`` starts, as run by a task that stays on ``cpu``, into an acyclic graph.
 
     ``constants`` are cells that nobody writes, with their value: reading them forks nothing.  ``visits(op)`` bounds how
     often a path may come to the same place of a loop; the path is cut where it would come once more, and no other path
     is: what a path may still do depends on how often it has come to the loops that it is in, so that is part of its
-    place.  ``loops`` hands on what was learned of the same routine.  A text that is not ours is run through twice, in
-    different orders: ModelError if that makes a difference.
+    place.  ``loops`` hands on what was learned of the same routine.  A text that is not ours is run through ``twice``,
+    in different orders: ModelError if that makes a difference.
     """
     loops = Loops() if loops is None else loops
-    graph = _unrolled(kernel, make, cpu, constants or {}, visits, loops, False)
-    if from_a_file(kernel):
+    if twice is None:
+        twice = from_a_file(kernel)
+    graph = _unrolled(kernel, make, cpu, constants or {}, visits, loops, twice, False)
+    if twice:
         known = set(loops.heads)
-        again = _unrolled(kernel, make, cpu, constants or {}, visits, loops, True)
+        again = _unrolled(kernel, make, cpu, constants or {}, visits, loops, twice, True)
         if loops.heads != known:
-            graph = _unrolled(kernel, make, cpu, constants or {}, visits, loops, False)
+            graph = _unrolled(kernel, make, cpu, constants or {}, visits, loops, twice, False)
         if not same_unrolled(graph, again):
             raise ModelError(DIFFERS)
     return graph
@@ -104,10 +107,10 @@ def extract(
 
 def _unrolled(
     kernel: type[KernelText], make: Callable[[], Routine], cpu: int, constants: Mapping[Cell, int],
-    visits: Callable[[Op], int], loops: Loops, other_way: bool,
+    visits: Callable[[Op], int], loops: Loops, twice: bool, other_way: bool,
 ) -> Graph:  # fmt: skip
     while True:
-        extraction = _Unrolling(kernel, make, cpu, constants, visits, loops, other_way)
+        extraction = _Unrolling(kernel, make, cpu, constants, visits, loops, twice, other_way)
         try:
             graph = extraction.graph()
         except _HeadFoundError:
@@ -128,9 +131,10 @@ class _Unrolling(Extraction):
         constants: Mapping[Cell, int],
         visits: Callable[[Op], int],
         loops: Loops,
+        twice: bool,
         other_way: bool,
     ) -> None:
-        super().__init__(kernel, make, constants, other_way)
+        super().__init__(kernel, make, constants, twice, other_way)
         self.cpu, self.visits, self.loops = cpu, visits, loops
         self.stacks: list[tuple[str, ...]] = []
         self.numbers: dict[Any, int] = {}

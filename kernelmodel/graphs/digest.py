@@ -12,6 +12,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+from kernelmodel.graphs.reach import Reach
 from kernelmodel.terms import Term
 
 #: beside each other wherever straypage is: what tasks are, and how an engine asks for their graphs, is in `verify`
@@ -34,17 +35,27 @@ def sources(root: Path | None = None) -> str:
     return digest.hexdigest()
 
 
-def of(kernel: type, key: Any) -> str:
-    """A digest of a kernel as it is now, whoever has put what into its classes, and of a key.
+def of(reach: Reach, key: Any) -> str:
+    """A digest of what a routine can come to as it is now, whoever has put what into which class, and of a key.
 
     UnknownError where either has something in it that cannot be told from another.
     """
-    text = repr([said(key), *(_class(k) for k in kernel.__mro__ if k is not object)])
-    return hashlib.sha256(text.encode()).hexdigest()
+    text = [said(key)]
+    for name, found in sorted(reach.attributes.items()):
+        text.append([name, [[*_name(kind), _digest(value)] for kind, value in found]])
+    text.append(sorted(_digest(f) for f in reach.functions.values()))
+    return hashlib.sha256(repr(text).encode()).hexdigest()
 
 
-#: a class's attributes, and what was said of them: it holds as long as they are the same objects
-_classes: dict[type, tuple[dict[str, Any], str]] = {}
+#: by its address a value, which is kept here, and the digest of what is said of it
+_digests: dict[int, tuple[Any, str]] = {}
+
+
+def _digest(value: Any) -> str:
+    known = _digests.get(id(value))
+    if known is None:
+        known = _digests[id(value)] = value, hashlib.sha256(repr(said(value)).encode()).hexdigest()
+    return known[1]
 
 
 def said(value: Any) -> Any:
@@ -74,21 +85,6 @@ def said(value: Any) -> Any:
 
 def _name(kind: type) -> list[str]:
     return [kind.__module__, kind.__qualname__]
-
-
-def _class(kind: type) -> str:
-    """A digest of a class's own attributes, as they are now."""
-    own = {n: v for n, v in vars(kind).items() if n not in _OF_PYTHON}
-    before, known = _classes.get(kind, ({}, ""))
-    if not known or own.keys() != before.keys() or any(own[n] is not before[n] for n in own):
-        text = repr([*_name(kind), [[n, said(v)] for n, v in sorted(own.items())]])
-        known = hashlib.sha256(text.encode()).hexdigest()
-        _classes[kind] = own, known
-    return known
-
-
-#: what Python itself puts into every class; annotations do nothing
-_OF_PYTHON = ("__dict__", "__weakref__", "__doc__", "__annotations__", "__module__", "__qualname__", "__slots__")
 
 
 def _code(value: Any) -> Iterator[Any]:

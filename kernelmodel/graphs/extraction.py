@@ -18,7 +18,7 @@ from kernelmodel.machine import packed
 from kernelmodel.ops import CpuOp, Op, Routine
 from kernelmodel.running import advance
 from kernelmodel.terms import Cell, Term, const, deciding, lnot, reg, substitute_cells
-from kernelmodel.text import KernelText, from_a_file
+from kernelmodel.text import KernelText
 
 #: a path that comes to the same instruction more often, each time with other values, is taken for endless
 MOST_ROUNDS = 130
@@ -36,10 +36,15 @@ class Extraction:
     """The walk; ``ops`` are the operations of the nodes, ``ways`` what follows each, by its number."""
 
     def __init__(
-        self, kernel: type[KernelText], make: Callable[[], Routine], constants: Mapping[Cell, int], other_way: bool
-    ) -> None:
-        """``constants`` are cells that keep one value; ``other_way`` takes branches and paths in another order."""
-        self.text, self.make, self.other_way, self.confirms = kernel, make, other_way, from_a_file(kernel)
+        self, kernel: type[KernelText], make: Callable[[], Routine], constants: Mapping[Cell, int], twice: bool,
+        other_way: bool,
+    ) -> None:  # fmt: skip
+        """``constants`` are cells that keep one value.
+
+        ``twice``: the text is not trusted, and runs on for a while where it comes to what it has come to before;
+        ``other_way`` takes branches and paths in another order.
+        """
+        self.text, self.make, self.other_way, self.confirms = kernel, make, other_way, twice
         self.constants = {c: const(v) for c, v in constants.items()}
         self.ops: list[Op] = []
         self.ways: dict[int, list[Way]] = {ENTRY: []}

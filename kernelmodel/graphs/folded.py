@@ -74,6 +74,7 @@ def fold(
     any_order: bool = False,
     present: Callable[[int], Term] = lambda _: TRUE,
     calls: bool = True,
+    twice: bool | None = None,
 ) -> FoldedGraph:
     """The control graph of the routine that ``make`` starts with ``kernel``, as run by a task that may be on ``cpus``.
 
@@ -82,11 +83,13 @@ def fold(
     Without ``calls`` no node tells in which calls it is, so that equal steps of different ones are one.
     ``present(cpu)`` says when a task that is free to move may be on that CPU.
     ModelError where a routine cannot be folded: a value from an earlier round of a loop is used in a later one.  A text
-    that is not ours is run through twice, in different orders: ModelError if that makes a difference.
+    that is not ours is run through ``twice``, in different orders: ModelError if that makes a difference.
     """
-    graph = _Folding(kernel, make, tuple(cpus), constants, any_order, present, calls=calls).run()
-    if from_a_file(type(kernel)):
-        again = _Folding(kernel, make, tuple(cpus), constants, any_order, present, True, calls).run()
+    if twice is None:
+        twice = from_a_file(type(kernel))
+    graph = _Folding(kernel, make, tuple(cpus), constants, any_order, present, twice, False, calls).run()
+    if twice:
+        again = _Folding(kernel, make, tuple(cpus), constants, any_order, present, twice, True, calls).run()
         if not _same(graph, again):
             raise ModelError(DIFFERS)
     return graph
@@ -106,10 +109,11 @@ class _Folding(Extraction):
         constants: Mapping[Cell, int],
         any_order: bool,
         present: Callable[[int], Term],
-        other_way: bool = False,
-        calls: bool = True,
+        twice: bool,
+        other_way: bool,
+        calls: bool,
     ) -> None:
-        super().__init__(type(kernel), make, constants, other_way)
+        super().__init__(type(kernel), make, constants, twice, other_way)
         self.calls = calls
         self.kernel, self.cpus, self.present = kernel, cpus, present
         self.any_order = any_order

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from kernelmodel import cache_folders
 from kernelmodel.graphs import digest
+from kernelmodel.graphs.reach import Reach
 
 Made = TypeVar("Made")
 
@@ -27,14 +28,14 @@ TEXTS = 6
 _FOLDER = "graphs"
 
 
-def kept(kernel: type, key: Any, make: Callable[[], Made]) -> Made:
-    """What ``make`` makes for a kernel and a key, or what it made in an earlier command.
+def kept(reach: Reach, key: Any, make: Callable[[], Made]) -> Made:
+    """What ``make`` makes of what a routine can come to and a key, or what it made in an earlier command.
 
     It makes it where nothing can be kept: the user wants it so, there is no place, or part of the key cannot be told
     from another.  Either way what comes back has been put into bytes and read again, so that it is always the same: an
     operation's effect, and how it packs what it returns, are not among them (see :class:`_Left`).
     """
-    place = _place(kernel, key)
+    place = _place(reach, key)
     found: Made
     try:
         found = pickle.loads(place.read_bytes() if place else b"")
@@ -47,11 +48,11 @@ def kept(kernel: type, key: Any, make: Callable[[], Made]) -> Made:
     return found
 
 
-def _place(kernel: type, key: Any) -> Path | None:
+def _place(reach: Reach, key: Any) -> Path | None:
     if cache_folders.is_off():
         return None
     try:
-        name = digest.of(kernel, key)
+        name = digest.of(reach, key)
     except digest.UnknownError:
         return None
     folder = next(cache_folders.folders(f"{_FOLDER}/{digest.sources()[:32]}"), None)

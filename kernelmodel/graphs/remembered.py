@@ -1,10 +1,11 @@
 """Graphs kept for the next time that the same one is asked for.
 
-A graph follows from the kernel's class, its configuration, the routine and what is taken for constant.  What is kept stays
-in this process.  Graphs of the kernels that straypage ships are kept in the user's cache as well, for the next process
-(:mod:`kernelmodel.graphs.on_disk`).  Of a class that is made while a program runs (a text from a file or a tree) a graph
-counts only as long as the class's text is what it was: every attribute, what its functions close over, and the globals
-that they name are the same objects.
+A graph follows from the routine with all that it can come to (:mod:`kernelmodel.graphs.reach`), the kernel's configuration
+and what is taken for constant.  Where all of that is straypage's own, kernels have their graphs in common, a user's change
+those of the routines that it does not touch, and they are kept in the user's cache as well, for the next process
+(:mod:`kernelmodel.graphs.on_disk`).  A graph of anybody else's text stays in this process, and counts only as long as the
+whole text of the kernel is what it was: every attribute, what its functions close over, and the globals that they name
+are the same objects.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 from kernelmodel.graphs import on_disk
+from kernelmodel.graphs.reach import is_ours, reach
 from kernelmodel.text import KernelText
 
 Made = TypeVar("Made")
@@ -27,29 +29,26 @@ _kept: OrderedDict[Hashable, tuple[object, list[object]]] = OrderedDict()
 
 
 def remembered(
-    kernel: type[KernelText], key: Hashable, make: Callable[[], Made], copied: Callable[[Made], Made]
-) -> Made:
-    """What ``make`` makes for a kernel and a key that says all that it depends on besides; ``copied`` where it is kept.
+    kernel: type[KernelText], begin: Callable[..., Any], key: Hashable, make: Callable[..., Made],
+    copied: Callable[[Made], Made],
+) -> Made:  # fmt: skip
+    """The graph of the routine that ``begin(kernel, ...)`` starts; ``key`` says all that it depends on besides.
 
-    Engines put operations of their own into the nodes of a graph.
+    It comes from ``make()``, or from ``make(twice=False)`` where the text need not be run through twice (see
+    :func:`kernelmodel.graphs.folded.fold`).  What is ``copied`` from it is the caller's: engines put operations of their
+    own into the nodes of a graph.
     """
-    shipped = _shipped(kernel)
-    text = [] if shipped else list(_text_of(kernel))
-    place = (kernel, tuple(map(id, text)), key)
+    reached = reach(kernel, begin)
+    ours = reached.is_ours
+    text = list(reached.parts()) if ours else list(_text_of(kernel))
+    place = (ours or kernel, tuple(map(id, text)), key)
     if place not in _kept:
-        _kept[place] = on_disk.kept(kernel, (key, copied), make) if shipped else make(), text
+        made = on_disk.kept(reached, (key, copied), partial(make, twice=False)) if ours else make()
+        _kept[place] = made, text
         if len(_kept) > KEPT:
             _kept.popitem(last=False)
     _kept.move_to_end(place)
     return copied(_kept[place][0])  # type: ignore[arg-type]
-
-
-def _shipped(kernel: type[KernelText]) -> bool:
-    return all(_is_ours(k) for k in kernel.__mro__)
-
-
-def _is_ours(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] in ("kernelmodel", "builtins")
 
 
 def _text_of(kernel: type) -> Iterator[object]:
@@ -58,7 +57,7 @@ def _text_of(kernel: type) -> Iterator[object]:
         yield kind
         for name, value in vars(kind).items():
             yield from (name, value)
-            if not _is_ours(kind):
+            if not is_ours(kind):
                 yield from _behind(value)
 
 

@@ -143,6 +143,7 @@ class Model:
         loops = self._loops.setdefault(spec.kind.name, Loops())
         found = remembered(
             self.kernel,
+            spec.kind.make,
             (self.scenario, runs, spec.key, cpu, frozenset(self._known.items())),
             functools.partial(extract, self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops),
             duplicate,

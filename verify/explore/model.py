@@ -107,6 +107,7 @@ class Model:
         graphs = [
             remembered(
                 kernel,
+                s.kind.make,
                 (self.config, instance.migrates, finite.scenario.comes_and_goes, s.key, any_order),
                 functools.partial(
                     fold, instance, _maker(s, instance), self.cpus_of(s), fixed, any_order, functools.partial(self.present, s)

@@ -97,8 +97,14 @@ def texts(kernel: type[KernelText], size: Size | None = None, loose: Loose | Non
     """The control graphs of all kinds of tasks, with ``loose`` loads in them; ModelError where a routine cannot be folded."""
     size = (size or Size()).of(kernel)
     instance = kernel(size.config)
+    tasks = kinds_of(kernel)
     found = [
-        Text(k, remembered(kernel, (size, k.name, k.cpu), functools.partial(_graph, instance, k), copied))
+        Text(
+            k,
+            remembered(
+                kernel, tasks[k.task].make, (size, k.name, k.cpu), functools.partial(_graph, instance, k), copied
+            ),
+        )
         for k in kinds(kernel, size)
     ]
     if loose is not None:
@@ -107,7 +113,7 @@ def texts(kernel: type[KernelText], size: Size | None = None, loose: Loose | Non
     return found
 
 
-def _graph(instance: KernelText, kind: Kind) -> FoldedGraph:
+def _graph(instance: KernelText, kind: Kind, twice: bool | None = None) -> FoldedGraph:
     # a zone that has pages keeps some: see the assumptions
     populated = {Cell(name, (z,)): 1 for name in names(lambda kind: kind.never_zero) for z in range(ZONES)}
-    return fold(instance, lambda: kind.make(instance), (kind.cpu,), populated)
+    return fold(instance, lambda: kind.make(instance), (kind.cpu,), populated, twice=twice)
