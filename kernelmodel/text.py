@@ -263,8 +263,10 @@ def _marked(
 ) -> Routine:
     if before and (text := before(config, *args, **kw))[0]:
         yield mark(text[0], "mark", text[1], _WHY.get(text[0], ""))
+    # what waits here holds nothing that could change meanwhile: a picture of it need not look again
+    then = functools.partial(after, config, *args, **kw) if after else None
     result = yield from routine(*args, **kw)
-    if after and (text := after(config, *args, **kw))[0]:
+    if then and (text := then())[0]:
         tag = "offline_pages_returned" if after is _offline_over else "mark"
         # a range that could not be isolated may be somebody else's
         failed = getattr(after, "func", None) is _isolated and type(result) is int and result < 0

@@ -16,9 +16,10 @@ from kernelmodel import Config, Machine
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs import automaton, continuation, folded
 from kernelmodel.graphs.automaton import extract
-from kernelmodel.graphs.continuation import frame_parts, op_picture
+from kernelmodel.graphs.continuation import op_picture
 from kernelmodel.graphs.extraction import abandon
 from kernelmodel.graphs.folded import fold
+from kernelmodel.graphs.frames import frame_parts
 from kernelmodel.kernels import variant
 from kernelmodel.terms import TRUE
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +14,12 @@ import pytest
 from kernelmodel import V5_11, Config, Zone, ops
 from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
-from kernelmodel.graphs import automaton, continuation, folded
+from kernelmodel.graphs import automaton, continuation, folded, frames
 from kernelmodel.graphs.automaton import extract
-from kernelmodel.graphs.continuation import check_interpreter, frame_parts, op_picture
+from kernelmodel.graphs.continuation import op_picture
 from kernelmodel.graphs.folded import fold
-from kernelmodel.kernels import variant
+from kernelmodel.graphs.frames import check_interpreter, frame_parts
+from kernelmodel.kernels import kernel, variant
 from kernelmodel.terms import const, deciding, lnot, minimum, reg
 from kernelmodel.text import KernelText
 from kernelmodel.variants import loading
@@ -26,6 +27,7 @@ from properties.catalogue import PROPERTIES
 from verify.bmc.solve import Engine
 from verify.explore.finite import Finite
 from verify.explore.solve import Explorer
+from verify.prove import population
 from verify.prove.engine import prove
 from verify.prove.obligations import TOGETHER, Prover
 from verify.scenario import Scenario
@@ -323,8 +325,8 @@ def test_this_python_is_one_whose_frames_can_be_read() -> None:
 
 
 def test_another_python_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    continuation._prefix.cache_clear()
-    monkeypatch.setattr(continuation, "gc", SimpleNamespace(get_referents=lambda _: []))
+    frames._prefix.cache_clear()
+    monkeypatch.setattr(frames, "gc", SimpleNamespace(get_referents=lambda _: []))
     with pytest.raises(ModelError, match=r"use CPython 3\.11"):
         check_interpreter()
     monkeypatch.undo()
@@ -350,6 +352,78 @@ def test_equal_places_have_equal_pictures_and_others_have_not() -> None:
     assert len({at(n) for n in range(1, 6)}) == 5
     assert at(1) != at(1, 4)
     assert at(1).positions == at(3).positions
+
+
+def looked_at_in_passing(routine: Iterator[Any]) -> tuple[bool, int]:
+    """Whether a routine's pictures are those of a fresh look when what waits is not looked at again; how often it was not."""
+    waiting: continuation.Waiting = {}
+    same, spared = True, 0
+    for _ in routine:
+        before = dict(waiting)
+        known = continuation.continuation(routine, waiting)
+        spared += sum(waiting.get(k) is w for k, w in before.items() if w.generator.gi_yieldfrom is w.inner)
+        same = same and known == continuation.continuation(routine)
+    return same, spared
+
+
+@pytest.mark.parametrize("name", ["v5.11", "v6.11"])
+def test_what_waits_need_not_be_looked_at_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+
+    def both(generator: Any, waiting: continuation.Waiting) -> Any:
+        known, fresh = whole(generator, waiting), whole(generator)
+        looks.append(bool(waiting))
+        assert known == fresh
+        return known
+
+    whole = continuation.continuation
+    monkeypatch.setattr(folded, "continuation", both)
+    chosen = kernel(name)
+    for kind in population.kinds(chosen, population.Size().of(chosen)):
+        population._graph(chosen(population.Size().of(chosen).config), kind)
+    assert sum(looks) > 200
+
+
+def shares_a_list() -> Iterator[Any]:
+    def inner(found: list[int]) -> Iterator[Any]:
+        for n in range(3):
+            found.append(n)
+            yield n
+
+    found: list[int] = []
+    yield from inner(found)
+    yield len(found)
+
+
+def closes_over_what_another_assigns() -> Iterator[Any]:
+    def inner() -> Iterator[Any]:
+        nonlocal last
+        for n in range(3):
+            last = n
+            yield n
+
+    last = 7
+    yield from inner()
+    yield last
+
+
+@pytest.mark.parametrize("routine", [shares_a_list, closes_over_what_another_assigns])
+def test_who_waits_and_holds_what_another_changes_is_looked_at_again(
+    routine: Callable[[], Iterator[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert looked_at_in_passing(nested(3)) == (True, 0)
+    assert looked_at_in_passing(routine()) == (True, 0)
+    once = continuation._Picture._once
+
+    def unnoticed(self: Any, value: Any, picture: Any) -> Any:
+        before = self.meetings
+        found = once(self, value, picture)
+        self.meetings = before
+        return found
+
+    monkeypatch.setattr(continuation._Picture, "_once", unnoticed)
+    same, spared = looked_at_in_passing(routine())
+    assert not same and spared
 
 
 def test_two_names_for_one_list_are_not_two_equal_lists() -> None:

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from kernelmodel.errors import BugError, ModelError, RefinementError
-from kernelmodel.graphs.continuation import frame_parts
+from kernelmodel.graphs.frames import frame_parts
 from kernelmodel.machine import Machine, Task
 from kernelmodel.memory.state import Place
 from kernelmodel.memory_model import Memory

@@ -190,7 +190,7 @@ class _Unrolling(Extraction):
         op = bound_to(yielded, self.cpu)
         if self.constants:
             op = with_constants(op, self.constants)
-        here = continuation(generator)
+        here = continuation(generator, self.waiting)
         place = self.place_numbers.setdefault((here.positions, here.held, op_picture(op)), len(self.place_numbers))
         return (place, self._rounds(here.positions, path)), op, here.positions
 

@@ -4,20 +4,15 @@ A picture has the code position of each generator of the ``yield from`` chain an
 locals, closures, the evaluation stack with its iterators, and what these refer to, mutable values by content and by which
 of them are the same object.  What cannot be compared is refused by name.  What a frame does not hold (attributes of the
 kernel, globals, class attributes) a routine may read and not write: see :mod:`kernelmodel.variants.textcheck`.
-
-The frame is read through :func:`gc.get_referents`, which is CPython's; :func:`check_interpreter` tries it on a known
-routine before the first use.
 """
 
 from __future__ import annotations
 
 import functools
-import gc
 import itertools
-import sys
 import warnings
 import weakref
-from collections.abc import Callable, Generator, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import partial
@@ -25,7 +20,6 @@ from types import (
     BuiltinFunctionType,
     CellType,
     CodeType,
-    FrameType,
     FunctionType,
     GeneratorType,
     MethodType,
@@ -38,6 +32,7 @@ from typing import Any, Protocol, runtime_checkable
 from kernelmodel.config import Config
 from kernelmodel.does import Does
 from kernelmodel.errors import ModelError
+from kernelmodel.graphs.frames import frame_parts
 from kernelmodel.graphs.liveness import live_locals
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell, Term, atoms, size
@@ -82,9 +77,28 @@ class Continuation:
     registers: frozenset[str]
 
 
-def continuation(generator: Any) -> Continuation:
-    """Where a suspended routine stands; ModelError, naming file and line, if it holds something that cannot be compared."""
-    picture = _Picture()
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What a generator holds that waits for ``inner``, and goes on when that has returned: ``below`` it on the stack too."""
+
+    generator: Any
+    inner: Any
+    held: Hashable
+    below: tuple[Hashable, ...]
+    registers: frozenset[str]
+    kernels: tuple[KernelText, ...]
+
+
+#: of one routine that goes on: generators that wait and hold nothing that anybody could change meanwhile, by address
+Waiting = dict[int, _Waiting]
+
+
+def continuation(generator: Any, waiting: Waiting | None = None) -> Continuation:
+    """Where a suspended routine stands; ModelError, naming file and line, if it holds something that cannot be compared.
+
+    ``waiting`` is kept for the next time that the same routine is looked at, further on.
+    """
+    picture = _Picture(waiting=waiting)
     held = picture.of(generator)
     positions = []
     current: Any = generator
@@ -115,8 +129,11 @@ def constant(value: Any) -> Hashable:
 class _Picture:
     """One walk over all that is reachable; objects that can change are numbered in the order in which they are met."""
 
-    def __init__(self, immutable: bool = False, spelt: bool = False) -> None:
-        self.immutable, self.spelt = immutable, spelt
+    def __init__(self, immutable: bool = False, spelt: bool = False, waiting: Waiting | None = None) -> None:
+        self.immutable, self.spelt, self.waiting = immutable, spelt, waiting
+        #: how often something with an identity of its own was met
+        self.meetings = 0
+        self.kernels: list[KernelText] = []
         self.met: dict[int, int] = {}
         self.alive: list[Any] = []
         self.registers: set[str] = set()
@@ -155,6 +172,7 @@ class _Picture:
 
     def _once(self, value: Any, picture: Callable[[Any], Hashable]) -> Hashable:
         """Something with an identity of its own, met again or for the first time."""
+        self.meetings += 1
         known = self.met.get(id(value))
         if known is not None:
             return ("same", known)
@@ -199,13 +217,45 @@ class _Picture:
         if frame is None:
             return ("finished",)
         code = frame.f_code
+        if self.waiting is not None:
+            known = self.waiting.get(id(value))
+            if known is not None and known.generator is value and known.inner is value.gi_yieldfrom:
+                self.registers |= known.registers
+                for kernel in known.kernels:
+                    _kernel(self, kernel)
+                on_stack = (*known.below, self.of(known.inner))
+                return ("generator", id(code), frame.f_lasti, known.held, on_stack)
         before, self.where = self.where, f"{code.co_filename}, line {frame.f_lineno}: {code.co_name}()"
         names, stack = frame_parts(value)
         live = live_locals(code, frame.f_lasti)
-        held = tuple([(n, self.of(names[n])) for n in sorted(live & names.keys())])
-        on_stack = tuple(map(self.of, stack))
+        names = {n: names[n] for n in sorted(live & names.keys())}
+        inner = value.gi_yieldfrom
+        if self.waiting is not None and isinstance(inner, GeneratorType) and stack and stack[-1] is inner:
+            held, on_stack = self._waits(value, inner, names, stack[:-1])
+        else:
+            held, on_stack = self._held(names), tuple(map(self.of, stack))
         self.where = before
         return ("generator", id(code), frame.f_lasti, held, on_stack)
+
+    def _held(self, names: Mapping[str, Any]) -> Hashable:
+        return tuple([(n, self.of(value)) for n, value in names.items()])
+
+    def _waits(
+        self, value: Any, inner: Any, names: Mapping[str, Any], below: tuple[Any, ...]
+    ) -> tuple[Hashable, tuple[Hashable, ...]]:
+        """What a generator holds that waits for ``inner``, which is on top of its stack."""
+        assert self.waiting is not None
+        registers, self.registers = self.registers, set()
+        kernels, self.kernels = self.kernels, []
+        meetings = self.meetings
+        held, lower = self._held(names), tuple(map(self.of, below))
+        if self.meetings == meetings:
+            self.waiting[id(value)] = _Waiting(
+                value, inner, held, lower, frozenset(self.registers), tuple(self.kernels)
+            )
+        self.registers |= registers
+        self.kernels += kernels
+        return held, (*lower, self.of(inner))
 
 
 #: attributes that an extraction sets itself: the order of loops over CPUs
@@ -239,8 +289,8 @@ def _check_attribute(name: str, value: Any) -> None:
 
 def _kernel(picture: _Picture, value: KernelText) -> Hashable:
     """There is one of it, and nobody changes it: of a user's that is looked at."""
-    del picture
     if from_a_file(type(value)):
+        picture.kernels.append(value)
         _unchanged(value)
     return ("kernel", type(value))
 
@@ -268,7 +318,8 @@ def _way_for(kind: type) -> Callable[[_Picture, Any], Hashable] | None:
     if issubclass(kind, Enum):
         return lambda p, v: (kind, v.name, p.of(v.value))
     if kind is FunctionType:
-        return lambda p, v: p._once(v, p._function)
+        # one that closes over nothing is what it says
+        return lambda p, v: p._once(v, p._function) if v.__closure__ else p._function(v)
     if is_dataclass(kind):
         return _way_for_dataclass(kind)
     if kind is MethodType:
@@ -321,82 +372,3 @@ def _way_for_changing(kind: type) -> Callable[[_Picture, Any], Hashable] | None:
 #: how values of the kinds met so far are pictured
 _DRAWN: dict[type, Callable[[_Picture, Any], Hashable]] = {}
 _MOST_KINDS = 1000
-
-
-def frame_parts(generator: Any) -> tuple[dict[str, Any], tuple[Any, ...]]:
-    """The locals of a suspended generator by name (of a closure's variable its cell), and what is on its evaluation stack."""
-    found = _parts(generator, _prefix())
-    if found is None:
-        raise ModelError(_UNREADABLE)
-    return found
-
-
-def _parts(generator: Any, prefix: int) -> tuple[dict[str, Any], tuple[Any, ...]] | None:
-    frame = generator.gi_frame
-    values = frame.f_locals
-    held = gc.get_referents(generator)
-    slots, cells = _slots(frame.f_code)
-    names: dict[str, Any] = {}
-    i = prefix
-    for name in slots:
-        if name in cells:
-            if i >= len(held) or not isinstance(held[i], CellType):
-                return None
-        elif name in values:
-            if i >= len(held) or held[i] is not values[name]:
-                return None
-        else:
-            continue
-        names[name] = held[i]
-        i += 1
-    stack = tuple([x for x in held[i:] if type(x) is not FrameType])
-    return names, stack
-
-
-@functools.lru_cache(maxsize=10_000)
-def _slots(code: CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
-    """A frame's variables in the order in which it holds them, and those among them that stand in cells."""
-    cells = frozenset((*code.co_cellvars, *code.co_freevars))
-    return (*code.co_varnames, *(n for n in code.co_cellvars if n not in code.co_varnames), *code.co_freevars), cells
-
-
-_UNREADABLE = (
-    f"this Python ({sys.implementation.name} {sys.version.split()[0]}) keeps the frames of its generators in a way that"
-    " straypage cannot read: use CPython 3.11, 3.12 or 3.13"
-)
-
-
-@functools.cache
-def _prefix() -> int:
-    """How many referents of a generator come before its locals, found on a known routine."""
-    first, second = object(), object()
-
-    def known(a: object, b: object) -> Generator[Any, Any, Any]:
-        reader = lambda: b  # noqa: E731 - makes b a variable of a closure
-        for x in (a, a):
-            yield (second, (yield x), reader)
-
-    generator: Any = known(first, second)
-    next(generator)
-    values = generator.gi_frame.f_locals
-    held = gc.get_referents(generator)
-    if values["a"] is not first:
-        raise ModelError(_UNREADABLE)
-    at = next((i for i, x in enumerate(held) if x is first), -1)
-    found = _parts(generator, at) if at >= 0 else None
-    if found is None:
-        raise ModelError(_UNREADABLE)
-    names, stack = found
-    iterators = [x for x in stack if type(x) is type(iter(()))]
-    waiting = any(x is second for x in stack)
-    if names["a"] is not first or not isinstance(names["b"], CellType) or len(iterators) != 1 or not waiting:
-        raise ModelError(_UNREADABLE)
-    left = iterators[0].__reduce__()
-    if left[1:] != (((first, first),), 1):
-        raise ModelError(_UNREADABLE)
-    return at
-
-
-def check_interpreter() -> None:
-    """ModelError if this Python's generators cannot be read."""
-    _prefix()

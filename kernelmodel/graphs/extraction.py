@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from kernelmodel.errors import ModelError
-from kernelmodel.graphs.continuation import continuation
+from kernelmodel.graphs.continuation import Waiting, continuation
 from kernelmodel.graphs.twice import DIFFERS
 from kernelmodel.machine import packed
 from kernelmodel.ops import CpuOp, Op, Routine
@@ -46,6 +46,8 @@ class Extraction:
         """
         self.text, self.make, self.other_way, self.confirms = kernel, make, other_way, twice
         self.constants = {c: const(v) for c, v in constants.items()}
+        #: of the path that is walked: what its routine holds that waits for calls to return
+        self.waiting: Waiting = {}
         self.ops: list[Op] = []
         self.ways: dict[int, list[Way]] = {ENTRY: []}
 
@@ -71,6 +73,7 @@ class Extraction:
         while todo:
             path, script, last = todo.pop(0 if self.other_way else -1)
             generator = self.make()
+            self.waiting = {}
             # for the attributes that the kernel begins with
             continuation(generator)
             try:

@@ -159,7 +159,7 @@ class _Folding(Extraction):
         return op if present is TRUE else replace(op, guard=land(present, op.guard))
 
     def _place(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Any, Continuation]:
-        here = continuation(generator)
+        here = continuation(generator, self.waiting)
         ops = tuple(op_picture(op) for op, _ in self._bound(yielded, path))
         return (here.positions, here.held, *self._pinned(path), isinstance(yielded, CpuOp), ops), here
 

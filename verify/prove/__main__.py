@@ -211,6 +211,9 @@ class ProofRun(Run, Listener):
         self.say(page.paragraph(summary, "  ", "    "))
         if proof.vacuous:
             self.say(page.paragraph(f"never possible when the lemmas hold: {'; '.join(proof.vacuous)}", "  ", "    "))
+        elif proof.open:
+            told = f"it is not known of {len(proof.open)} transitions whether they are possible when the lemmas hold"
+            self.say(page.paragraph(told, "  ", "    "))
         else:
             self.say("  each transition is possible when the lemmas hold")
 

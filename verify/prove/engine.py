@@ -69,12 +69,15 @@ def prove(
             proof.differs = differs.result()
     for number, (answers, taken) in zip(numbers, (c for chunk in chunks for c in chunk), strict=True):
         proof.answers += answers
-        if taken is False:
-            proof.vacuous.append(prover.transitions[number].label)
-    if not prover.starts():
-        proof.vacuous.append(START)
+        _note(proof, prover.transitions[number].label, taken)
+    _note(proof, START, prover.starts())
     proof.seconds = time.monotonic() - began
     return proof
+
+
+def _note(proof: Proof, label: str, possible: bool | None) -> None:
+    if not possible:
+        (proof.open if possible is None else proof.vacuous).append(label)
 
 
 def weakened(prover: Prover, proof: Proof) -> Proof:
@@ -156,7 +159,7 @@ def settled(kernel: type[KernelText], prop: Property, proof: Proof) -> Verdict |
         return None
     counts = {"transitions": proof.transitions, "obligations": len(proof.answers), "z3": z3.get_version_string()}
     return Verdict.on(
-        kernel, prop.name, ENGINE, BOUND, Result.PROVED, reachable=not proof.vacuous, statistics=counts
+        kernel, prop.name, ENGINE, BOUND, Result.PROVED, reachable=proof.possible, statistics=counts
     )  # fmt: skip
 
 
@@ -178,6 +181,10 @@ def searched(
         why = "out of time, or the solver gave up" if out_of_time else "not inductive"
     else:
         why = f"the lemmas do not decide it: {NOT_PROVED.get(prop.name, 'it is not among the properties that they prove')}"
+    if deadline is not None and time.monotonic() >= deadline:
+        return Verdict.on(
+            kernel, prop.name, ENGINE, BOUND, Result.UNDECIDED, reason=f"{why}; no time is left to look for a trace"
+        )  # fmt: skip
     found = find_trace(kernel, prop, deadline, memory)
     if found.result is Result.VIOLATED:
         return replace(found, engine=ENGINE, bound=BOUND, reason=f"{why}; the trace is from verify.{found.engine}")

@@ -142,7 +142,7 @@ def _beside(prover: Prover, proof: Proof) -> Iterator[str]:
         proved = sum(a.result == PROVED for a in mine)
         rests = f", from {', '.join(uses)}" if uses else ""
         yield _wrapped(f"{goal}: {what}: proved at {proved} of {len(mine)} operations{rests}", "      ", "  ")
-    possible = proof.transitions - len(proof.vacuous)
+    possible = proof.transitions - len({*proof.vacuous, *proof.open} - {START})
     yield _wrapped(
         f"possible: {possible} of {proof.transitions} operations can be taken in a state in which all lemmas hold", "      ", "  "
     )  # fmt: skip

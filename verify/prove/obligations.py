@@ -49,18 +49,25 @@ class Answer:
 class Proof:
     """All answers for one kernel.
 
-    ``vacuous`` are transitions that no state of the lemmas allows; ``dropped`` are lemmas that are not inductive here and
-    on which no other answer rests; ``differs`` says why the projection is not sound.
+    ``vacuous`` are transitions that no state of the lemmas allows, and ``open`` those of which it is not known whether one
+    does; ``dropped`` are lemmas that are not inductive here and on which no other answer rests; ``differs`` says why the
+    projection is not sound.
     """
 
     answers: list[Answer] = field(default_factory=list)
     vacuous: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     differs: str = ""
     #: the names of the lemmas
     lemmas: tuple[str, ...] = ()
     transitions: int = 0
     seconds: float = 0.0
+
+    @property
+    def possible(self) -> bool | None:
+        """Whether each transition is possible where the lemmas hold; None if that is not known."""
+        return False if self.vacuous else None if self.open else True
 
     @property
     def all_failed(self) -> list[Answer]:
@@ -322,6 +329,9 @@ class Prover:
         """
         if self.check(solver, z3.Bool(IDLE)) == z3.sat:
             return True
+        return self._is_possible(solver)
+
+    def _is_possible(self, solver: z3.Solver) -> bool | None:
         answer = self.check(solver)
         return None if answer == z3.unknown else bool(answer == z3.sat)
 
@@ -365,11 +375,11 @@ class Prover:
             answers.append(replace(self.answer(solver, START, name, formula, EACH), uses=()))
         return answers
 
-    def starts(self) -> bool:
-        """Whether the start is possible at all, as far as time allows to tell."""
+    def starts(self) -> bool | None:
+        """Whether the start is possible at all; None if the solver cannot tell."""
         solver = z3.Solver()
         solver.add(self.predicates.formula(self._initially()), self.system.worker_id > 0)
-        return bool(self.check(solver) != z3.unsat)
+        return self._is_possible(solver)
 
     def conclusions(self, depth: int) -> list[Answer]:
         """Each state property from the lemmas."""
