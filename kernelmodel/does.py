@@ -44,7 +44,7 @@ class Does:
     brings_up: int | None = None
     #: the task hangs here for ever
     hangs: bool = False
-    #: the number of a scenario that bounds how often a path comes here
+    #: which bound of a scenario says how often a path comes here: rounds or migrations; as any loop where empty
     bounded_by: str = ""
     #: it is about to hang
     spins: bool = False

@@ -6,14 +6,20 @@ from dataclasses import replace
 
 import pytest
 
+from kernelmodel.does import Does
+from kernelmodel.errors import ModelError
 from kernelmodel.graphs import remembered as module
+from kernelmodel.graphs.automaton import Graph, extract
 from kernelmodel.graphs.remembered import remembered
-from kernelmodel.kernels import kernel
-from kernelmodel.ops import read
+from kernelmodel.kernels import kernel, variant
+from kernelmodel.ops import read, write
 from kernelmodel.tasks import TASKS
+from kernelmodel.terms import Cell
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
+from verify.bmc import slice as bounded_slice
 from verify.bmc.slice import Model as Bounded
+from verify.bmc.solve import USUALLY_ZERO
 from verify.explore.finite import Finite
 from verify.explore.model import Model
 from verify.prove.population import texts
@@ -51,6 +57,72 @@ def test_what_an_engine_does_to_a_graph_is_its_own_affair():
         for proved in text.graph.nodes:
             proved.edges.clear()
     assert all(n.edges for t in texts(V5_11) for n in t.graph.kept)
+
+
+def test_a_bounded_graph_is_made_once_for_bounds_that_differ_in_other_tasks(monkeypatch):
+    made = []
+
+    def counted(kernel, *given, **more):
+        made.append(kernel)
+        return extract(kernel, *given, **more)
+
+    kind = made_of(1)
+    monkeypatch.setattr(bounded_slice, "extract", counted)
+    for scenario, fresh in (
+        (SMALL, True), (replace(SMALL, frees=2), False), (replace(SMALL, rounds=2), True), (replace(SMALL, cpus=3), True),
+    ):  # fmt: skip
+        made.clear()
+        Bounded(kind, scenario)
+        assert (kind in made) == fresh, scenario
+
+
+def known_as_if_it_had_no_base(kind, scenario, zeros, monkeypatch):
+    with monkeypatch.context() as alone:
+        alone.setattr(Bounded, "_known_of_its_base", lambda *_: {})
+        return Bounded(kind, scenario, zeros).known
+
+
+class Writes(V5_11):
+    """Writes to a cell to which nobody else does."""
+
+    def zone_pcp_disable(self, zone):
+        yield from super().zone_pcp_disable(zone)
+        yield write(9, "percpu_pagelist_fraction")
+
+
+def test_what_is_known_is_taken_from_the_kernel_that_a_text_is_derived_from_where_it_holds(monkeypatch):
+    for zeros in ((), USUALLY_ZERO):
+        for kind in (made_of(1), variant("docs/examples/skip_idle_cpus.py")):
+            found = Bounded(kind, SMALL, zeros).known
+            assert (
+                found
+                == known_as_if_it_had_no_base(kind, SMALL, zeros, monkeypatch)
+                == Bounded(V5_11, SMALL, zeros).known
+            )
+    # the twin: what it writes is not known, though it is in its kernel
+    plain, own = Bounded(V5_11, SMALL).known, Bounded(Writes, SMALL).known
+    assert {c.name for c in plain.keys() - own.keys()} == {"percpu_pagelist_fraction"}
+    assert own == known_as_if_it_had_no_base(Writes, SMALL, (), monkeypatch)
+
+
+def test_constants_that_nobody_asks_for_make_no_other_graph():
+    made = []
+    high, other = Cell("pcp.high", (0, 0)), Cell("pcp.batch", (0, 0))
+
+    def asks(constants):
+        remembered(
+            V5_11, TASKS["drain"].make, "key", lambda **_: made.append(constants) or Graph([], [], frozenset((high,))),
+            lambda g: g, constants,
+        )  # fmt: skip
+        return len(made)
+
+    assert [asks(c) for c in ({}, {other: 1}, {high: 1}, {high: 1, other: 2}, {high: 2}, {})] == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_bound_of_a_loop_that_there_is_not_is_named():
+    op = replace(read("pcp.count", 0, 0), does=Does(bounded_by="frees"))
+    with pytest.raises(ModelError, match="'frees', which is no bound of loops: give rounds or migrations"):
+        SMALL.visits(op)
 
 
 def test_another_size_or_kernel_has_graphs_of_its_own():

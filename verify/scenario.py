@@ -195,11 +195,22 @@ class Scenario:
 
     def visits(self, op: Op) -> int:
         """How often a path may come to the same operation of a loop."""
+        bounds = self.turns
         if op.does.bounded_by:
-            return int(getattr(self, op.does.bounded_by))
+            if op.does.bounded_by not in bounds:
+                known = " or ".join(bounds)
+                raise ModelError(
+                    f"{op.text} is bounded by {op.does.bounded_by!r}, which is no bound of loops: give {known}"
+                )
+            return bounds[op.does.bounded_by]
         if op.does.begins or op.does.ends:
             return LARGEST
         return self.rounds + self.migrations
+
+    @property
+    def turns(self) -> dict[str, int]:
+        """The bounds of loops, by name: all that :meth:`visits` depends on."""
+        return {"rounds": self.rounds, "migrations": self.migrations}
 
     def tasks(self) -> list[TaskSpec]:
         """The tasks, numbered as a machine numbers them: workers first, then by kind."""

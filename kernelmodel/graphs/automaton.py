@@ -13,7 +13,7 @@ from typing import Any
 
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs.continuation import continuation, op_picture
-from kernelmodel.graphs.extraction import ENTRY, MOST_ROUNDS, Extraction, Targets, with_constants
+from kernelmodel.graphs.extraction import ENTRY, MOST_ROUNDS, Extraction, Targets
 from kernelmodel.graphs.twice import DIFFERS, same_unrolled
 from kernelmodel.machine import call_stack
 from kernelmodel.ops import CpuOp, Op, Routine
@@ -47,15 +47,19 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The control graph of a routine: ``entry`` leads to the first operation."""
+    """The control graph of a routine: ``entry`` leads to the first operation.
+
+    ``asked``: the cells that its operations return; it is the same for all constants that agree on these.
+    """
 
     entry: list[Edge]
     nodes: list[Node]
+    asked: frozenset[Cell] = frozenset()
 
 
 def duplicate(graph: Graph) -> Graph:
     """The same graph with nodes of its own."""
-    return Graph(list(graph.entry), [replace(n, edges=list(n.edges)) for n in graph.nodes])
+    return replace(graph, entry=list(graph.entry), nodes=[replace(n, edges=list(n.edges)) for n in graph.nodes])
 
 
 @dataclass(slots=True)
@@ -150,7 +154,7 @@ class _Unrolling(Extraction):
             return [Edge(conditions, targets[0] if targets else DONE) for conditions, targets in self.ways[number]]
 
         nodes = [Node(n, op, stack, edges(n)) for n, (op, stack) in enumerate(zip(self.ops, self.stacks, strict=True))]
-        return Graph(edges(ENTRY), nodes)
+        return Graph(edges(ENTRY), nodes, frozenset(self.asked))
 
     def is_left(self, targets: Targets) -> bool:
         return targets == (CUT,)
@@ -188,8 +192,7 @@ class _Unrolling(Extraction):
 
     def _key(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Any, Op, Positions]:
         op = bound_to(yielded, self.cpu)
-        if self.constants:
-            op = with_constants(op, self.constants)
+        op = self.with_constants(op)
         here = continuation(generator, self.waiting)
         place = self.place_numbers.setdefault((here.positions, here.held, op_picture(op)), len(self.place_numbers))
         return (place, self._rounds(here.positions, path)), op, here.positions

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from operator import is_
 from typing import Any
 
 from kernelmodel.errors import ModelError
@@ -17,7 +18,7 @@ from kernelmodel.graphs.twice import DIFFERS
 from kernelmodel.machine import packed
 from kernelmodel.ops import CpuOp, Op, Routine
 from kernelmodel.running import advance
-from kernelmodel.terms import Cell, Term, const, deciding, lnot, reg, substitute_cells
+from kernelmodel.terms import Cell, Term, atoms, const, deciding, lnot, reg, substitute_cells
 from kernelmodel.text import KernelText
 
 #: a path that comes to the same instruction more often, each time with other values, is taken for endless
@@ -46,6 +47,8 @@ class Extraction:
         """
         self.text, self.make, self.other_way, self.confirms = kernel, make, other_way, twice
         self.constants = {c: const(v) for c, v in constants.items()}
+        #: the cells that operations return, so far: no other constants have a part in what is walked
+        self.asked: set[Cell] = set()
         #: of the path that is walked: what its routine holds that waits for calls to return
         self.waiting: Waiting = {}
         self.ops: list[Op] = []
@@ -121,11 +124,19 @@ class Extraction:
         return yielded
 
     def _value(self, number: int) -> Any:
-        op = with_constants(self.ops[number], self.constants)
+        op = self.with_constants(self.ops[number])
         returned = tuple(
             t.args[0] if t.op == "const" else reg(f"{number}.{i}", t.sort) for i, t in enumerate(op.returns)
         )
         return packed(op, returned)
+
+    def with_constants(self, op: Op) -> Op:
+        """``op`` returning the values of cells that keep one value as constants."""
+        self.asked.update(a.args[0] for t in op.returns for a in atoms(t, "cell"))
+        returns = tuple(substitute_cells(t, self.constants) for t in op.returns)
+        if all(map(is_, returns, op.returns)):
+            return op
+        return replace(op, returns=returns)
 
     def _confirm(self, generator: Routine, path: list[int]) -> None:
         """Go on from a place that was met before: the routine must do what it did then."""
@@ -179,11 +190,3 @@ def abandon(generator: Routine) -> None:
     except Exception:
         # a block that yields is told by a RuntimeError: the run is over all the same
         return
-
-
-def with_constants(op: Op, constants: Mapping[Cell, Term]) -> Op:
-    """``op`` returning the values of cells that keep one value as constants."""
-    returns = tuple(substitute_cells(t, constants) for t in op.returns)
-    if all(new.key == old.key for new, old in zip(returns, op.returns, strict=True)):
-        return op
-    return replace(op, returns=returns)

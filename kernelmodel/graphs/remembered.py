@@ -11,13 +11,14 @@ are the same objects.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from types import CodeType, FunctionType, MethodType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from kernelmodel.graphs import on_disk
 from kernelmodel.graphs.reach import is_ours, reach
+from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText
 
 Made = TypeVar("Made")
@@ -25,15 +26,26 @@ Made = TypeVar("Made")
 #: how many graphs are kept, those asked for last
 KEPT = 400
 #: with each graph what its text is made of, so that nothing else can be at the same address
-_kept: OrderedDict[Hashable, tuple[object, list[object]]] = OrderedDict()
+_kept: OrderedDict[tuple[Hashable, Hashable], tuple[object, list[object]]] = OrderedDict()
+
+
+class _Asks(Protocol):
+    """A graph that was made with constants, of which it says which ones had a part in it."""
+
+    asked: frozenset[Cell]
+
+
+#: by all but the constants the places of graphs that were made with some
+_with_constants: dict[Hashable, list[tuple[Mapping[Cell, int], tuple[Hashable, Hashable]]]] = {}
 
 
 def remembered(
     kernel: type[KernelText], begin: Callable[..., Any], key: Hashable, make: Callable[..., Made],
-    copied: Callable[[Made], Made],
+    copied: Callable[[Made], Made], constants: Mapping[Cell, int] | None = None,
 ) -> Made:  # fmt: skip
     """The graph of the routine that ``begin(kernel, ...)`` starts; ``key`` says all that it depends on besides.
 
+    ``constants`` are cells that keep one value; it depends on those among them that it says it has asked for.
     It comes from ``make()``, or from ``make(twice=False)`` where the text need not be run through twice (see
     :func:`kernelmodel.graphs.folded.fold`).  What is ``copied`` from it is the caller's: engines put operations of their
     own into the nodes of a graph.
@@ -41,14 +53,31 @@ def remembered(
     reached = reach(kernel, begin)
     ours = reached.is_ours
     text = list(reached.parts()) if ours else list(_text_of(kernel))
-    place = (ours or kernel, tuple(map(id, text)), key)
+    begun = (ours or kernel, tuple(map(id, text)), key)
+    given = frozenset((constants or {}).items())
+    place = _alike(begun, constants) or (begun, given)
     if place not in _kept:
-        made = on_disk.kept(reached, (key, copied), partial(make, twice=False)) if ours else make()
+        made = on_disk.kept(reached, (key, given, copied), partial(make, twice=False)) if ours else make()
         _kept[place] = made, text
+        if constants is not None:
+            _with_constants.setdefault(begun, []).append((dict(constants), place))
         if len(_kept) > KEPT:
-            _kept.popitem(last=False)
+            oldest, _ = _kept.popitem(last=False)
+            _with_constants.pop(oldest[0], None)
     _kept.move_to_end(place)
     return copied(_kept[place][0])  # type: ignore[arg-type]
+
+
+def _alike(begun: Hashable, constants: Mapping[Cell, int] | None) -> tuple[Hashable, Hashable] | None:
+    """The place of a graph that was made with constants of which only equal ones had a part in it."""
+    if constants is None:
+        return None
+    for before, place in _with_constants.get(begun, ()):
+        if place in _kept:
+            graph: _Asks = _kept[place][0]  # type: ignore[assignment]
+            if all(before.get(c) == constants.get(c) for c in graph.asked):
+                return place
+    return None
 
 
 def _text_of(kernel: type) -> Iterator[object]:

@@ -16,12 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kernelmodel.cells import (
-    CELLS,
     cpu_there,
-    initial,
-    is_derived,
-    layout,
-    owner,
     quiet_cells,
     value,
 )
@@ -34,6 +29,7 @@ from kernelmodel.terms import Cell, Term, atoms, land, lnot
 from kernelmodel.text import KernelText
 from properties.property import Check, Property
 from verify.bmc.alike import as_of, first_like
+from verify.bmc.constants import base_of, steady
 from verify.bmc.contract import STOPS, TaskGraph, contract, followed, stop_of, without_stops
 from verify.bmc.sections import UnclearError, apart, check_closed, in_stretches, lists_of, stretches
 from verify.bmc.signature import Signatures
@@ -102,21 +98,40 @@ class Model:
         self._loops: dict[str, Loops] = {}
         self._lean: dict[Hashable, Graph] = {}
         self._signatures = Signatures()
-        self._known: dict[Cell, int] = {}
-        writers = {c for s in self.specs for n in self.graph(s, s.cpu or 0).nodes for c, _ in n.op.updates}
-        self._known = {c: 0 for c in layout(self.config) if c.name in zeros}
-        self._known |= {c: initial(self.config, c) for c in layout(self.config) if CELLS[c.name].never_zero}
-        self._known |= {
-            c: initial(self.config, c)
-            for c in layout(self.config)
-            if c not in writers and owner(c) is None and not CELLS[c.name].open_at_start and not is_derived(c)
-        }
-        self.graph.cache_clear()
+        self._known = self._known_of_its_base(zeros)
+        if not self._known or not self._known.items() <= self._steady(zeros).items():
+            self._known = {}
+            self._forget_graphs()
+            self._known = self._steady(zeros)
+            self._forget_graphs()
         try:
             for s in self.specs:
                 check_closed(self.graph(s, s.cpu or 0), stretches(self.graph(s, s.cpu or 0), [self.config.section]))
         except UnclearError as error:
             self.unclear = str(error)
+
+    def _known_of_its_base(self, zeros: Sequence[str]) -> dict[Cell, int]:
+        """What is known in the kernel of ours that a user's is derived from: most changes change nothing about it.
+
+        What is known there is known here if the graphs that take it for granted write to none of it: by induction over a run,
+        for until the first such write it goes by these graphs.
+        """
+        base = base_of(self.kernel)
+        if base is None or self.relaxed is not None:
+            return {}
+        try:
+            model = Model(base, self.scenario, zeros, self.exact)
+        except ModelError:
+            # it may lack tasks that the user's kernel has
+            return {}
+        return dict(model.known) if model.config == self.config else {}
+
+    def _steady(self, zeros: Sequence[str]) -> dict[Cell, int]:
+        return steady(self.config, [self.graph(s, s.cpu or 0) for s in self.specs], zeros)
+
+    def _forget_graphs(self) -> None:
+        self.graph.cache_clear()
+        self.unclear = ""
 
     @property
     def lists(self) -> str:
@@ -144,9 +159,10 @@ class Model:
         found = remembered(
             self.kernel,
             spec.kind.make,
-            (self.scenario, runs, spec.key, cpu, frozenset(self._known.items())),
+            (self.config, *self.scenario.turns.values(), runs, spec.key, cpu),
             functools.partial(extract, self.kernel, lambda: spec.make(self.instance), cpu, self._known, visits, loops),
             duplicate,
+            self._known,
         )
         if self.relaxed is not None:
             with_buffers(spec.name, found.nodes, _following(found), self.relaxed)
