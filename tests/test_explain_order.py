@@ -73,7 +73,10 @@ def test_a_kernel_that_it_does_not_carry_is_undecided_and_one_without_the_api_sa
     assert "it may break with all synchronisation in place" in capsys.readouterr().out
     assert main(["--kernel", "base", "--explain-order"]) == 0
     assert "it says nothing of base" in capsys.readouterr().out
-    # with the task that is its own, and breaks it
+
+
+@pytest.mark.deep
+def test_a_task_that_is_a_kernel_s_own_and_breaks_it_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--kernel", "v6.15", "--explain-order"]) == 3
     assert "1 free_pages_nolock()" in " ".join(capsys.readouterr().out.split())
 

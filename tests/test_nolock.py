@@ -44,12 +44,15 @@ def test_nobody_else_has_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert left.value.code == 2 and "unknown kind of task" in capsys.readouterr().err
 
 
-def test_bmc_and_the_library_find_it() -> None:
+@pytest.mark.deep
+def test_bmc_finds_it() -> None:
     """The limits at the start are in order, or the trace would be of no machine."""
-    chosen = kernel("v6.15")
     bound = Scenario(cpus=2, frees=0, allocs=0, updates=0, nolock_frees=1)
-    verdict = Engine(chosen, bound).decide(STRAY)
+    verdict = Engine(kernel("v6.15"), bound).decide(STRAY)
     assert verdict.result is Result.VIOLATED and verdict.replayed
+
+
+def test_the_library_finds_it() -> None:
     tasks = {"free": 0, "alloc": 0, "update": 0}
     assert check("v6.15", properties=["no_stray_page"], engine="explore", tasks=tasks)[0].result is Result.VIOLATED
     assert (

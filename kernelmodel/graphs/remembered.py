@@ -45,7 +45,7 @@ def remembered(
 ) -> Made:  # fmt: skip
     """The graph of the routine that ``begin(kernel, ...)`` starts; ``key`` says all that it depends on besides.
 
-    ``constants`` are cells that keep one value; it depends on those among them that it says it has asked for.
+    ``constants`` are cells that keep one value: those count of which the graph says that it has asked for them.
     It comes from ``make()``, or from ``make(twice=False)`` where the text need not be run through twice (see
     :func:`kernelmodel.graphs.folded.fold`).  What is ``copied`` from it is the caller's: engines put operations of their
     own into the nodes of a graph.
