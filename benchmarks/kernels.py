@@ -1,8 +1,9 @@
-"""Whole-process times of the three engines' default commands on v5.11 and on the newest kernel that is proved.
+"""Whole-process times of the three engines' default commands on v5.11, on the newest kernel that is proved, and on changes.
 
     python benchmarks/kernels.py [--runs 3] [--against CHECKOUT] [--write]
 
-Each command runs with no graphs kept from an earlier one, and with those that the run before has left.  With ``--against``
+Each command runs with no graphs kept from an earlier one, and with those that the run before has left: of a change those of
+what it does not touch.  With ``--against``
 each turn also runs another checkout's, and the last column is the ratio of the medians.  ``--write`` puts the table
 into docs/performance.md.
 """
@@ -22,19 +23,23 @@ from processes import environment_for
 from rows import ROOT
 from tables import PERFORMANCE, machine, write_between_markers
 
-KERNELS = ("v5.11", "v6.11")
+#: what is asked about, and the exit code
+TARGETS = (
+    ("--kernel v5.11", 0), ("--kernel v6.11", 0), ("--variant docs/examples/last_cpu_first.py", 0),
+    ("--variant docs/examples/skip_idle_cpus.py", 1),
+)  # fmt: skip
 ENGINES = ("explore", "bmc", "prove")
 MARKERS = "kernels"
 
 
-def seconds(checkout: Path, engine: str, kernel: str, cache: str, kept: bool) -> float:
+def seconds(checkout: Path, engine: str, target: str, code: int, cache: str, kept: bool) -> float:
     """One run of one command; SystemExit unless it ends as expected."""
     environment = environment_for(str(checkout), XDG_CACHE_HOME=cache, STRAYPAGE_NO_CACHE="0" if kept else "1")
-    command = [sys.executable, "-m", f"verify.{engine}", "--kernel", kernel, "--quiet"]
+    command = [sys.executable, "-m", f"verify.{engine}", *target.split(), "--quiet"]
     began = time.perf_counter()
     done = run(command, cwd=checkout, env=environment, stdout=DEVNULL, check=False)
     took = time.perf_counter() - began
-    if done.returncode:
+    if done.returncode != code:
         raise SystemExit(f"{' '.join(command[1:])} in {checkout} ended with {done.returncode}")
     return took
 
@@ -45,18 +50,18 @@ def table(runs: int, against: Path | None) -> list[str]:
     lines = [head, "|---|--:|--:|" + ("--:|--:|" if against else "")]
     print("\n".join(lines), flush=True)
     with tempfile.TemporaryDirectory() as cache:
-        for kernel in KERNELS:
+        for target, code in TARGETS:
             for engine in ENGINES:
                 # what is compiled, and the first graphs
-                seconds(ROOT, engine, kernel, cache, kept=True)
+                seconds(ROOT, engine, target, code, cache, kept=True)
                 made, kept, before = [], [], []
                 for _ in range(runs):
-                    made.append(seconds(ROOT, engine, kernel, cache, kept=False))
-                    kept.append(seconds(ROOT, engine, kernel, cache, kept=True))
+                    made.append(seconds(ROOT, engine, target, code, cache, kept=False))
+                    kept.append(seconds(ROOT, engine, target, code, cache, kept=True))
                     if against:
-                        before.append(seconds(against, engine, kernel, cache, kept=True))
+                        before.append(seconds(against, engine, target, code, cache, kept=True))
                 middle = statistics.median(kept)
-                line = f"| `{engine} --kernel {kernel}` | {statistics.median(made):.1f} s | {middle:.1f} s |"
+                line = f"| `{engine} {target}` | {statistics.median(made):.1f} s | {middle:.1f} s |"
                 if against:
                     line += f" {statistics.median(before):.1f} s | {middle / statistics.median(before):.2f} |"
                 print(line, flush=True)
