@@ -151,6 +151,37 @@ def test_what_is_put_into_a_class_is_seen_at_once(monkeypatch):
     assert same(reach(V5_11, TASKS["drain"].make), before)
 
 
+class Says:
+    """One of two bases that ask each other through ``super()``."""
+
+    def queue_work_on(self, cpu):
+        yield from super().flush_work(cpu)
+
+
+class Hears:
+    """The other one."""
+
+    def flush_work(self, cpu):
+        yield ops.happens(f"a pause on {cpu}")
+
+
+class SaysFirst(Says, Hears, V5_11):
+    pass
+
+
+class HearsFirst(Hears, Says, V5_11):
+    pass
+
+
+def test_the_order_of_bases_counts():
+    one, other = (reach(kind, TASKS["drain"].make) for kind in (SaysFirst, HearsFirst))
+    # each name has the same definitions in the same order
+    assert {n: [v for _, v in d] for n, d in one.attributes.items()} == {
+        n: [v for _, v in d] for n, d in other.attributes.items()
+    }
+    assert not same(one, other)
+
+
 def test_functions_are_found_in_whatever_holds_them():
     def one(): ...
 

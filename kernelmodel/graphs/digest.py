@@ -40,7 +40,7 @@ def of(reach: Reach, key: Any) -> str:
 
     UnknownError where either has something in it that cannot be told from another.
     """
-    text = [said(key)]
+    text = [said(key), [_name(kind) for kind in reach.owners]]
     for name, found in sorted(reach.attributes.items()):
         text.append([name, [[*_name(kind), _digest(value)] for kind, value in found]])
     text.append(sorted(_digest(f) for f in reach.functions.values()))

@@ -29,19 +29,26 @@ Definitions = list[tuple[type, Any]]
 
 @dataclass(slots=True)
 class Reach:
-    """What a routine can come to; ``attributes`` are the kernel's, by name."""
+    """What a routine can come to; ``attributes`` are the kernel's, by name, and ``mro`` are the kernel and its bases."""
 
+    mro: tuple[type, ...] = ()
     attributes: dict[str, Definitions] = field(default_factory=dict)
     functions: dict[int, FunctionType] = field(default_factory=dict)
 
     @property
+    def owners(self) -> list[type]:
+        """The classes that have these attributes, in the order in which ``super()`` goes through them."""
+        having = {kind for found in self.attributes.values() for kind, _ in found}
+        return [kind for kind in self.mro if kind in having]
+
+    @property
     def is_ours(self) -> bool:
         """Whether all of it is straypage's."""
-        classes = {kind for found in self.attributes.values() for kind, _ in found}
-        return all(map(is_ours, classes)) and all(map(is_ours, self.functions.values()))
+        return all(map(is_ours, self.owners)) and all(map(is_ours, self.functions.values()))
 
     def parts(self) -> Iterator[object]:
         """Names and objects: a routine that comes to the same ones runs in the same way."""
+        yield from self.owners
         for name, found in sorted(self.attributes.items()):
             yield name
             yield from (value for _, value in found)
@@ -77,7 +84,7 @@ def is_ours(thing: type | FunctionType) -> bool:
 
 class _Search:
     def __init__(self, kernel: type[KernelText], begin: Callable[..., Any]) -> None:
-        self.found = Reach()
+        self.found = Reach(kernel.__mro__)
         self.todo: list[FunctionType] = []
         self.defined: dict[str, Definitions] = {}
         for kind in kernel.__mro__:
