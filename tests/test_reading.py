@@ -96,11 +96,12 @@ MISREAD = {
     "a loop over chain": disable(f'for x in chain((zone,), (zone,)):\n    yield ops.happens("a look")\n{OPEN}'),
     "a while with a counter": disable(f'n = 0\nwhile n < 2:\n    n += 1\n    yield ops.happens("a look")\n{OPEN}'),
     "which of two lambdas": disable(
-        "limit = lambda: 0\n"
+        # the branch that is walked first is the one that is right
+        "limit = lambda: 5\n"
         'if (yield ops.environment("late", "the administrator is quick")):\n'
-        "    limit = lambda: 5\n"
+        "    limit = lambda: 0\n"
         'yield ops.happens("a pause")\n'
-        "yield from self.set_pageset_high_and_batch(zone, limit(), 4)\n"
+        "yield from self.set_pageset_high_and_batch(zone, limit(), 1)\n"
     ),
     "what a list holds": disable(
         "kept = []\n"
