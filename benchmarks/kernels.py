@@ -3,9 +3,8 @@
     python benchmarks/kernels.py [--runs 3] [--against CHECKOUT] [--write]
 
 Each command runs with no graphs kept from an earlier one, and with those that the run before has left: of a change those of
-what it does not touch.  With ``--against``
-each turn also runs another checkout's, and the last column is the ratio of the medians.  ``--write`` puts the table
-into docs/performance.md.
+what it does not touch.  With ``--against`` each turn also runs another checkout's, and the last column is the ratio of the
+medians.  ``--write`` puts the table into docs/performance.md.
 """
 
 from __future__ import annotations

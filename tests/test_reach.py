@@ -84,7 +84,7 @@ def test_a_name_that_is_put_together_shows(monkeypatch):
 def shared_wrongly(name: str) -> list[str]:
     """The tasks of a mutant that have a graph of its own, and would be given that of its kernel."""
     kind = mutant(name)
-    base = next(k for k in kind.__mro__[1:] if k in {kernel(n) for n in KERNELS})
+    base = MUTANTS[name].of
     size = Size().of(kind)
     return [
         task.name
@@ -97,7 +97,7 @@ def shared_wrongly(name: str) -> list[str]:
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_shares_what_it_does_not_change_and_nothing_else(name):
     kind = mutant(name)
-    base = next(k for k in kind.__mro__[1:] if k in {kernel(n) for n in KERNELS})
+    base = MUTANTS[name].of
     shared = {t for t, k in kinds_of(kind).items() if same(reach(kind, k.make), reach(base, k.make))}
     assert shared and shared != set(kinds_of(kind))
     assert not shared_wrongly(name)
@@ -149,6 +149,19 @@ def test_what_is_put_into_a_class_is_seen_at_once(monkeypatch):
         changed = reach(V5_11, TASKS["drain"].make)
         assert not same(changed, before) and not changed.is_ours
     assert same(reach(V5_11, TASKS["drain"].make), before)
+
+
+def test_a_routine_under_another_name_is_another_text():
+    class Renames(V5_11):
+        def another(self, cpu):
+            yield ops.happens(f"a pause on {cpu}")
+
+    assert reach(Renames, TASKS["drain"].make).is_ours
+    found = Renames.another
+    del Renames.another
+    Renames.flush_work = found
+    assert "flush_work" in reach(Renames, TASKS["drain"].make).attributes
+    assert not reach(Renames, TASKS["drain"].make).is_ours
 
 
 class Says:

@@ -178,7 +178,7 @@ def test_a_text_that_is_not_ours_is_kept_while_it_is_the_same(monkeypatch):
 
 def test_without_a_look_at_globals_a_changed_text_meets_an_old_graph(monkeypatch):
     kind = made_of(1)
-    monkeypatch.setattr(module, "_names", lambda _: ())
+    monkeypatch.setattr(module, "words_of", lambda _: frozenset())
     assert asked(kind)
     monkeypatch.setitem(globals(), "FACTOR", 2)
     assert not asked(kind)

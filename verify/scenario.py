@@ -195,8 +195,8 @@ class Scenario:
 
     def visits(self, op: Op) -> int:
         """How often a path may come to the same operation of a loop."""
-        bounds = self.turns
         if op.does.bounded_by:
+            bounds = self.turns
             if op.does.bounded_by not in bounds:
                 known = " or ".join(bounds)
                 raise ModelError(

@@ -18,7 +18,7 @@ from kernelmodel.graphs.twice import DIFFERS, same_unrolled
 from kernelmodel.machine import call_stack
 from kernelmodel.ops import CpuOp, Op, Routine
 from kernelmodel.running import bound_to
-from kernelmodel.terms import Cell, Term
+from kernelmodel.terms import Cell, Term, atoms
 from kernelmodel.text import KernelText, from_a_file
 
 #: where each generator of a ``yield from`` chain stands in its code
@@ -140,6 +140,8 @@ class _Unrolling(Extraction):
     ) -> None:
         super().__init__(kernel, make, constants, twice, other_way)
         self.cpu, self.visits, self.loops = cpu, visits, loops
+        #: the cells that operations return, so far: no other constants have a part in what is walked
+        self.asked: set[Cell] = set()
         self.stacks: list[tuple[str, ...]] = []
         self.numbers: dict[Any, int] = {}
         self.places: list[int] = []
@@ -192,6 +194,7 @@ class _Unrolling(Extraction):
 
     def _key(self, generator: Routine, yielded: Op | CpuOp, path: list[int]) -> tuple[Any, Op, Positions]:
         op = bound_to(yielded, self.cpu)
+        self.asked.update(a.args[0] for t in op.returns for a in atoms(t, "cell"))
         op = self.with_constants(op)
         here = continuation(generator, self.waiting)
         place = self.place_numbers.setdefault((here.positions, here.held, op_picture(op)), len(self.place_numbers))

@@ -18,7 +18,7 @@ from kernelmodel.graphs.twice import DIFFERS
 from kernelmodel.machine import packed
 from kernelmodel.ops import CpuOp, Op, Routine
 from kernelmodel.running import advance
-from kernelmodel.terms import Cell, Term, atoms, const, deciding, lnot, reg, substitute_cells
+from kernelmodel.terms import Cell, Term, const, deciding, lnot, reg, substitute_cells
 from kernelmodel.text import KernelText
 
 #: a path that comes to the same instruction more often, each time with other values, is taken for endless
@@ -47,8 +47,6 @@ class Extraction:
         """
         self.text, self.make, self.other_way, self.confirms = kernel, make, other_way, twice
         self.constants = {c: const(v) for c, v in constants.items()}
-        #: the cells that operations return, so far: no other constants have a part in what is walked
-        self.asked: set[Cell] = set()
         #: of the path that is walked: what its routine holds that waits for calls to return
         self.waiting: Waiting = {}
         self.ops: list[Op] = []
@@ -132,7 +130,6 @@ class Extraction:
 
     def with_constants(self, op: Op) -> Op:
         """``op`` returning the values of cells that keep one value as constants."""
-        self.asked.update(a.args[0] for t in op.returns for a in atoms(t, "cell"))
         returns = tuple(substitute_cells(t, self.constants) for t in op.returns)
         if all(map(is_, returns, op.returns)):
             return op

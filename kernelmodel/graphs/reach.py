@@ -58,7 +58,7 @@ class Reach:
 
 def reach(kernel: type[KernelText], begin: Callable[..., Any]) -> Reach:
     """What ``begin(kernel, ...)`` can come to; found again only where somebody has put something into a class since."""
-    now = [value for kind in kernel.__mro__ for value in vars(kind).values()]
+    now = [x for kind in kernel.__mro__ for item in vars(kind).items() for x in item]
     before, found = _found.get((kernel, begin), ([], None))
     if found is None or len(now) != len(before) or not all(map(is_, now, before)):
         found = _Search(kernel, begin).found

@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
-from types import CodeType, FunctionType, MethodType
 from typing import Any, Protocol, TypeVar
 
 from kernelmodel.graphs import on_disk
-from kernelmodel.graphs.reach import is_ours, reach
+from kernelmodel.graphs.reach import functions_in, is_ours, reach, words_of
 from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText
 
@@ -92,27 +91,11 @@ def _text_of(kernel: type) -> Iterator[object]:
 
 def _behind(value: Any) -> Iterator[object]:
     """What a routine reads where it stands in no attribute of its class."""
-    if isinstance(value, (staticmethod, classmethod, MethodType)):
-        yield from _behind(value.__func__)
-    elif isinstance(value, partial):
-        yield from (value.func, *value.args, *value.keywords.values())
-        yield from _behind(value.func)
-    elif isinstance(value, property):
-        for f in (value.fget, value.fset, value.fdel):
-            yield from _behind(f)
-    elif isinstance(value, FunctionType):
-        yield from (value.__code__, value.__defaults__, value.__kwdefaults__)
-        for cell in value.__closure__ or ():
+    for function in functions_in(value):
+        yield from (function.__code__, function.__defaults__, function.__kwdefaults__)
+        for cell in function.__closure__ or ():
             try:
                 yield cell.cell_contents
             except ValueError:
                 yield cell
-        yield from (value.__globals__.get(name) for name in _names(value.__code__))
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    """The globals that some code names, and attributes, for they look alike there."""
-    yield from code.co_names
-    for inner in code.co_consts:
-        if isinstance(inner, CodeType):
-            yield from _names(inner)
+        yield from (function.__globals__.get(name) for name in sorted(words_of(function.__code__)))
