@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import random
 import subprocess
 from pathlib import Path
@@ -303,7 +304,7 @@ def test_structures_have_the_size_that_the_loop_expects(tmp_path):
     names = ("table", "map", "program", "set", "block", "packing", "tally")
     lines = "".join(f'printf("%zu\\n", sizeof(struct {n}));' for n in names)
     (tmp_path / "size.c").write_text(f'#include <stdio.h>\n#include "{c._SOURCE}"\nint main(void) {{ {lines} }}\n')
-    subprocess.run([c.compiler(), "-o", str(tmp_path / "size"), str(tmp_path / "size.c")], check=True)
+    subprocess.run([*c.compiler(), "-o", str(tmp_path / "size"), str(tmp_path / "size.c")], check=True)
     said = subprocess.run([str(tmp_path / "size")], check=True, capture_output=True, text=True).stdout.split()
     ours = (c.TableC, c.MapC, c.ProgramC, c.SetC, c.BlockC, c.PackingC, c.TallyC)
     assert [int(x) for x in said] == [ctypes.sizeof(s) for s in ours]
@@ -327,6 +328,25 @@ def test_without_a_compiler_numpy_does_it(fresh_library, monkeypatch, capfd, cc)
     assert main(["--cpus", "1", "--allocs", "0", "--updates", "0", "--property", "no_stray_page"]) == 0
     out, err = capfd.readouterr()
     assert "holds" in out and err == ""
+
+
+@compiled
+@pytest.mark.parametrize("chosen", ["", "there-is-no-such-compiler"])
+def test_a_compiler_that_is_a_package_will_do(fresh_library, monkeypatch, chosen):
+    """It is asked for code for any such machine; $CC is not second-guessed."""
+    theirs, package = c.compiler(), fresh_library / "site" / "ziglang"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(
+        "import os, subprocess, sys\n"
+        "assert sys.argv[1:3] == ['cc', '-mcpu=baseline'] and os.environ['ZIG_GLOBAL_CACHE_DIR'], sys.argv\n"
+        f"subprocess.run([{theirs[0]!r}, *sys.argv[3:]], check=True, env={dict(os.environ)!r})\n"
+    )
+    monkeypatch.setenv("CC", chosen)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    monkeypatch.syspath_prepend(package.parent)
+    assert (c.library() is None) == bool(chosen)
 
 
 @compiled

@@ -47,6 +47,11 @@ def of(reach: Reach, key: Any) -> str:
     return hashlib.sha256(repr(text).encode()).hexdigest()
 
 
+def of_value(value: Any) -> str:
+    """A digest of a value, the same in every process; UnknownError where it cannot be told from another."""
+    return _digest(value)
+
+
 #: by its address a value, which is kept here, and the digest of what is said of it
 _digests: dict[int, tuple[Any, str]] = {}
 

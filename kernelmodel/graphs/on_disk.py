@@ -43,7 +43,7 @@ def kept(reach: Reach, key: Any, make: Callable[[], Made]) -> Made:
         # no such file, or one that was not written to its end
         made = _bytes(make())
         if place:
-            _store(place, made)
+            store(place, made)
         found = pickle.loads(made)
     return found
 
@@ -59,10 +59,14 @@ def _place(reach: Reach, key: Any) -> Path | None:
     return folder and folder / f"{name[:48]}.pickle"
 
 
-def _store(place: Path, made: bytes) -> None:
+def store(place: Path, made: bytes, most: int = 0) -> None:
+    """Write a file, if that can be done, in a folder of its text; of the files there ``most`` are kept, all where that is 0."""
     with suppress(OSError):
         if not any(place.parent.iterdir()):
             _make_room(place.parent)
+        if most and len(there := list(place.parent.iterdir())) >= most:
+            for old in sorted(there, key=lambda f: f.stat().st_mtime)[: len(there) - most + max(1, most // 4)]:
+                old.unlink(missing_ok=True)
         handle, name = tempfile.mkstemp(dir=place.parent)
         try:
             with os.fdopen(handle, "wb") as file:

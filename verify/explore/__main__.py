@@ -97,8 +97,8 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument(
         "--compiler", choices=COMPILERS, default="auto",
-        help="auto: the search's inner loop is compiled where there is a C compiler (default); none: NumPy alone, the same "
-        "result",
+        help="auto: the search's inner loop is compiled where there is a C compiler, on the machine or as a package "
+        "(straypage[compiler]; default); none: NumPy alone, the same result",
     )  # fmt: skip
     p.add_argument(
         "--memory-limit",

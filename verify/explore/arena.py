@@ -25,6 +25,8 @@ _NODE = np.dtype([("question", np.int32), ("answer", np.int32), ("target", np.in
 _LEAF = np.dtype([("first", np.int64), ("count", np.int64)])
 _OUTCOME = np.dtype([("bad", np.int64), ("first", np.int32), ("count", np.int32)])
 _WRITE = np.dtype([("column", np.int32), ("value", np.int32)])
+#: the arrays of what was learnt; the others follow from the model
+LEARNT = ("roots", "nodes", "leaves", "outcomes", "writes", "deltas")
 _AWAY = np.dtype([("column", np.int32), ("begin", np.int32), ("length", np.int32)])
 
 
@@ -78,6 +80,8 @@ class Arena:
         #: of the first node with each question: the question, and the node of each answer
         self._points: dict[int, tuple[int, dict[int, int]]] = {}
         self._target: list[int] = []
+        #: whether the two have to be found from the nodes first
+        self._only_nodes = False
         for task, bad in sorted(transitions.away, key=lambda a: transitions.away[a]):
             line = transitions.is_away(task, bad)
             self._make_room(away=1, lines=len(line))
@@ -94,6 +98,33 @@ class Arena:
     def forget_old(self) -> None:
         """Nobody walks any more where arrays lay before."""
         self._old.clear()
+
+    def kept(self) -> dict[str, npt.NDArray[Any]]:
+        """All that was learnt, to be kept."""
+        return {name: self.arrays[name].array[: self.arrays[name].rows].copy() for name in LEARNT}
+
+    def take(self, kept: dict[str, npt.NDArray[Any]]) -> None:
+        """Know what was learnt of equal tables; nothing has been learnt yet, and nobody walks."""
+        for name, array in kept.items():
+            growing = self.arrays[name]
+            growing.rows = 0
+            if not growing.has_room(len(array)):
+                growing.move(len(array))
+            growing.append(array)
+        self._only_nodes = True
+
+    def _find_points(self) -> None:
+        if not self._only_nodes:
+            return
+        self._only_nodes = False
+        nodes = self.arrays["nodes"].array[: self.arrays["nodes"].rows]
+        self._target = nodes["target"].tolist()
+        questions, answers, others = (nodes[name].tolist() for name in ("question", "answer", "other"))
+        for first in sorted({*range(len(nodes))} - {*others}):
+            found, node = self._points.setdefault(first, (questions[first], {}))[1], first
+            while node != UNKNOWN:
+                found[answers[node]] = node
+                node = others[node]
 
     def root(self, table: int) -> int:
         """The tree of a table."""
@@ -140,6 +171,7 @@ class Arena:
 
     def knows(self, root: int, values: Sequence[int]) -> bool:
         """Whether a tree has a leaf for some values."""
+        self._find_points()
         point = root
         while point >= 0:
             question, answers = self._points[point]
@@ -151,6 +183,7 @@ class Arena:
 
     def learn(self, root: int, values: Sequence[int], looked: Iterable[int], leaf: int) -> int:
         """Keep a leaf for all values that answer as these where they were looked at, in that order; returns the root."""
+        self._find_points()
         asked = [(p if p < self._extent else self._extent - p - 1, values[p]) for p in looked]
         point, depth = root, 0
         while point != UNKNOWN:

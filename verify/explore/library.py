@@ -1,6 +1,7 @@
 """The search's inner loop in C: compiled once where there is a compiler, and kept in the user's cache.
 
-The search needs no compiler: when there is none, or anything about it fails, it is done with NumPy alone.
+The search needs no compiler: when there is none, or anything about it fails, it is done with NumPy alone.  One from the
+package index will do (``pip install 'straypage[compiler]'``).
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +53,31 @@ TallyC = _structure("TallyC", next=_INT, missing=_INT, transitions=_INT, violate
 MOST_CLASSES = 64
 
 
-def compiler() -> str | None:
-    """The C compiler: $CC, which is not second-guessed, or else cc, gcc or clang; None without one."""
-    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
-    return next((found for n in names if (found := shutil.which(n))), None)
+#: one that is a Python package, for any machine like this one and not for this one alone
+_PACKAGE = ("-m", "ziglang", "cc", "-mcpu=baseline")
+
+
+def compiler() -> list[str]:
+    """The command of the C compiler: $CC, which is not second-guessed, or else cc, gcc, clang or a package; empty if none."""
+    chosen = os.environ.get("CC")
+    found = next((f for n in ([chosen] if chosen else ["cc", "gcc", "clang"]) if (f := shutil.which(n))), None)
+    if found:
+        return [found]
+    return [] if chosen or find_spec(_PACKAGE[1]) is None else [sys.executable, *_PACKAGE]
+
+
+def source() -> str:
+    """The text of the loop."""
+    return _SOURCE.read_text()
 
 
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled loop; None without a compiler."""
     found = compiler()
-    if found is None:
+    if not found:
         return None
-    what = "\0".join((_SOURCE.read_text(), found, *_FLAGS, platform.machine(), platform.system()))
+    what = "\0".join((source(), *found, *_FLAGS, platform.machine(), platform.system()))
     name = f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
     for folder in folders():
         try:
@@ -74,11 +89,14 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
-def _compile(program: str, target: Path) -> None:
+def _compile(program: list[str], target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
+        # the package compiles a library of its own first, and leaves it lying about
+        there = {f"ZIG_{which}_CACHE_DIR": str(Path(folder) / which) for which in ("GLOBAL", "LOCAL")}
         subprocess.run(
-            [program, *_FLAGS, "-o", str(made), str(_SOURCE)], check=True, capture_output=True, timeout=_COMPILE_SECONDS
+            [*program, *_FLAGS, "-o", str(made), str(_SOURCE)], check=True, capture_output=True, timeout=_COMPILE_SECONDS,
+            env=os.environ | there,
         )  # fmt: skip
         made.replace(target)
 

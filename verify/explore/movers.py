@@ -21,7 +21,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kernelmodel.cells import CELLS
@@ -30,18 +29,11 @@ from kernelmodel.terms import Cell, Term, atoms, evaluate, substitute_cells
 from verify.explore.facts import Known
 from verify.explore.footprints import ASSUMED_ZERO, Facts, Footprint
 from verify.explore.model import COUNTS, Model, TaskModel, cells_in
+from verify.explore.moving import Condition
 from verify.explore.values import Values, conjuncts, possible
 
 #: more combinations of values than this are not tried: the operations then count as dependent
 _MOST_COMBINATIONS = 4000
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """When an operation may be performed at once: cells have these values, and tasks are not at these locations."""
-
-    values: tuple[tuple[Cell, int], ...] = ()
-    away: tuple[tuple[TaskModel, frozenset[int]], ...] = ()
 
 
 class Movers(Known):

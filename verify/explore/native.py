@@ -80,6 +80,11 @@ class NativeSearch(Search):
         self._workers = [_Worker() for _ in range(max(1, threads))]
         self._turns = Turns()
 
+    @property
+    def tables(self) -> Tables:
+        """The tables, with what they know."""
+        return self._tables
+
     def run(self, rows: Rows) -> Found:
         """Search from initial rows; what there is on disk goes at the end."""
         try:
@@ -340,6 +345,9 @@ def search_by(
     loaded = c.library() if compiler != "none" and transitions.classes <= MOST_CLASSES else None
     if loaded is None:
         if disk:
-            raise ModelError("--disk needs the compiled loop: install a C compiler, or leave out --compiler none")
+            raise ModelError(
+                "--disk needs the compiled loop: install a C compiler (straypage[compiler] has one), or leave out "
+                "--compiler none"
+            )
         return Search(transitions, limits, wanted, progress)
     return NativeSearch(loaded, threads, disk, transitions, limits, wanted, progress)

@@ -25,6 +25,11 @@ from verify.explore.model import Model, TaskModel, returns_of
 #: a location of a task, with the columns of its registers in an order that means the same at each of some places
 Values = TypeVar("Values", bound=list[int])
 Place = tuple[TaskModel, int, Sequence[int]]
+#: by place and values those that stand for them, and by place and what is looked at the first that were found
+Chosen = tuple[
+    dict[tuple[int, int], dict[tuple[int, ...], tuple[int, ...]]],
+    dict[tuple[int, int, tuple[int, ...]], tuple[int, ...]],
+]
 #: a table of a term has at most so many entries
 _LARGEST_TABLE = 64
 
@@ -41,6 +46,14 @@ class Observed:
         self._first: dict[tuple[int, int, tuple[int, ...]], tuple[int, ...]] = {}
         self._columns: dict[tuple[int, int], Sequence[int]] = {}
 
+    def chosen(self) -> Chosen:
+        """Who stands for whom."""
+        return self._stands, self._first
+
+    def take(self, chosen: Chosen) -> None:
+        """Have those stand for others that stood for them in an equal model, before anybody is looked for."""
+        self._stands, self._first = chosen
+
     def canonical(self, task: TaskModel, v: Values) -> Values:
         """The values ``v``, or others with registers of the task that stand for its own."""
         location = v[task.location]
@@ -50,7 +63,7 @@ class Observed:
         if here not in self._columns:
             found = self.places(task, location)
             self._columns[here] = next(c for t, x, c in found if (t.number, x) == here)
-            self._stands[here] = {}
+            self._stands.setdefault(here, {})
         columns = self._columns[here]
         if not columns:
             return v

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,13 @@ class _Prepared:
         self.arena.plant_map(self.number, MapC(room - 1, at(known), at(leaf)), known, leaf)
 
 
+class Learnt(NamedTuple):
+    """What tables have learnt: the arena's arrays, and of how many outcomes each table knows at most."""
+
+    arrays: dict[str, npt.NDArray[Any]]
+    most: dict[int, int]
+
+
 class Tables:
     """All tables, by number: those of a task at a location follow each other."""
 
@@ -117,9 +124,21 @@ class Tables:
             ctypes.addressof(self.structs),
         )  # fmt: skip
         self._arena = Arena(transitions, len(self.of), loaded)
+        #: how many states tables were asked to learn
+        self.asked = 0
+        self._known: dict[int, int] = {}
 
     def _ranges(self) -> list[tuple[int, int]]:
         return list(zip(self.base[:-1].tolist(), self.base[1:].tolist(), strict=True))
+
+    def learnt(self) -> Learnt:
+        """What the tables know."""
+        return Learnt(self._arena.kept(), self._known | {n: p.most for n, p in self.prepared.items() if p.most})
+
+    def take(self, learnt: Learnt) -> None:
+        """Know what equal tables have learnt, before anything is asked."""
+        self._arena.take(learnt.arrays)
+        self._known = learnt.most
 
     def program(self) -> ctypes.Structure:
         """All tables with what they know now, for one call."""
@@ -147,11 +166,14 @@ class Tables:
                 for check in prepared.table.late:
                     self.late.setdefault(check, np.zeros(len(self.of), bool))[number] = True
                 prepared.fill(self.structs[number])
+                prepared.most = self._known.get(number, 0)
+                self._most_at[place] += prepared.most
         self._met |= here
 
     def learn(self, number: int, states: Rows, what: Hashes) -> int:
         """Have a table know some states; returns how many successors one of them may have."""
         prepared = self.prepared[number]
+        self.asked += len(states)
         before = prepared.most
         prepared.learn(states, what)
         self._most_at[self.place_of[number]] += prepared.most - before

@@ -18,9 +18,11 @@ from verify.explore.beside import in_words, together
 from verify.explore.compiled import MUST
 from verify.explore.finite import Finite
 from verify.explore.footprints import ASSUMED_ZERO
+from verify.explore.kept import Kept, Place
 from verify.explore.memory import changed
 from verify.explore.model import Change, Model
 from verify.explore.movers import Movers
+from verify.explore.moving import Moving, Told
 from verify.explore.native import search_by
 from verify.explore.search import Found, Limits, initial_rows, peak_mb
 from verify.explore.symmetry import AsymmetryError, Symmetric
@@ -152,14 +154,17 @@ class Explorer:
     ) -> Group:
         watched = [find(_WATCHED)] if all(p.name != _WATCHED for p in properties) and assumed else []
         every = [*properties, *watched]
-        transitions, how = self._transitions(finite, every, assumed)
+        transitions, how, place, kept = self._transitions(finite, every, assumed)
         names = [p.name for p in every]
         bits = sum(1 << names.index(n) for n in wanted if n in names)
         if assumed and self.reduce != "none":
             # nothing else that this search says counts once the cell is not 0
             bits |= 0 if _WATCHED in wanted else 1 << names.index(_WATCHED)
         search = search_by(self.compiler, self.jobs, transitions, self.limits, bits, self.progress, self.disk)
+        kept.teach(search)
         found = search.run(initial_rows(transitions.model, self.reduce == "full"))
+        if place is not None:
+            place.keep_search(search, kept)
         broken = bool(assumed) and bool(found.violated >> names.index(_WATCHED) & 1)
         missed = transitions.model.spoken_of() - found.reached_on if transitions.tells_cpus_apart else set()
         unseen = tuple(sorted((names[i], c) for i, c in missed if c is not None))
@@ -167,24 +172,34 @@ class Explorer:
 
     def _transitions(
         self, finite: Finite, properties: list[Property], assumed: Sequence[str]
-    ) -> tuple[Transitions, str]:
+    ) -> tuple[Transitions, str, Place | None, Kept]:
+        """What is searched, how it is reduced, and where what is known of it is kept, and what that is."""
         if self.reduce == "none":
-            return Transitions(self.model(finite, properties, identities=True)), "no reduction"
+            return Transitions(self.model(finite, properties, identities=True)), "no reduction", None, Kept()
         if self.reduce == "movers":
             model = self.model(finite, properties, identities=True)
-            return Transitions(model, Movers(model, assumed), False), "movers"
+            return Transitions(model, Movers(model, assumed), False), "movers", None, Kept()
         apart = "--spread" if finite.scenario.spread else "--hotplugs" if finite.scenario.comes_and_goes else ""
-        if apart:
-            model = self.model(finite, properties)
-            transitions = Transitions(model, Movers(model, assumed), False, merge=True)
-            return transitions, f"movers, equal pages and registers ({apart} tells CPUs apart)"
-        try:
+        why = f"{apart} tells CPUs apart"
+        if not apart:
             model = self.model(finite, properties, any_order=True)
-            return Symmetric(model, Movers(model, assumed)), "movers, equal pages, registers, tasks and CPUs"
-        except AsymmetryError as error:
-            model = self.model(finite, properties)
-            transitions = Transitions(model, Movers(model, assumed), False, merge=True)
-            return transitions, f"movers, equal pages and registers ({error})"
+            place = Place(model, "symmetric", *assumed)
+            kept = place.found()
+            why = kept.asymmetry
+            if not why:
+                try:
+                    symmetric = Symmetric(model, _movers(model, assumed, kept), known=kept.alike)
+                    kept.give(symmetric)
+                    return symmetric, "movers, equal pages, registers, tasks and CPUs", place, kept
+                except AsymmetryError as error:
+                    why = str(error)
+                    place.keep(Kept(asymmetry=why))
+        model = self.model(finite, properties)
+        place = Place(model, "movers", *assumed)
+        kept = place.found()
+        transitions = Transitions(model, _movers(model, assumed, kept), False, merge=True)
+        kept.give(transitions)
+        return transitions, f"movers, equal pages and registers ({why})", place, kept
 
     def search_all(self, properties: Sequence[Property], deadlock: bool = True) -> list[Group]:
         """All searches for some properties, and for deadlocks; those beside the first last, on several cores."""
@@ -382,6 +397,10 @@ class Explorer:
             self.kernel, name, ENGINE, self.bound(), result, memory_model=MODELS[self.memory], reachable=reachable,
             reason=reason, seconds=group.found.seconds if group else 0.0, statistics=statistics,
         )  # fmt: skip
+
+
+def _movers(model: Model, assumed: Sequence[str], kept: Kept) -> Moving:
+    return Movers(model, assumed) if kept.moves is None else Told(model, kept.moves)
 
 
 #: set before the children are forked, for kernels of users' files cannot be sent to them

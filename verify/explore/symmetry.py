@@ -11,9 +11,10 @@ transition system is checked on the graphs and the properties; where it does not
 
 from __future__ import annotations
 
-import random
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from kernelmodel.terms import Cell
 from verify.explore.decisions import Outcome
 from verify.explore.images import Images, Moves
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
-from verify.explore.movers import Movers
+from verify.explore.moving import Moving
 from verify.explore.observed import Place
 from verify.explore.rows import Rows
 from verify.explore.table import ColumnPairs, Hashes, Index, Table, Transitions
@@ -42,28 +43,22 @@ class Symmetric(Transitions):
 
     tells_cpus_apart = False
 
-    def __init__(self, model: Model, movers: Movers | None = None, checks: Sequence[int] | None = None) -> None:
-        """AsymmetryError where the model is not symmetric."""
+    def __init__(
+        self,
+        model: Model,
+        movers: Moving | None = None,
+        checks: Sequence[int] | None = None,
+        known: Alike | None = None,
+    ) -> None:
+        """AsymmetryError where the model is not symmetric; ``known`` is what was found of an equal model that is."""
         super().__init__(model, movers, False, checks, merge=True)
         self.cpus = list(model.config.cpus)
         self.classes = 1 + len(self.cpus)
         self._weights: dict[Hashable, int] = {}
-        self._random = random.Random(0x73747261)
-        self.roles: dict[int, _Roles] = {}
-        self._moves: dict[int, list[Moves]] = {}
         #: of nodes, which live as long as the model
         self._keys: dict[int, Any] = {}
-        self._check_properties()
-        workers = [t for t in model.tasks if t.spec.kind.serves]
-        for task in workers[1:]:
-            self._check_same(workers[0], task, int(task.spec.cpu or 0), "the drain workers")
-        for kind in {t.spec.kind.name: t.spec.kind for t in model.tasks if t.spec.kind.equal}.values():
-            same = [t for t in model.tasks if t.spec.kind is kind]
-            for task in same[1:]:
-                self._check_same(same[0], task, 0, f"tasks {same[0].spec.name} and {task.spec.name}")
-        for task in model.tasks:
-            if not task.spec.kind.serves:
-                self.roles[task.number] = self._roles(task)
+        self.alike = known or self._found_alike()
+        self.roles, self._moves = self.alike.roles, self.alike.moves
         self._parts = self._column_parts()
         self._earlier = {
             t.number: [o for o in model.tasks if o.spec.kind is t.spec.kind and o.number < t.number]
@@ -80,6 +75,22 @@ class Symmetric(Transitions):
         return self._images.decide(table, v)
 
     # --- checks ---
+
+    def _found_alike(self) -> Alike:
+        model = self.model
+        self._check_properties()
+        workers = [t for t in model.tasks if t.spec.kind.serves]
+        for task in workers[1:]:
+            self._check_same(workers[0], task, int(task.spec.cpu or 0), "the drain workers")
+        for kind in {t.spec.kind.name: t.spec.kind for t in model.tasks if t.spec.kind.equal}.values():
+            same = [t for t in model.tasks if t.spec.kind is kind]
+            for task in same[1:]:
+                self._check_same(same[0], task, 0, f"tasks {same[0].spec.name} and {task.spec.name}")
+        found = Alike({}, {})
+        for task in model.tasks:
+            if not task.spec.kind.serves:
+                found.roles[task.number], found.moves[task.number] = self._roles(task)
+        return found
 
     def _swap(self, a: int, b: int) -> Callable[[Any], Any]:
         exchange = {a: b, b: a}
@@ -134,7 +145,7 @@ class Symmetric(Transitions):
         if found is None or any(a != b for a, b in found.items()) or not same_slots:
             raise AsymmetryError(f"{what} differ")
 
-    def _roles(self, task: TaskModel) -> _Roles:
+    def _roles(self, task: TaskModel) -> tuple[_Roles, list[Moves]]:
         where = {frozenset(numbers): i for i, numbers in enumerate(task.graph.locations)}
         moves = []
         for a in range(len(self.cpus) - 1):
@@ -147,7 +158,7 @@ class Symmetric(Transitions):
                 raise AsymmetryError(f"{task.spec.name} does not treat CPU {a} and CPU {a + 1} alike")
             moves.append(_Renaming(cpus, [m for m in moved if m is not None], found))
         live = [sorted(r for r in task.live[x] if r in task.slots) for x in range(len(task.graph.locations))]
-        self._moves[task.number] = [
+        renamed: list[Moves] = [
             (m.locations, [[(task.slots[r], task.slots[m.register(r)]) for r in found] for found in live], m.nodes)
             for m in moves
         ]
@@ -156,7 +167,7 @@ class Symmetric(Transitions):
             raise AsymmetryError(f"{task.spec.name} has registers for several CPUs at once")
         if not roles.tell_locations_apart():
             raise AsymmetryError(f"what {task.spec.name} does with each CPU does not tell where it is")
-        return roles
+        return roles, renamed
 
     def images(self, task: TaskModel, location: int) -> list[Place]:
         """The locations that renaming CPUs and equal tasks makes of one."""
@@ -212,7 +223,9 @@ class Symmetric(Transitions):
 
     def _weight(self, what: Hashable) -> int:
         if what not in self._weights:
-            self._weights[what] = self._random.getrandbits(64) | 1
+            # the same in every process and in whatever order they are asked for: sums are kept (kept.py)
+            said = repr(_plain(what)).encode()
+            self._weights[what] = int.from_bytes(hashlib.blake2b(said, digest_size=8).digest()) | 1
         return self._weights[what]
 
     def _column_parts(self) -> list[tuple[int, int, bool] | None]:
@@ -300,6 +313,14 @@ class Symmetric(Transitions):
         return total
 
 
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """What makes a model symmetric, of each task that serves no CPU: its roles, and what renaming CPUs makes of it."""
+
+    roles: dict[int, _Roles]
+    moves: dict[int, list[Moves]]
+
+
 class _Renaming(NamedTuple):
     """A renaming of CPUs: of each CPU, each location, and each node, whose registers are named after it."""
 
@@ -377,6 +398,13 @@ def normal(key: Any) -> Any:
         # the head is changed, so that doing this twice is the same as once
         return (f"{key[0]} of", key[1], frozenset(Counter(map(normal, _flat(key))).items()))
     return tuple(map(normal, key))
+
+
+def _plain(what: Any) -> Any:
+    """The same for all that is equal: a truth value, or a migratetype, is its number."""
+    if isinstance(what, tuple):
+        return tuple(map(_plain, what))
+    return int(what) if isinstance(what, int) else what
 
 
 def _flat(key: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from kernelmodel.terms import Cell, const, substitute
 from verify.explore.decisions import Decisions, Noted, Outcome, Outcomes
 from verify.explore.footprints import literals
 from verify.explore.model import Model, TaskModel, cells_in, returns_of
-from verify.explore.movers import Movers
+from verify.explore.moving import Moving
 from verify.explore.observed import Place
 from verify.explore.rows import Rows
 from verify.explore.transactions import Away, Transactions, listed
@@ -141,7 +141,8 @@ class Table:
         noted = Noted(v, {}, {})
         found = []
         # the change of a hash follows from where the task was, with which registers, and from what is written over
-        own = [self.task.location, *(self.task.slots[r] for r in self.task.live[self.location] if r in self.task.slots)]
+        live = self.task.live[self.location]
+        own = [self.task.location, *sorted({self.task.slots[r] for r in live if r in self.task.slots})]
         for changes, wrong in engine.outcomes(self, noted):
             assert isinstance(changes, dict)
             noted.looked.update(dict.fromkeys((*own, *sorted(changes))))
@@ -185,7 +186,7 @@ class Transitions(Transactions):
     def __init__(
         self,
         model: Model,
-        movers: Movers | None = None,
+        movers: Moving | None = None,
         exact: bool = True,
         checks: Sequence[int] | None = None,
         merge: bool = False,

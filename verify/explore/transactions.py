@@ -14,7 +14,7 @@ from verify.explore.compiled import Compiler, Function
 from verify.explore.decisions import Changes, Decisions, Noted
 from verify.explore.identities import Identities
 from verify.explore.model import Model, TaskModel
-from verify.explore.movers import Condition, Movers
+from verify.explore.moving import Condition, Moving
 from verify.explore.observed import Observed, Place
 
 #: where a way ends, as values or as what is written over those that it began with, and the bits of what it violates
@@ -36,7 +36,7 @@ class Transactions:
     """What follows the operations of a model, with all that is performed at once."""
 
     def __init__(
-        self, model: Model, movers: Movers | None, exact: bool, checks: Sequence[int],
+        self, model: Model, movers: Moving | None, exact: bool, checks: Sequence[int],
         images: Callable[[TaskModel, int], list[Place]] | None,
     ) -> None:  # fmt: skip
         """``images``: of values of registers that tell nothing apart, one stands for all (observed.py); None keeps each."""
