@@ -41,7 +41,7 @@ def kept(reach: Reach, key: Any, make: Callable[[], Made]) -> Made:
         found = pickle.loads(place.read_bytes() if place else b"")
     except Exception:
         # no such file, or one that was not written to its end
-        made = _bytes(make())
+        made = packed(make())
         if place:
             store(place, made)
         found = pickle.loads(made)
@@ -103,7 +103,8 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def _bytes(made: Any) -> bytes:
+def packed(made: Any) -> bytes:
+    """Something as bytes, without what performs its operations."""
     file = io.BytesIO()
     _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(made)
     return file.getvalue()

@@ -83,6 +83,13 @@ class Buddy:
                 return head
         return None
 
+    def _free_parts(self, pages: range) -> Iterator[range]:
+        """What of some pages is free, from the lowest on."""
+        for head in sorted(self.free):
+            part = range(max(head, pages.start), min(head + (1 << self.free[head][0]), pages.stop))
+            if part:
+                yield part
+
     def free_type_of(self, pfn: int) -> int | None:
         """The migratetype of the free list on which the page lies, or None if it is not free."""
         head = self.head_of(pfn)
@@ -172,9 +179,8 @@ class Buddy:
             raise ModelError(f"page {pfn} of order {order} is outside the zone: it has pages 0 to {self.nr_pages - 1}")
         if pfn % (1 << order):
             raise ModelError(f"page {pfn} of order {order} is misaligned: give a multiple of {1 << order}")
-        for p in range(pfn, pfn + (1 << order)):
-            if self.head_of(p) is not None:
-                raise BugError(f"double free: page {p} is free in the buddy already; allocate it before freeing it")
+        for part in self._free_parts(range(pfn, pfn + (1 << order))):
+            raise BugError(f"double free: page {part[0]} is free in the buddy already; allocate it before freeing it")
 
     def rmqueue_smallest(self, order: int, migratetype: int) -> int | None:
         """mm/page_alloc.c: __rmqueue_smallest(): the head of the smallest list that fits, the rest split back."""
@@ -231,7 +237,7 @@ class Buddy:
 
     def free_pages_in_block(self, block: int) -> int:
         """Number of free pages of a block: what mm/page_isolation.c: __test_page_isolated_in_pageblock() looks for."""
-        return sum(self.head_of(p) is not None for p in self.block_pages(block))
+        return sum(map(len, self._free_parts(self.block_pages(block))))
 
     def move_freepages_block(self, block: int, migratetype: int) -> int:
         """mm/page_alloc.c: move_freepages_block(): the block's free pages to another type's lists; how many pages.

@@ -25,6 +25,7 @@ from verify.explore.movers import Movers
 from verify.explore.prepared import Tables
 from verify.explore.solve import Explorer
 from verify.explore.symmetry import Symmetric
+from verify.keeping import files as files_module
 from verify.scenario import Scenario
 
 compiled = pytest.mark.skipif(library.library() is None, reason="there is no C compiler")
@@ -278,7 +279,7 @@ def _tells(self, cpu):
 
 @compiled
 def test_of_many_the_oldest_go(cache, monkeypatch):
-    monkeypatch.setattr(kept, "MOST", 3)
+    monkeypatch.setattr(files_module, "MOST", 3)
     monkeypatch.setattr(kept, "as_written", lambda: True)
     names = []
     for pages in (1, 2, 3, 4):

@@ -1,0 +1,40 @@
+"""Files of the user's cache: each holds what follows from the digest that is its name."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from kernelmodel import cache_folders
+from kernelmodel.graphs import digest, on_disk
+
+#: of one text of straypage so many files of a folder are kept, those used last
+MOST = 400
+
+
+def place(folder: str, name: str) -> Path | None:
+    """Where what has that digest is kept, in a folder of straypage's text as it is; None where nothing can be."""
+    if cache_folders.is_off():
+        return None
+    found = next(cache_folders.folders(f"{folder}/{digest.sources()[:32]}"), None)
+    return found and found / f"{name[:48]}.pickle"
+
+
+def load(file: Path | None, kind: type) -> Any:
+    """What is kept there; None if nothing of that kind is."""
+    if file is None:
+        return None
+    try:
+        found = pickle.loads(file.read_bytes())
+        file.touch()
+    except Exception:
+        # no such file, or one that was not written to its end
+        return None
+    return found if isinstance(found, kind) else None
+
+
+def keep(file: Path | None, what: Any) -> None:
+    """Keep it, as :func:`on_disk.packed` packs it."""
+    if file is not None:
+        on_disk.store(file, on_disk.packed(what), MOST)
