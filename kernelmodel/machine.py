@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from kernelmodel.cells import CELLS, is_derived, stops_others
+from kernelmodel.cells import CELLS, cpu_taken, is_derived, stops_others
 from kernelmodel.config import Config
 from kernelmodel.errors import BugError, ModelError, RefinementError
 from kernelmodel.memory.state import Place, State
@@ -16,7 +16,7 @@ from kernelmodel.mmzone import PCPTYPES, MigrateType, Page, Zone
 from kernelmodel.ops import CpuOp, Effect, Kind, Op, Routine
 from kernelmodel.page_ops import start_freeing
 from kernelmodel.running import advance, bound_to
-from kernelmodel.terms import Cell, Term, atoms, evaluate
+from kernelmodel.terms import TRUE, Cell, Term, atoms, evaluate
 from kernelmodel.text import KernelText, c_name, has_routine
 
 
@@ -102,6 +102,8 @@ class Machine:
         self.history: list[Step] = []
         self.watchers: list[Watcher] = []
         self.buffers: StoreBuffers | None = None
+        # looked at several times a step
+        self._taken = [cpu_taken(cpu) for cpu in config.cpus]
         environment = dict(zip(("new_high", "new_batch", "new_high_max"), limits or (), strict=False))
         for zone in config.zones:
             self.run(self.spawn("boot", self.kernel.setup_zone_pageset(zone), environment=environment))
@@ -169,7 +171,7 @@ class Machine:
         """Preempt a task and continue it on another CPU; an error while it has interrupts off."""
         self._check_cpu(cpu)
         if self._pinned(task):
-            what = "interrupts" if self.state.stored[Cell("irqs_off", (task.cpu,))] == task.number else "preemption"
+            what = "interrupts" if self.state.stored[self._taken[task.cpu]] == task.number else "preemption"
             raise ModelError(f"{task.name} has {what} off on CPU {task.cpu} and cannot migrate to CPU {cpu}")
         if task in self.workers and cpu != self.workers.index(task) and self._online(self.workers.index(task)):
             raise ModelError(f"{task.name} is bound to its CPU: the machine moves it when that goes down")
@@ -187,21 +189,30 @@ class Machine:
         return bool(self.state.stored[Cell("cpu_online", (cpu,))])
 
     def _pinned(self, task: Task) -> bool:
-        return not task.preemptible or self.state.stored[Cell("irqs_off", (task.cpu,))] == task.number
+        return not task.preemptible or self.state.stored[self._taken[task.cpu]] == task.number
 
     # --- steps ---
 
+    def can_step(self, task: Task) -> bool:
+        """Whether ``task`` can take a step now."""
+        if task.pending is None:
+            return False
+        owner = self.state.stored[self._taken[task.cpu]]
+        if owner and owner != task.number:
+            return False
+        op = self.operation(task)
+        return op.guard is TRUE or bool(op.must) or bool(self._evaluate(op.guard, task))
+
     def why_not(self, task: Task) -> str:
         """Why ``task`` cannot take a step now; empty if it can."""
+        if self.can_step(task):
+            return ""
         if task.pending is None:
             return f"{task.name} has finished"
-        owner = self.state.stored[Cell("irqs_off", (task.cpu,))]
+        owner = self.state.stored[self._taken[task.cpu]]
         if owner not in (0, task.number):
             return f"interrupts are off on CPU {task.cpu}, where {self.tasks[owner - 1].name} runs"
-        op = self.operation(task)
-        if not op.must and not self._evaluate(op.guard, task):
-            return f"{task.name} waits at {op.text}"
-        return ""
+        return f"{task.name} waits at {self.operation(task).text}"
 
     def holders(self, task: Task) -> list[str]:
         """The tasks that hold the mutexes for which ``task`` waits."""
@@ -213,7 +224,7 @@ class Machine:
 
     def ready(self) -> list[Task]:
         """The tasks that can take a step now, in the order of their creation."""
-        return [t for t in self.tasks if not self.why_not(t)]
+        return list(filter(self.can_step, self.tasks))
 
     def operation(self, task: Task) -> Op:
         """The operation that ``task`` would perform now."""
@@ -229,9 +240,8 @@ class Machine:
 
         BugError if it cannot be done; nothing has changed then, and the error has the step.
         """
-        reason = self.why_not(task)
-        if reason:
-            raise ModelError(f"step not enabled: {reason}")
+        if not self.can_step(task):
+            raise ModelError(f"step not enabled: {self.why_not(task)}")
         op = self.operation(task)
         buffers, seen_late = self.buffers, dict[str, int]()
         if buffers is not None:
@@ -246,7 +256,7 @@ class Machine:
             cells = {a.args[0] for t in needed for a in atoms(t, "cell")}
             whole = self.state.abstract() if self.check else {}
             load = {c: whole[c] if c in whole else self.state.load(c) for c in cells}.__getitem__
-        stack = self._stack(task)
+        stack, at = call_place(type(self.kernel), task.routine)
         wanted = {**task.environment, **(choices or {})}
         registers = {"me": task.number}
         try:
@@ -262,7 +272,8 @@ class Machine:
         find = load if buffers is None else buffers.view(task, load, wanted, seen_late)
 
         def now(term: Term) -> int:
-            return evaluate(term, find, registers, effect.choices)
+            # most are constants
+            return term.args[0] if term.op == "const" else evaluate(term, find, registers, effect.choices)
 
         if not now(op.where):
             raise RefinementError(f"{op.text}: the choices {dict(effect.choices)} are not allowed")
@@ -297,7 +308,7 @@ class Machine:
         made = tuple(sorted({**effect.choices, **seen_late}.items()))
         step = Step(
             len(self.history) + 1, task.name, task.cpu, stack, op.text.format(*shown) if shown else op.text, op.kind,
-            op.tag, returned, written, made, c_place(task.routine), op,
+            op.tag, returned, written, made, at, op,
         )  # fmt: skip
         self.history.append(step)
         does = op.does
@@ -321,7 +332,7 @@ class Machine:
 
     def insist(self, task: Task) -> None:
         """BugError if the next operation of ``task`` cannot be done, such as the unlock of what it does not hold."""
-        if not self.why_not(task) and self._forbidden(self.operation(task), task):
+        if self.can_step(task) and self._forbidden(self.operation(task), task):
             self.step(task)
 
     def run(self, task: Task) -> Any:
@@ -333,7 +344,7 @@ class Machine:
     def settle(self, *tasks: Task) -> None:
         """Let ``tasks`` and the drain workers run, first come first served, until the tasks have finished or all wait."""
         while not all(t.done for t in tasks):
-            ready = [t for t in (*tasks, *self.workers) if not self.why_not(t)]
+            ready = list(filter(self.can_step, (*tasks, *self.workers)))
             if not ready:
                 waiting = "; ".join(self.why_not(t) for t in tasks if not t.done)
                 raise ModelError(f"nobody can step: {waiting}")
@@ -373,9 +384,6 @@ class Machine:
         for home, worker in enumerate(self.workers):
             if worker.cpu != home and self._online(home) and not self._pinned(worker):
                 worker.cpu = home
-
-    def _stack(self, task: Task) -> tuple[str, ...]:
-        return call_stack(type(self.kernel), task.routine)
 
     def _advance(self, task: Task, op: Op, returned: tuple[int, ...], extra: Any) -> None:
         try:
@@ -441,14 +449,26 @@ def packed(op: Op, returned: tuple[Any, ...], extra: Any = None) -> Any:
 
 def c_place(routine: Routine) -> tuple[str, int, str] | None:
     """File, line and function where the innermost routine that was read from C stands; None if there is none."""
-    found = None
-    generator: Any = routine
+    return _c_place(_frames(routine))
+
+
+def _frames(routine: Any) -> list[Any]:
+    """The frames that a routine is in, outermost first."""
+    found: list[Any] = []
+    generator = routine
     while generator is not None and (frame := getattr(generator, "gi_frame", None)) is not None:
+        found.append(frame)
+        generator = generator.gi_yieldfrom
+    return found
+
+
+def _c_place(frames: Sequence[Any]) -> tuple[str, int, str] | None:
+    found = None
+    for frame in frames:
         code = frame.f_code
         if code.co_filename.endswith((".c", ".h")) and code.co_consts and isinstance(code.co_consts[0], str):
             file, _, function = code.co_consts[0].partition(": ")
             found = (file, frame.f_lineno, function.removesuffix("()"))
-        generator = generator.gi_yieldfrom
     return found
 
 
@@ -460,21 +480,28 @@ def _helps(kernel: type[KernelText], frame: Any) -> bool:
 
 def call_stack(kernel: type[KernelText], routine: Routine) -> tuple[str, ...]:
     """The C names of the calls that ``routine`` is in, outermost first."""
-    frames: list[Any] = []
-    generator: Any = routine
-    while generator is not None and (frame := getattr(generator, "gi_frame", None)) is not None:
-        frames.append(frame)
-        generator = generator.gi_yieldfrom
-    key = (kernel, *(f.f_code for f in frames))
-    if key not in _stacks:
+    return _known_stack(kernel, _frames(routine))[0]
+
+
+def call_place(kernel: type[KernelText], routine: Routine) -> tuple[tuple[str, ...], tuple[str, int, str] | None]:
+    """What :func:`call_stack` and :func:`c_place` say."""
+    frames = _frames(routine)
+    stack, in_c = _known_stack(kernel, frames)
+    return stack, _c_place(frames) if in_c else None
+
+
+def _known_stack(kernel: type[KernelText], frames: Sequence[Any]) -> tuple[tuple[str, ...], bool]:
+    key = (kernel, *[f.f_code for f in frames])
+    found = _stacks.get(key)
+    if found is None:
         if len(_stacks) >= _MOST_STACKS:
             _stacks.clear()
-        _stacks[key] = _called(kernel, frames)
-    return _stacks[key]
+        found = _stacks[key] = _called(kernel, frames), _c_place(frames) is not None
+    return found
 
 
-#: the calls that frames of some routines are, for a step asks for them each time
-_stacks: dict[tuple[Any, ...], tuple[str, ...]] = {}
+#: the calls that frames of some routines are, and whether one was read from C, for a step asks for them each time
+_stacks: dict[tuple[Any, ...], tuple[tuple[str, ...], bool]] = {}
 _MOST_STACKS = 4096
 
 

@@ -135,7 +135,7 @@ class History(RuleBasedStateMachine):
     def alive(self) -> list[Task]:
         """Tasks that have not finished, workers included only while they have work."""
         self.tasks = [t for t in self.tasks if not t.done]
-        return [*self.tasks, *(w for w in self.machine.workers if not self.machine.why_not(w))]
+        return [*self.tasks, *filter(self.machine.can_step, self.machine.workers)]
 
     def choices(self, task: Task) -> dict[str, int]:
         """What the environment decides at the task's next step."""
@@ -163,8 +163,8 @@ class History(RuleBasedStateMachine):
         for _ in range(LONGEST_BURST):
             if self.monitor.violations or task.done or steps == stop:
                 break
-            if self.machine.why_not(task):
-                helpers = [] if alone else [w for w in self.machine.workers if not self.machine.why_not(w)]
+            if not self.machine.can_step(task):
+                helpers = [] if alone else list(filter(self.machine.can_step, self.machine.workers))
                 if not helpers:
                     break
                 self.advance(helpers[0])
@@ -202,7 +202,7 @@ class History(RuleBasedStateMachine):
         for _ in range(SETTLING):
             ready = [t for t in self.machine.ready() if not self.monitor.violations]
             for task in ready:
-                if not self.machine.why_not(task):
+                if self.machine.can_step(task):
                     self.advance(task, {"signal": True})
             if not ready:
                 break

@@ -35,7 +35,7 @@ def at_rest(machine: Machine) -> bool:
         return False
     # the workers of a kernel that has no work items have returned
     idle = [w for w in machine.workers if w.done or (isinstance(w.pending, Op) and w.pending.does.begins)]
-    return len(idle) == len(machine.workers) and all(machine.why_not(w) for w in machine.workers)
+    return len(idle) == len(machine.workers) and not any(map(machine.can_step, machine.workers))
 
 
 @dataclass(frozen=True, slots=True)

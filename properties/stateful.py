@@ -78,7 +78,7 @@ class DrainRace(History):
         for which, (name, cpu, steps) in enumerate(others):
             self.begin(self.kinds[name], cpu, which, MigrateType.MOVABLE, wanted=update)
             for _ in range(steps):
-                if not self.monitor.violations and not self.machine.why_not(self.tasks[-1]):
+                if not self.monitor.violations and self.machine.can_step(self.tasks[-1]):
                     self.advance(self.tasks[-1])
 
     @classmethod

@@ -241,7 +241,7 @@ class _Run:
             return
 
     def _can(self, machine: Machine, task: Task) -> bool:
-        if task.pending is None or machine.why_not(task):
+        if not machine.can_step(task):
             return False
         return self.values.any_size or self.scenario.visits(machine.operation(task)) > 0
 

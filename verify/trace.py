@@ -199,10 +199,10 @@ def _advance(machine: Machine, task: Task, step: TraceStep, home: int | None) ->
             raise MismatchError(f"{step.task} has finished before it came to {step.text}")
         _find_cpu(machine, task, home)
         here = machine.operation(task)
-        if here.does.awaits and machine.why_not(task):
+        if here.does.awaits and not machine.can_step(task):
             # an engine that follows one CPU leaves the others' workers to us: they run when somebody waits for them
             worker = machine.workers[here.does.awaits.cpu]
-            while machine.why_not(task):
+            while not machine.can_step(task):
                 machine.step(worker)
         machine.step(task, step.choices)
         if here.text == step.text:

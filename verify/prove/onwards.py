@@ -48,9 +48,9 @@ def _alone(machine: Machine, task: Task) -> str:
         if task.done:
             break
         op = machine.operation(task)
-        if op.does.awaits and machine.why_not(task):
+        if op.does.awaits and not machine.can_step(task):
             worker = machine.workers[op.does.awaits.cpu]
-            while machine.why_not(task):
+            while not machine.can_step(task):
                 machine.step(worker)
         step = machine.step(task)
         if op.does.queues:
