@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from verify.forked import children
+from verify.forked import children, mapped
 
 ROOT = Path(__file__).parent.parent
 #: a parent that says the numbers of its children, which are busy for ever
@@ -62,3 +63,15 @@ def test_an_error_in_the_block_comes_out() -> None:
     with pytest.raises(ZeroDivisionError), children(1) as pool:
         pool.submit(time.sleep, 1000)
         raise ZeroDivisionError
+
+
+def begun(file: Path, item: str) -> str:
+    with file.open("a") as noted:
+        noted.write(item)
+    return item
+
+
+def test_what_takes_long_is_begun_first_and_comes_in_its_place(tmp_path: Path) -> None:
+    noted, until = tmp_path / "begun", time.monotonic() + 60
+    found = mapped(functools.partial(begun, noted), "abcd", 1, deadline=until, is_long=lambda x: x == "c")
+    assert list(found) == list("abcd") and noted.read_text() == "cabd"

@@ -54,12 +54,14 @@ def children(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def mapped(
-    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, scheduler: str = "", deadline: float | None = None
+    function: Callable[[Item], Result], items: Sequence[Item], jobs: int, scheduler: str = "", deadline: float | None = None,
+    is_long: Callable[[Item], bool] = lambda _: False,
 ) -> Iterator[Result]:  # fmt: skip
     """``map()`` by so many processes, in the order of the items; by this one where there is no use for more.
 
     By the workers of a ``scheduler`` instead where one is named.  ``deadline`` is a time.monotonic() after which TimeoutError
     is raised, and what is under way is given up; where nothing can be forked it is not kept.
+    Processes begin with what ``is_long``, so that none is left with one of these at the end.
     """
     if scheduler:
         # takes a while to import, and is not always there
@@ -73,7 +75,9 @@ def mapped(
         yield from map(function, items)
         return
     with children(max(1, jobs)) as pool:
-        for future in [pool.submit(function, item) for item in items]:
+        order = sorted(range(len(items)), key=lambda i: not is_long(items[i]))
+        futures = {i: pool.submit(function, items[i]) for i in order}
+        for future in (futures[i] for i in range(len(items))):
             yield future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 

@@ -106,7 +106,12 @@ def collect(
 ) -> Iterator[Row]:
     """The rows of some mutants, in their order, as they come; after ``timeout`` seconds TimeoutError."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    return mapped(functools.partial(row_of, engines=tuple(engines)), names, jobs, scheduler, deadline)
+    return mapped(functools.partial(row_of, engines=tuple(engines)), names, jobs, scheduler, deadline, _is_long)
+
+
+def _is_long(name: str) -> bool:
+    """Whether a row takes much longer than most: no history finds it, and each has the most tasks."""
+    return bool(EVERY[name].needs.get("reclaims"))
 
 
 def row_of(name: str, engines: Sequence[str]) -> Row:

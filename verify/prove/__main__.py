@@ -238,7 +238,9 @@ class ProofRun(Run, Listener):
             opinion = recheck(*self.deciding.proved(), self.deadline)
             code = max(code, opinion.code)
             self.say(f"  {opinion.words}")
-        self.write(code, interrupted, obligations=[asdict(a) for a in proof.answers] if proof else [])
+        # of thousands, where nobody reads them
+        told = proof.answers if proof and self.options.json else ()
+        self.write(code, interrupted, obligations=[asdict(a) for a in told])
         if self.options.smt2 and not interrupted:
             try:
                 number = write_all(*self.deciding.proved(), Path(self.options.smt2))
