@@ -1,9 +1,8 @@
-"""Whole-process times of the three engines' default commands on v5.11, on the newest kernel that is proved, and on changes.
+"""Whole-process times of the three engines' commands: on v5.11, on the newest kernel that is proved, on changes, and larger ones.
 
     python benchmarks/kernels.py [--runs 3] [--against CHECKOUT] [--write]
 
-Each command runs with no graphs kept from an earlier one, and with those that the run before has left: of a change those of
-what it does not touch.  With ``--against`` each turn also runs another checkout's, and the last column is the ratio of the
+Each command runs with nothing kept from an earlier one, and with what the run before has left.  With ``--against`` each turn also runs another checkout's, and the last column is the ratio of the
 medians.  ``--write`` puts the table into docs/performance.md.
 """
 
@@ -28,6 +27,13 @@ TARGETS = (
     ("--variant docs/examples/skip_idle_cpus.py", 1),
 )  # fmt: skip
 ENGINES = ("explore", "bmc", "prove")
+_L, _X = "--cpus 3 --pages 3 --frees 2 --allocs 2", "--cpus 4 --pages 4 --frees 3 --allocs 2"
+COMMANDS = (
+    *((engine, target, code) for target, code in TARGETS for engine in ENGINES),
+    ("explore", f"{_L} --property no_stray_page", 0), ("explore", _L, 0),
+    ("explore", f"{_X} --property no_stray_page", 0), ("explore", _X, 0),
+    ("bmc", "--cpus 8 --frees 8 --allocs 8 --spread", 0),
+)  # fmt: skip
 MARKERS = "kernels"
 
 
@@ -45,26 +51,27 @@ def seconds(checkout: Path, engine: str, target: str, code: int, cache: str, kep
 
 def table(runs: int, against: Path | None) -> list[str]:
     """The rows, each printed as soon as it is there."""
-    head = "| | graphs made | graphs kept |" + (" before | ratio |" if against else "")
+    head = "| | nothing kept | kept |" + (" before | ratio |" if against else "")
     lines = [head, "|---|--:|--:|" + ("--:|--:|" if against else "")]
     print("\n".join(lines), flush=True)
     with tempfile.TemporaryDirectory() as cache:
-        for target, code in TARGETS:
-            for engine in ENGINES:
-                # what is compiled, and the first graphs
-                seconds(ROOT, engine, target, code, cache, kept=True)
-                made, kept, before = [], [], []
-                for _ in range(runs):
-                    made.append(seconds(ROOT, engine, target, code, cache, kept=False))
-                    kept.append(seconds(ROOT, engine, target, code, cache, kept=True))
-                    if against:
-                        before.append(seconds(against, engine, target, code, cache, kept=True))
-                middle = statistics.median(kept)
-                line = f"| `{engine} {target}` | {statistics.median(made):.1f} s | {middle:.1f} s |"
+        for engine, target, code in COMMANDS:
+            # what is compiled, and the first that there is to keep
+            seconds(ROOT, engine, target, code, cache, kept=True)
+            if against:
+                seconds(against, engine, target, code, cache, kept=True)
+            made, kept, before = [], [], []
+            for _ in range(runs):
+                made.append(seconds(ROOT, engine, target, code, cache, kept=False))
+                kept.append(seconds(ROOT, engine, target, code, cache, kept=True))
                 if against:
-                    line += f" {statistics.median(before):.1f} s | {middle / statistics.median(before):.2f} |"
-                print(line, flush=True)
-                lines.append(line)
+                    before.append(seconds(against, engine, target, code, cache, kept=True))
+            middle = statistics.median(kept)
+            line = f"| `{engine} {target}` | {statistics.median(made):.1f} s | {middle:.1f} s |"
+            if against:
+                line += f" {statistics.median(before):.1f} s | {middle / statistics.median(before):.2f} |"
+            print(line, flush=True)
+            lines.append(line)
     return lines
 
 

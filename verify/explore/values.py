@@ -23,7 +23,35 @@ def possible(
     term: Term, cells: Callable[[Cell], Values], regs: Mapping[str, Values], choices: Mapping[str, Values]
 ) -> Values:
     """A superset of the values that ``term`` can take."""
+    inputs = _inputs.get(term.number)
+    if inputs is None:
+        inputs = _inputs[term.number] = tuple(
+            tuple(dict.fromkeys(a.args[0] for a in atoms(term, op))) for op in ("cell", "reg", "choice")
+        )
+    key = (
+        term.number, *[cells(c) for c in inputs[0]], *[regs.get(r) for r in inputs[1]],
+        *[choices.get(n, _ANY) for n in inputs[2]],
+    )  # fmt: skip
+    found = _known.get(key, _ANY)
+    if found is _ANY:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        found = _known[key] = _possible(term, cells, regs, choices)
+    return found  # type: ignore[return-value]
 
+
+#: the models of a command are many, and most of what they ask for is the same
+_known: dict[tuple[object, ...], object] = {}
+_MOST_KNOWN = 100_000
+#: by the number of a term the cells, registers and choices in it
+_inputs: dict[int, tuple[tuple[Any, ...], ...]] = {}
+#: of a choice of which nothing is known
+_ANY = object()
+
+
+def _possible(
+    term: Term, cells: Callable[[Cell], Values], regs: Mapping[str, Values], choices: Mapping[str, Values]
+) -> Values:
     def leaf(atom: Term) -> Values:
         named = atom.args[0]
         if atom.op == "const":
