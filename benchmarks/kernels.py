@@ -2,7 +2,8 @@
 
     python benchmarks/kernels.py [--runs 3] [--against CHECKOUT] [--write]
 
-Each command runs with nothing kept from an earlier one, and with what the run before has left.  With ``--against`` each turn also runs another checkout's, and the last column is the ratio of the
+Each command runs with nothing kept from an earlier one, and with what the run before has left.
+With ``--against`` each turn also runs another checkout's, and the last column is the ratio of the
 medians.  ``--write`` puts the table into docs/performance.md.
 """
 

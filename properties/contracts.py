@@ -279,7 +279,9 @@ TWINS: dict[str, Twin] = {
         _BUDDY, "for other in FALLBACKS.get(migratetype, ())", "for other in (1, MigrateType.ISOLATE)"
     ),
     "buddy_take_off_takes_one_page": Twin(_BUDDY, "if pfn < head + (1 << half)", "if pfn <= head + (1 << half)"),
-    "buddy_refuses_a_double_free": Twin(_BUDDY, "for p in range(pfn, pfn + (1 << order)):", "for p in (pfn,):"),
+    "buddy_refuses_a_double_free": Twin(
+        _BUDDY, "self._free_parts(range(pfn, pfn + (1 << order)))", "self._free_parts(range(pfn, pfn + 1))"
+    ),
     "isolation_moves_every_free_page": Twin(
         _BUDDY, "self._add(p, order, migratetype, tail=True)", "self._add(p, order, 1)"
     ),
