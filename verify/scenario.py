@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -214,23 +215,28 @@ class Scenario:
 
     def tasks(self) -> list[TaskSpec]:
         """The tasks, numbered as a machine numbers them: workers first, then by kind."""
-        specs: list[TaskSpec] = []
-        for c in range(self.cpus):
-            specs.append(TaskSpec(_worker_of(c), len(specs) + 1, WORKER, _given(c), c, (), c))
-        ranges = 0
-        for kind in options().values():
-            for i in range(self.number_of(kind)):
-                first = 1 + ranges * self.blocks
-                name = f"{kind.name}{i}"
-                inputs = {what: reg(f"{name}.{what}") for what in kind.inputs}
-                page_range = PageRange(first, first + self.blocks - 1)
-                given = _given(self.cpus - 1, inputs.get("block", 0), inputs.get("migratetype", 0), page_range)
-                ranges += kind.has_range
-                last = {"block": self.config.nr_blocks - 1, "migratetype": PCPTYPES - 1}
-                parameters = tuple((f"{name}.{what}", 0, last[what]) for what in kind.inputs)
-                cpu = i % self.cpus if self.spread and kind.on_lists else None
-                specs.append(TaskSpec(name, len(specs) + 1, kind, given, cpu, parameters))
-        return specs
+        return list(_tasks(self, tuple(options().values())))
+
+
+@functools.lru_cache(maxsize=64)
+def _tasks(scenario: Scenario, kinds: tuple[TaskKind, ...]) -> tuple[TaskSpec, ...]:
+    specs: list[TaskSpec] = []
+    for c in range(scenario.cpus):
+        specs.append(TaskSpec(_worker_of(c), len(specs) + 1, WORKER, _given(c), c, (), c))
+    ranges = 0
+    last = {"block": scenario.config.nr_blocks - 1, "migratetype": PCPTYPES - 1}
+    for kind in kinds:
+        for i in range(scenario.number_of(kind)):
+            first = 1 + ranges * scenario.blocks
+            name = f"{kind.name}{i}"
+            inputs = {what: reg(f"{name}.{what}") for what in kind.inputs}
+            page_range = PageRange(first, first + scenario.blocks - 1)
+            given = _given(scenario.cpus - 1, inputs.get("block", 0), inputs.get("migratetype", 0), page_range)
+            ranges += kind.has_range
+            parameters = tuple((f"{name}.{what}", 0, last[what]) for what in kind.inputs)
+            cpu = i % scenario.cpus if scenario.spread and kind.on_lists else None
+            specs.append(TaskSpec(name, len(specs) + 1, kind, given, cpu, parameters))
+    return tuple(specs)
 
 
 def option_of(name: str) -> str:

@@ -83,12 +83,17 @@ class Buddy:
                 return head
         return None
 
+    def free_parts(self, pages: range) -> Iterator[tuple[range, int]]:
+        """What of some pages is free, from the lowest on, each part with the migratetype of its list."""
+        for head in sorted(self.free):
+            order, migratetype = self.free[head]
+            part = range(max(head, pages.start), min(head + (1 << order), pages.stop))
+            if part:
+                yield part, migratetype
+
     def _free_parts(self, pages: range) -> Iterator[range]:
         """What of some pages is free, from the lowest on."""
-        for head in sorted(self.free):
-            part = range(max(head, pages.start), min(head + (1 << self.free[head][0]), pages.stop))
-            if part:
-                yield part
+        return (part for part, _ in self.free_parts(pages))
 
     def free_type_of(self, pfn: int) -> int | None:
         """The migratetype of the free list on which the page lies, or None if it is not free."""

@@ -250,8 +250,9 @@ def _with_only(state: State, zone: Zone, keep: Mapping[int, int]) -> Buddy:
     base, buddy, types = state.base(zone), state.buddy(zone), state.block_types(zone)
     few = Buddy(buddy.nr_pages, buddy.pageblock_order, buddy.max_order)
     for block in state.config.blocks_of(zone):
-        free = ((p - base, buddy.free_type_of(p - base)) for p in state.pfns(block))
-        usable = [(p, t) for p, t in free if t is not None and t < PCPTYPES]
+        pfns = state.pfns(block)
+        free = buddy.free_parts(range(pfns.start - base, pfns.stop - base))
+        usable = [(p, t) for part, t in free if t < PCPTYPES for p in part]
         wanted = keep.get(block, len(usable))
         if len(usable) < wanted:
             raise ModelError(f"block {block} has {len(usable)} free pages where the trace takes {wanted}")
