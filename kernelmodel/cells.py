@@ -212,7 +212,6 @@ def declare(kinds: Iterable[tuple[str, CellKind]]) -> None:
         if CELLS.get(name, kind) != kind:
             raise ModelError(f"cell {name!r} is known, and something else: {CELLS[name].meaning}; choose another name")
         CELLS[name] = kind
-    layout.cache_clear()
 
 
 def stops_others(exclusion: Cell | None) -> bool:
@@ -365,10 +364,14 @@ def pages_of_block_on_pcplists(config: Config, b: int, cpu: int | None = None) -
     return total(_pages(config, z, c, u, b) for c in cpus for u in config.lists)
 
 
-@lru_cache(maxsize=64)
 def layout(config: Config) -> tuple[Cell, ...]:
-    """Every cell of a machine of this size, in a fixed order."""
-    return tuple(Cell(name, index) for name, kind in CELLS.items() for index in indices(config, kind.axes))
+    """Every cell of a machine of this size, in a fixed order; the same tuple as long as no kernel has declared more."""
+    return _layout(config, tuple([(name, kind.axes) for name, kind in CELLS.items()]))
+
+
+@lru_cache(maxsize=64)
+def _layout(config: Config, cells: tuple[tuple[str, tuple[Axis, ...]], ...]) -> tuple[Cell, ...]:
+    return tuple(Cell(name, index) for name, axes in cells for index in indices(config, axes))
 
 
 def indices(config: Config, axes: tuple[Axis, ...]) -> Iterator[Index]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 from kernelmodel.cells import initial, is_derived, layout
@@ -32,20 +34,55 @@ COUNTED = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """The cells of a machine: those that are stored with their values at boot, and the others by how they are computed."""
+
+    stored: Mapping[Cell, int]
+    listed: Sequence[Cell]
+    counted: Mapping[int, Sequence[tuple[Cell, tuple[Place, ...]]]]
+    others: Sequence[Cell]
+
+
+#: by size, for machines are booted again and again; whoever declares more cells has another layout
+_known: dict[Config, tuple[tuple[Cell, ...], _Cells]] = {}
+
+
+def _cells(config: Config) -> _Cells:
+    every = layout(config)
+    known = _known.get(config)
+    if known is None or known[0] is not every:
+        if len(_known) > _MOST_KNOWN:
+            _known.clear()
+        known = _known[config] = every, _sorted(config, every)
+    return known[1]
+
+
+_MOST_KNOWN = 64
+
+
+def _sorted(config: Config, every: Sequence[Cell]) -> _Cells:
+    derived = [c for c in every if is_derived(c)]
+    return _Cells(
+        {c: initial(config, c) for c in every if not is_derived(c)},
+        [c for c in derived if c.name == "pcp.nr"],
+        {
+            b: [(c, COUNTED[c.name]) for c in derived if c.name in COUNTED and c.index == (b,)]
+            for b in range(config.nr_blocks)
+        },
+        [c for c in derived if c.name != "pcp.nr" and c.name not in COUNTED],
+    )
+
+
 class State:
     """Everything that the scheduler's steps change.  Page numbers (pfn) run over all zones; buddies count within theirs."""
 
     def __init__(self, config: Config) -> None:
         """Boot memory: all pages free in the buddy, boot pagesets, all CPUs online."""
         self.config = config
-        self.stored: dict[Cell, int] = {c: initial(config, c) for c in layout(config) if not is_derived(c)}
-        derived = [c for c in layout(config) if is_derived(c)]
-        self._listed = [c for c in derived if c.name == "pcp.nr"]
-        self._counted = {
-            b: [(c, COUNTED[c.name]) for c in derived if c.name in COUNTED and c.index == (b,)]
-            for b in range(config.nr_blocks)
-        }
-        self._others = [c for c in derived if c.name != "pcp.nr" and c.name not in COUNTED]
+        cells = _cells(config)
+        self.stored: dict[Cell, int] = dict(cells.stored)
+        self._listed, self._counted, self._others = cells.listed, cells.counted, cells.others
         nr_pages = config.blocks_per_zone * config.pages_per_block
         self.buddies = [Buddy(nr_pages, config.pageblock_order, config.max_order) for _ in config.zones]
         self.pcplists = [[PcpLists(config.pcp_order) for _ in config.cpus] for _ in config.zones]
