@@ -12,7 +12,7 @@ import pytest
 
 from kernelmodel.graphs.folded_graph import op_key
 from kernelmodel.kernels import kernel, mutant
-from kernelmodel.terms import FALSE
+from kernelmodel.terms import FALSE, atoms
 from properties.catalogue import PROPERTIES
 from properties.property import Check
 from verify.bmc import slice as slices
@@ -23,6 +23,7 @@ from verify.scenario import Scenario
 from verify.verdict import Result
 
 SMALL = Scenario(cpus=2, frees=1, allocs=1, updates=0)
+TWO = Scenario(cpus=2, frees=2, allocs=0, updates=0)
 JUDGED = [p for p in PROPERTIES.values() if not p.rest and not p.stuck]
 STRAY = PROPERTIES["no_stray_page"]
 
@@ -112,12 +113,24 @@ def test_another_process_has_the_same_name_for_it():
     assert name("1") == name("2") != "None\n"
 
 
+def _none(*_):
+    return []
+
+
+def _of_the_second(config, op):
+    """What no property should say: it depends on which of two equal tasks does it."""
+    named = {a.args[0] for _, t in op.updates for a in atoms(t, "reg")}
+    return STRAY.state_checks(config) if any(n.startswith("free1.") for n in named) else []
+
+
 def test_each_question_has_a_name_of_its_own():
     every = [
         model()._place(STRAY), model()._place(PROPERTIES["pages_conserved"]), model("v6.11", exact=True)._place(STRAY),
         model(zeros=())._place(STRAY), model("v5.10", SMALL)._place(STRAY), model("v6.11")._place(STRAY),
         model(scenario=replace(SMALL, cpus=3))._place(STRAY), model(scenario=replace(SMALL, rounds=2))._place(STRAY),
         model()._place(replace(STRAY, state=lambda c: STRAY.state_checks(c)[:1])),
+        model()._place(replace(STRAY, state=lambda c: [replace(x, found="else") for x in STRAY.state_checks(c)])),
+        *(model(scenario=TWO)._place(replace(STRAY, state=None, step=s)) for s in (_of_the_second, _none)),
         *(Model(mutant(n), SMALL, USUALLY_ZERO, False)._place(STRAY) for n in ("no-drain", "no-flush", "batch-left-old")),
     ]  # fmt: skip
     assert None not in every and len(set(every)) == len(every)

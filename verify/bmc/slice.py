@@ -231,7 +231,8 @@ class Model:
         with suppress(digest.UnknownError):
             said = Said(self._said)
             said.checks((0, c) for c in prop.state_checks(self.config))
-            for graph in self._graphs():
+            # of alike tasks too: what a property says of an operation may depend on what its registers are called
+            for graph in self._graphs(self.specs):
                 for i, node in enumerate(graph.nodes):
                     said.checks((i, c) for c in prop.step_checks(self.config, node.op))
             return files.place(_FOLDER, said.digest())
@@ -247,7 +248,7 @@ class Model:
         for spec in self.specs:
             place = [spec.name, spec.number, spec.cpu, spec.home, spec.parameters, self._like(spec).name]
             said.lines.append(f"{place!r} {digest.of_value(spec.kind)}")
-        for graph in self._graphs():
+        for graph in self._graphs([s for s in self.specs if self._like(s) is s]):
             said.edges((e.conditions, e.target) for e in graph.entry)
             for node in graph.nodes:
                 said.lines.append(repr((node.number, node.stack, node.op.text)))
@@ -255,11 +256,10 @@ class Model:
                 said.edges((e.conditions, e.target) for e in node.edges)
         return said.digest()
 
-    def _graphs(self) -> Iterator[Graph]:
-        """The graphs of all tasks wherever they may be; those that are alike have one but for its registers' names."""
-        for spec in self.specs:
-            if self._like(spec) is spec:
-                yield from (self.graph(spec, c) for c in (self.config.cpus if spec.cpu is None else (spec.cpu,)))
+    def _graphs(self, specs: Iterable[TaskSpec]) -> Iterator[Graph]:
+        """The graphs of tasks wherever they may be."""
+        for spec in specs:
+            yield from (self.graph(spec, c) for c in (self.config.cpus if spec.cpu is None else (spec.cpu,)))
 
     def _slices(self, prop: Property) -> list[Slice]:
         nobody = self._slice(prop, -1)

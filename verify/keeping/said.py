@@ -58,8 +58,9 @@ class Said:
     def checks(self, checks: Iterable[tuple[int, Check]]) -> None:
         """Checks, each with a number of its own."""
         for number, check in checks:
-            self.terms((check.premise, check.violation))
-            self.lines.append(f"{number} {check.cpu}")
+            amount = [] if check.amount is None else [check.amount]
+            self.terms([check.premise, check.violation, *amount])
+            self.lines.append(f"{number} {check.cpu} {check.found!r}")
 
     def edges(self, edges: Iterable[tuple[tuple[Term, ...], int]]) -> None:
         """Ways to other places, each with its conditions."""
