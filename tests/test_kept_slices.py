@@ -177,6 +177,18 @@ def test_a_file_of_something_else_counts_as_none(cache):
     assert list(map(said, model().slices(STRAY))) == first
 
 
+def test_what_can_only_be_read_is_read(cache, monkeypatch):
+    first = list(map(said, model().slices(STRAY)))
+
+    def refuse(*_, **__):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr(Model, "_slices", lambda *_: pytest.fail("worked out again"))
+    monkeypatch.setattr(slices._written, "_first", [])
+    assert kept(cache) and list(map(said, model().slices(STRAY))) == first
+
+
 def test_a_name_that_two_models_had_in_common_would_show(cache, monkeypatch):
     """The twin of the names: with the slices of another text a mutant passes."""
     monkeypatch.setattr(slices._written, "_first", [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ def load(file: Path | None, kind: type) -> Any:
         return None
     try:
         found = pickle.loads(file.read_bytes())
-        file.touch()
     except Exception:
         # no such file, or one that was not written to its end
         return None
+    with suppress(OSError):
+        # which were used last is how the others are chosen that go
+        file.touch()
     return found if isinstance(found, kind) else None
 
 
