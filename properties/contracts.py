@@ -280,7 +280,7 @@ TWINS: dict[str, Twin] = {
     ),
     "buddy_take_off_takes_one_page": Twin(_BUDDY, "if pfn < head + (1 << half)", "if pfn <= head + (1 << half)"),
     "buddy_refuses_a_double_free": Twin(
-        _BUDDY, "self._free_parts(range(pfn, pfn + (1 << order)))", "self._free_parts(range(pfn, pfn + 1))"
+        _BUDDY, "self.free_parts(range(pfn, pfn + (1 << order)))", "self.free_parts(range(pfn, pfn + 1))"
     ),
     "isolation_moves_every_free_page": Twin(
         _BUDDY, "self._add(p, order, migratetype, tail=True)", "self._add(p, order, 1)"

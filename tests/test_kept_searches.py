@@ -18,6 +18,7 @@ from kernelmodel.terms import FALSE, TRUE
 from kernelmodel.versions.mutants import MUTANTS
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
+from tests.kept_files import files_in, own_cache
 from verify.explore import kept, library, movers
 from verify.explore.finite import Finite
 from verify.explore.model import Model
@@ -25,7 +26,7 @@ from verify.explore.movers import Movers
 from verify.explore.prepared import Tables
 from verify.explore.solve import Explorer
 from verify.explore.symmetry import Symmetric
-from verify.keeping import files as files_module
+from verify.keeping import files
 from verify.scenario import Scenario
 
 compiled = pytest.mark.skipif(library.library() is None, reason="there is no C compiler")
@@ -36,13 +37,7 @@ STRAY = [PROPERTIES["no_stray_page"]]
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("STRAYPAGE_NO_CACHE", raising=False)
-    return tmp_path / "cache" / "straypage" / "searches"
-
-
-def files(cache):
-    return sorted(cache.rglob("*.pickle"))
+    return own_cache(monkeypatch, tmp_path, "searches")
 
 
 def model(of=V5_11, finite=SMALL, properties=STRAY, **how):
@@ -91,16 +86,16 @@ def test_the_next_search_finds_the_same_and_works_out_nothing(of, finite, cache,
     with monkeypatch.context() as m:
         m.setenv("STRAYPAGE_NO_CACHE", "1")
         plain = [found(g) for g in Explorer(text, finite).search_all(EVERY)]
-        assert not files(cache)
+        assert not files_in(cache)
     with monkeypatch.context() as m:
         learnt = Watched(m)
         first = [found(g) for g in Explorer(text, finite).search_all(EVERY)]
-    there = files(cache)
+    there = files_in(cache)
     with monkeypatch.context() as m:
         watched = Watched(m)
         again = [found(g) for g in Explorer(text, finite).search_all(EVERY)]
     assert plain == first == again
-    assert there and files(cache) == there
+    assert there and files_in(cache) == there
     # of states that renaming makes of each other another one may come first
     assert watched.analysed == 0 and 4 * watched.asked <= learnt.asked
 
@@ -139,7 +134,7 @@ def test_another_process_finds_it_again_however_it_counts_hashes(cache):
         return list(map(int, done.stdout.split()))
 
     first = searched("1")
-    there = files(cache)
+    there = files_in(cache)
     assert first[0] > 0 and there
     for seed in ("2", "3"):
         asked, *rest = searched(seed)
@@ -218,9 +213,9 @@ def test_nothing_is_kept_where_the_engine_is_not_as_written(cache, monkeypatch):
         # harmless, and yet not what is written
         m.setattr(movers, "_MOST_COMBINATIONS", movers._MOST_COMBINATIONS + 1)
         Explorer(V5_11, SMALL).search(STRAY)
-        assert not files(cache)
+        assert not files_in(cache)
     Explorer(V5_11, SMALL).search(STRAY)
-    (file,) = files(cache)
+    (file,) = files_in(cache)
     file.write_bytes(b"")
     with monkeypatch.context() as m:
         m.setattr(movers, "_MOST_COMBINATIONS", movers._MOST_COMBINATIONS + 1)
@@ -229,9 +224,27 @@ def test_nothing_is_kept_where_the_engine_is_not_as_written(cache, monkeypatch):
 
 
 @compiled
+def test_numpy_goes_on_from_what_the_loop_has_kept(cache):
+    def counted(compiler):
+        group = Explorer(V5_11, SMALL, compiler=compiler).search(EVERY)
+        return (
+            group.found.states,
+            group.found.transitions,
+            group.found.levels,
+            group.found.reached_on,
+            group.found.violated,
+        )
+
+    first = counted("none")
+    assert not files_in(cache)
+    assert counted("auto") == first
+    assert files_in(cache) and counted("none") == first
+
+
+@compiled
 def test_a_file_that_was_not_written_to_its_end_counts_as_none(cache):
     first = found(Explorer(V5_11, SMALL).search(STRAY))
-    (file,) = files(cache)
+    (file,) = files_in(cache)
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     assert found(Explorer(V5_11, SMALL).search(STRAY)) == first
@@ -242,7 +255,7 @@ def test_a_file_that_was_not_written_to_its_end_counts_as_none(cache):
 def test_a_search_that_stops_early_keeps_nothing(cache):
     broken = Explorer(mutant("no-drain"), SMALL).search(STRAY, ["no_stray_page"])
     assert broken.violates(STRAY[0])
-    assert not files(cache)
+    assert not files_in(cache)
 
 
 @compiled
@@ -279,12 +292,12 @@ def _tells(self, cpu):
 
 @compiled
 def test_of_many_the_oldest_go(cache, monkeypatch):
-    monkeypatch.setattr(files_module, "MOST", 3)
+    monkeypatch.setattr(files, "MOST", 3)
     monkeypatch.setattr(kept, "as_written", lambda: True)
     names = []
     for pages in (1, 2, 3, 4):
         Explorer(V5_11, replace(SMALL, pages=pages)).search(STRAY)
-        (new,) = set(files(cache)) - set(names)
+        (new,) = set(files_in(cache)) - set(names)
         os.utime(new, (pages, pages))
         names.append(new)
-    assert files(cache) == sorted(names[1:])
+    assert files_in(cache) == sorted(names[1:])

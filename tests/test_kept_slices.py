@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from kernelmodel.graphs import on_disk
 from kernelmodel.graphs.folded_graph import op_key
 from kernelmodel.kernels import kernel, mutant
 from kernelmodel.terms import FALSE, atoms
 from properties.catalogue import PROPERTIES
 from properties.property import Check
+from tests.kept_files import files_in, own_cache
 from verify.bmc import slice as slices
 from verify.bmc.slice import Model
 from verify.bmc.solve import USUALLY_ZERO, Engine
-from verify.keeping import files as files_module
+from verify.keeping import files
 from verify.scenario import Scenario
 from verify.verdict import Result
 
@@ -30,13 +32,7 @@ STRAY = PROPERTIES["no_stray_page"]
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("STRAYPAGE_NO_CACHE", raising=False)
-    return tmp_path / "cache" / "straypage" / "slices"
-
-
-def kept(cache):
-    return sorted(cache.rglob("*.pickle"))
+    return own_cache(monkeypatch, tmp_path, "slices")
 
 
 def edges(found):
@@ -76,19 +72,19 @@ def test_what_is_kept_is_what_would_be_worked_out(of, scenario, cache, monkeypat
     with monkeypatch.context() as m:
         m.setenv("STRAYPAGE_NO_CACHE", "1")
         plain = every()
-        assert not kept(cache)
+        assert not files_in(cache)
     first = every()
-    there = kept(cache)
+    there = files_in(cache)
     monkeypatch.setattr(Model, "_slices", lambda *_: pytest.fail("worked out again"))
     monkeypatch.setattr(slices._written, "_first", [])
     assert plain == first == every()
-    assert len(there) == len(JUDGED) and kept(cache) == there
+    assert len(there) == len(JUDGED) and files_in(cache) == there
 
 
 def test_verdicts_on_what_is_kept_are_those_of_before(cache):
     for of, wrong in ((kernel("v5.11"), False), (mutant("no-drain"), True)):
         found = [Engine(of, SMALL).decide(STRAY) for _ in range(2)]
-        assert kept(cache)
+        assert files_in(cache)
         assert [v.result for v in found] == [Result.VIOLATED if wrong else Result.HOLDS] * 2
         assert found[0].schedule == found[1].schedule and all(v.replayed for v in found if wrong)
 
@@ -98,7 +94,7 @@ from kernelmodel.kernels import kernel
 from properties.catalogue import PROPERTIES
 from verify.bmc.slice import Model
 from verify.scenario import Scenario
-print(Model(kernel("v5.11"), Scenario(cpus=2, frees=1, allocs=1, updates=0), (), False)._place(PROPERTIES["no_stray_page"]))
+print(Model(kernel("v5.11"), Scenario(cpus=2, frees=1, allocs=1, updates=0), (), False)._named.place(PROPERTIES["no_stray_page"]))
 """
 
 
@@ -125,13 +121,14 @@ def _of_the_second(config, op):
 
 def test_each_question_has_a_name_of_its_own():
     every = [
-        model()._place(STRAY), model()._place(PROPERTIES["pages_conserved"]), model("v6.11", exact=True)._place(STRAY),
-        model(zeros=())._place(STRAY), model("v5.10", SMALL)._place(STRAY), model("v6.11")._place(STRAY),
-        model(scenario=replace(SMALL, cpus=3))._place(STRAY), model(scenario=replace(SMALL, rounds=2))._place(STRAY),
-        model()._place(replace(STRAY, state=lambda c: STRAY.state_checks(c)[:1])),
-        model()._place(replace(STRAY, state=lambda c: [replace(x, found="else") for x in STRAY.state_checks(c)])),
-        *(model(scenario=TWO)._place(replace(STRAY, state=None, step=s)) for s in (_of_the_second, _none)),
-        *(Model(mutant(n), SMALL, USUALLY_ZERO, False)._place(STRAY) for n in ("no-drain", "no-flush", "batch-left-old")),
+        model()._named.place(STRAY), model()._named.place(PROPERTIES["pages_conserved"]),
+        model("v6.11", exact=True)._named.place(STRAY),
+        model(zeros=())._named.place(STRAY), model("v5.10", SMALL)._named.place(STRAY), model("v6.11")._named.place(STRAY),
+        model(scenario=replace(SMALL, cpus=3))._named.place(STRAY), model(scenario=replace(SMALL, rounds=2))._named.place(STRAY),
+        model()._named.place(replace(STRAY, state=lambda c: STRAY.state_checks(c)[:1])),
+        model()._named.place(replace(STRAY, state=lambda c: [replace(x, found="else") for x in STRAY.state_checks(c)])),
+        *(model(scenario=TWO)._named.place(replace(STRAY, state=None, step=s)) for s in (_of_the_second, _none)),
+        *(Model(mutant(n), SMALL, USUALLY_ZERO, False)._named.place(STRAY) for n in ("no-drain", "no-flush", "batch-left-old")),
     ]  # fmt: skip
     assert None not in every and len(set(every)) == len(every)
 
@@ -155,25 +152,25 @@ def test_whatever_is_changed_in_a_graph_it_has_another_name(which):
     else:
         found = node.edges if which == "edge" else g.entry
         found[0] = replace(found[0], conditions=(*found[0].conditions, FALSE))
-    assert changed._place(STRAY) != model()._place(STRAY)
+    assert changed._named.place(STRAY) != model()._named.place(STRAY)
 
 
 def test_nothing_is_kept_where_the_engine_is_not_as_written(cache, monkeypatch):
     with monkeypatch.context() as m:
         m.setattr(slices, "contract", lambda *a, contract=slices.contract: contract(*a))
         model().slices(STRAY)
-        assert not kept(cache)
+        assert not files_in(cache)
     model().slices(STRAY)
-    assert kept(cache)
+    assert files_in(cache)
 
 
 def test_a_file_of_something_else_counts_as_none(cache):
     first = list(map(said, model().slices(STRAY)))
-    (file,) = kept(cache)
+    (file,) = files_in(cache)
     for bad in (b"", file.read_bytes()[:-20]):
         file.write_bytes(bad)
         assert list(map(said, model().slices(STRAY))) == first
-    files_module.keep(file, "no slices")
+    files.keep(file, "no slices")
     assert list(map(said, model().slices(STRAY))) == first
 
 
@@ -186,13 +183,13 @@ def test_what_can_only_be_read_is_read(cache, monkeypatch):
     monkeypatch.setattr(Path, "touch", refuse)
     monkeypatch.setattr(Model, "_slices", lambda *_: pytest.fail("worked out again"))
     monkeypatch.setattr(slices._written, "_first", [])
-    assert kept(cache) and list(map(said, model().slices(STRAY))) == first
+    assert files_in(cache) and list(map(said, model().slices(STRAY))) == first
 
 
 def test_a_name_that_two_models_had_in_common_would_show(cache, monkeypatch):
     """The twin of the names: with the slices of another text a mutant passes."""
     monkeypatch.setattr(slices._written, "_first", [])
-    monkeypatch.setattr(files_module, "place", lambda folder, _, place=files_module.place: place(folder, "0" * 48))
+    monkeypatch.setattr(on_disk, "place", lambda folder, _, place=on_disk.place: place(folder, "0" * 48))
     small = replace(SMALL, allocs=0)
     assert Engine(kernel("v5.11"), small).decide(STRAY).result is Result.HOLDS
     assert Engine(mutant("no-drain"), small).decide(STRAY).result is not Result.VIOLATED

@@ -22,6 +22,7 @@ from kernelmodel.tasks import TASKS
 from kernelmodel.terms import reg
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
+from tests.kept_files import files_in, own_cache
 from verify.explore.finite import Finite
 from verify.explore.model import Model
 from verify.scenario import Scenario
@@ -43,10 +44,8 @@ print([n.op.text for t in model.tasks for n in t.graph.kept])
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("STRAYPAGE_NO_CACHE", raising=False)
     monkeypatch.setattr(remembered, "_kept", type(remembered._kept)())
-    return tmp_path / "cache" / "straypage" / "graphs"
+    return own_cache(monkeypatch, tmp_path, "graphs")
 
 
 def graphs(model: Model) -> list:
@@ -65,11 +64,11 @@ def anew() -> list:
 
 def test_the_next_command_has_equal_graphs_and_runs_no_routine(cache, monkeypatch):
     first = anew()
-    files = sorted(cache.rglob("*.pickle"))
+    files = files_in(cache)
     assert files
     monkeypatch.setattr("verify.explore.model.fold", lambda *_, **__: pytest.fail("extracted again"))
     assert anew() == first
-    assert sorted(cache.rglob("*.pickle")) == files
+    assert files_in(cache) == files
 
 
 def told(root: Path) -> str:

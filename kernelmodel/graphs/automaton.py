@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kernelmodel.calls import call_stack
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs.continuation import continuation, op_picture
 from kernelmodel.graphs.extraction import ENTRY, MOST_ROUNDS, Extraction, Targets
 from kernelmodel.graphs.twice import DIFFERS, same_unrolled
-from kernelmodel.machine import call_stack
 from kernelmodel.ops import CpuOp, Op, Routine
 from kernelmodel.running import bound_to
 from kernelmodel.terms import Cell, Term, atoms

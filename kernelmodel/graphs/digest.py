@@ -42,21 +42,17 @@ def of(reach: Reach, key: Any) -> str:
     """
     text = [said(key), [_name(kind) for kind in reach.owners]]
     for name, found in sorted(reach.attributes.items()):
-        text.append([name, [[*_name(kind), _digest(value)] for kind, value in found]])
-    text.append(sorted(_digest(f) for f in reach.functions.values()))
+        text.append([name, [[*_name(kind), of_value(value)] for kind, value in found]])
+    text.append(sorted(of_value(f) for f in reach.functions.values()))
     return hashlib.sha256(repr(text).encode()).hexdigest()
-
-
-def of_value(value: Any) -> str:
-    """A digest of a value, the same in every process; UnknownError where it cannot be told from another."""
-    return _digest(value)
 
 
 #: by its address a value, which is kept here, and the digest of what is said of it
 _digests: dict[int, tuple[Any, str]] = {}
 
 
-def _digest(value: Any) -> str:
+def of_value(value: Any) -> str:
+    """A digest of a value, the same in every process; UnknownError where it cannot be told from another."""
     known = _digests.get(id(value))
     if known is None:
         known = _digests[id(value)] = value, hashlib.sha256(repr(said(value)).encode()).hexdigest()

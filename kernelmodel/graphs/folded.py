@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from kernelmodel.calls import call_stack
 from kernelmodel.cells import stops_others
 from kernelmodel.errors import ModelError
 from kernelmodel.graphs.continuation import Continuation, continuation, op_picture
@@ -19,7 +20,6 @@ from kernelmodel.graphs.folded_graph import RETURNED, FoldedGraph, FoldedNode, o
 from kernelmodel.graphs.futures import futures
 from kernelmodel.graphs.matching import matched
 from kernelmodel.graphs.twice import DIFFERS
-from kernelmodel.machine import call_stack
 from kernelmodel.ops import CpuOp, Op, Routine
 from kernelmodel.running import bound_to
 from kernelmodel.terms import TRUE, Cell, Term, land

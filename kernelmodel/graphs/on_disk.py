@@ -35,43 +35,47 @@ def kept(reach: Reach, key: Any, make: Callable[[], Made]) -> Made:
     from another.  Either way what comes back has been put into bytes and read again, so that it is always the same: an
     operation's effect, and how it packs what it returns, are not among them (see :class:`_Left`).
     """
-    place = _place(reach, key)
+    file = _place(reach, key)
     found: Made
     try:
-        found = pickle.loads(place.read_bytes() if place else b"")
+        found = pickle.loads(file.read_bytes() if file else b"")
     except Exception:
         # no such file, or one that was not written to its end
         made = packed(make())
-        if place:
-            store(place, made)
+        if file:
+            store(file, made)
         found = pickle.loads(made)
     return found
 
 
 def _place(reach: Reach, key: Any) -> Path | None:
-    if cache_folders.is_off():
-        return None
     try:
-        name = digest.of(reach, key)
+        return None if cache_folders.is_off() else place(_FOLDER, digest.of(reach, key))
     except digest.UnknownError:
         return None
-    folder = next(cache_folders.folders(f"{_FOLDER}/{digest.sources()[:32]}"), None)
+
+
+def place(below: str, name: str) -> Path | None:
+    """Where what has that digest is kept, in a folder of straypage's text as it is; None where nothing can be."""
+    if cache_folders.is_off():
+        return None
+    folder = next(cache_folders.folders(f"{below}/{digest.sources()[:32]}"), None)
     return folder and folder / f"{name[:48]}.pickle"
 
 
-def store(place: Path, made: bytes, most: int = 0) -> None:
+def store(file: Path, made: bytes, most: int = 0) -> None:
     """Write a file, if that can be done, in a folder of its text; of the files there ``most`` are kept, all where that is 0."""
     with suppress(OSError):
-        if not any(place.parent.iterdir()):
-            _make_room(place.parent)
-        if most and len(there := list(place.parent.iterdir())) >= most:
+        if not any(file.parent.iterdir()):
+            _make_room(file.parent)
+        if most and len(there := list(file.parent.iterdir())) >= most:
             for old in sorted(there, key=lambda f: f.stat().st_mtime)[: len(there) - most + max(1, most // 4)]:
                 old.unlink(missing_ok=True)
-        handle, name = tempfile.mkstemp(dir=place.parent)
+        handle, name = tempfile.mkstemp(dir=file.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(made)
-            Path(name).replace(place)
+            with os.fdopen(handle, "wb") as out:
+                out.write(made)
+            Path(name).replace(file)
         except OSError:
             Path(name).unlink(missing_ok=True)
 

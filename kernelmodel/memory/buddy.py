@@ -91,10 +91,6 @@ class Buddy:
             if part:
                 yield part, migratetype
 
-    def _free_parts(self, pages: range) -> Iterator[range]:
-        """What of some pages is free, from the lowest on."""
-        return (part for part, _ in self.free_parts(pages))
-
     def free_type_of(self, pfn: int) -> int | None:
         """The migratetype of the free list on which the page lies, or None if it is not free."""
         head = self.head_of(pfn)
@@ -184,7 +180,7 @@ class Buddy:
             raise ModelError(f"page {pfn} of order {order} is outside the zone: it has pages 0 to {self.nr_pages - 1}")
         if pfn % (1 << order):
             raise ModelError(f"page {pfn} of order {order} is misaligned: give a multiple of {1 << order}")
-        for part in self._free_parts(range(pfn, pfn + (1 << order))):
+        for part, _ in self.free_parts(range(pfn, pfn + (1 << order))):
             raise BugError(f"double free: page {part[0]} is free in the buddy already; allocate it before freeing it")
 
     def rmqueue_smallest(self, order: int, migratetype: int) -> int | None:
@@ -242,7 +238,7 @@ class Buddy:
 
     def free_pages_in_block(self, block: int) -> int:
         """Number of free pages of a block: what mm/page_isolation.c: __test_page_isolated_in_pageblock() looks for."""
-        return sum(map(len, self._free_parts(self.block_pages(block))))
+        return sum(len(part) for part, _ in self.free_parts(self.block_pages(block)))
 
     def move_freepages_block(self, block: int, migratetype: int) -> int:
         """mm/page_alloc.c: move_freepages_block(): the block's free pages to another type's lists; how many pages.

@@ -12,15 +12,12 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from kernelmodel.cells import CELLS, cpu_there, quiet_cells, value
+from kernelmodel.cells import cpu_there, quiet_cells, value
 from kernelmodel.config import Config
 from kernelmodel.errors import ModelError
-from kernelmodel.graphs import digest
 from kernelmodel.graphs.automaton import DONE, Graph, Loops, Node, duplicate, extract
 from kernelmodel.graphs.remembered import remembered
 from kernelmodel.ops import Op
@@ -30,16 +27,14 @@ from properties.property import Check, Property
 from verify.bmc.alike import as_of, first_like
 from verify.bmc.constants import base_of, steady
 from verify.bmc.contract import STOPS, TaskGraph, contract, followed, stop_of, without_stops
+from verify.bmc.kept import Named
 from verify.bmc.sections import UnclearError, apart, check_closed, in_stretches, lists_of, stretches
 from verify.bmc.signature import Signatures
 from verify.keeping import files
-from verify.keeping.said import Said
 from verify.keeping.written import Written
 from verify.ordering.buffers import declare_buffers, with_buffers
 from verify.ordering.relaxed import Relaxed
 from verify.scenario import Scenario, TaskSpec, tasks_of, workers_elsewhere
-
-_FOLDER = "slices"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +108,7 @@ class Model:
                 check_closed(self.graph(s, s.cpu or 0), stretches(self.graph(s, s.cpu or 0), [self.config.section]))
         except UnclearError as error:
             self.unclear = str(error)
+        self._named = Named(self)
 
     def _known_of_its_base(self, zeros: Sequence[str]) -> dict[Cell, int]:
         """What is known in the kernel of ours that a user's is derived from: most changes change nothing about it.
@@ -217,49 +213,12 @@ class Model:
 
     def slices(self, prop: Property) -> list[Slice]:
         """The slices that together decide ``prop``, without those that differ from another one in the CPU's number only."""
-        place = self._place(prop)
+        place = self._named.place(prop) if _written.still() else None
         kept: list[Slice] | None = files.load(place, list)
         if kept is None:
             kept = self._slices(prop)
             files.keep(place, kept)
         return kept
-
-    def _place(self, prop: Property) -> Path | None:
-        """Where the slices are kept, by all that they follow from; None where that cannot be said."""
-        if not _written.still():
-            return None
-        with suppress(digest.UnknownError):
-            said = Said(self._said)
-            said.checks((0, c) for c in prop.state_checks(self.config))
-            # of alike tasks too: what a property says of an operation may depend on what its registers are called
-            for graph in self._graphs(self.specs):
-                for i, node in enumerate(graph.nodes):
-                    said.checks((i, c) for c in prop.step_checks(self.config, node.op))
-            return files.place(_FOLDER, said.digest())
-        return None
-
-    @functools.cached_property
-    def _said(self) -> str:
-        """A digest of all that any slices follow from; UnknownError where it cannot be told from another model's."""
-        said = Said()
-        said.value(self.scenario, self.config, self.exact, self.unclear, list(self._known.items()))
-        said.value(self.relaxed is None)
-        said.lines += [f"{name} {digest.of_value(kind)}" for name, kind in sorted(CELLS.items())]
-        for spec in self.specs:
-            place = [spec.name, spec.number, spec.cpu, spec.home, spec.parameters, self._like(spec).name]
-            said.lines.append(f"{place!r} {digest.of_value(spec.kind)}")
-        for graph in self._graphs([s for s in self.specs if self._like(s) is s]):
-            said.edges((e.conditions, e.target) for e in graph.entry)
-            for node in graph.nodes:
-                said.lines.append(repr((node.number, node.stack, node.op.text)))
-                said.op(node.op)
-                said.edges((e.conditions, e.target) for e in node.edges)
-        return said.digest()
-
-    def _graphs(self, specs: Iterable[TaskSpec]) -> Iterator[Graph]:
-        """The graphs of tasks wherever they may be."""
-        for spec in specs:
-            yield from (self.graph(spec, c) for c in (self.config.cpus if spec.cpu is None else (spec.cpu,)))
 
     def _slices(self, prop: Property) -> list[Slice]:
         nobody = self._slice(prop, -1)
@@ -419,7 +378,7 @@ class Model:
         return read & written
 
 
-#: as it is when it is imported
+#: as it is when it is imported, with all that it imports
 _written = Written(__package__)
 
 

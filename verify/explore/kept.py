@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernelmodel.cells import CELLS
-from kernelmodel.graphs import digest
+from kernelmodel.graphs import digest, on_disk
 from verify.explore import library, movers
 from verify.explore.model import Model
 from verify.explore.moving import Moves
@@ -24,7 +24,7 @@ from verify.explore.native import NativeSearch
 from verify.explore.observed import Chosen
 from verify.explore.prepared import Learnt
 from verify.explore.search import Search
-from verify.explore.symmetry import Alike
+from verify.explore.symmetry import Alike, Symmetric
 from verify.explore.table import Transitions
 from verify.keeping import files
 from verify.keeping.said import Said
@@ -67,7 +67,7 @@ class Place:
         self._file: Path | None = None
         if as_written():
             with suppress(digest.UnknownError):
-                self._file = files.place(_FOLDER, name_of(model, how))
+                self._file = on_disk.place(_FOLDER, name_of(model, how))
 
     def found(self) -> Kept:
         """What is known."""
@@ -88,7 +88,7 @@ class Place:
             # of states that renaming makes of each other another one came first
             return
         moves = before.moves or Moves.of(t.model, t.movers)
-        alike = getattr(t, "alike", None)
+        alike = t.alike if isinstance(t, Symmetric) else None
         self.keep(Kept(moves, alike, "", search.tables.learnt(), t.observed.chosen(), t.premises_seen))
 
 

@@ -54,7 +54,7 @@ MOST_CLASSES = 64
 
 
 #: one that is a Python package, for any machine like this one and not for this one alone
-_PACKAGE = ("-m", "ziglang", "cc", "-mcpu=baseline")
+_PACKAGE, _AS_COMPILER = "ziglang", ("cc", "-mcpu=baseline")
 
 
 def compiler() -> list[str]:
@@ -63,7 +63,7 @@ def compiler() -> list[str]:
     found = next((f for n in ([chosen] if chosen else ["cc", "gcc", "clang"]) if (f := shutil.which(n))), None)
     if found:
         return [found]
-    return [] if chosen or find_spec(_PACKAGE[1]) is None else [sys.executable, *_PACKAGE]
+    return [] if chosen or find_spec(_PACKAGE) is None else [sys.executable, "-m", _PACKAGE, *_AS_COMPILER]
 
 
 def source() -> str:

@@ -1,4 +1,4 @@
-"""Files of the user's cache: each holds what follows from the digest that is its name."""
+"""Files of the user's cache (:func:`on_disk.place`): each holds what follows from the digest that is its name."""
 
 from __future__ import annotations
 
@@ -7,19 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kernelmodel import cache_folders
-from kernelmodel.graphs import digest, on_disk
+from kernelmodel.graphs import on_disk
 
 #: of one text of straypage so many files of a folder are kept, those used last
 MOST = 400
-
-
-def place(folder: str, name: str) -> Path | None:
-    """Where what has that digest is kept, in a folder of straypage's text as it is; None where nothing can be."""
-    if cache_folders.is_off():
-        return None
-    found = next(cache_folders.folders(f"{folder}/{digest.sources()[:32]}"), None)
-    return found and found / f"{name[:48]}.pickle"
 
 
 def load(file: Path | None, kind: type) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from kernelmodel.machine import c_place
+from kernelmodel.calls import c_place
 from kernelmodel.ops import Routine
 from kernelmodel.text import KernelText, c_file, c_location, c_name
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernelmodel.calls import call_stack
 from kernelmodel.cells import CELLS, MUTEXES, cpu_taken, cpu_there, disabler, isolated, limits_of_cpus, mutex_owner
-from kernelmodel.machine import Machine, Task, call_stack
+from kernelmodel.machine import Machine, Task
 from kernelmodel.mmzone import PCPTYPES, MigrateType
 from kernelmodel.ops import Op
 from kernelmodel.terms import Cell
