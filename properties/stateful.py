@@ -9,26 +9,29 @@ What fails is printed as a program that can be pasted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RULE_MARKER, initialize, precondition, rule
 
 from kernelmodel.kernels import KERNELS
+from kernelmodel.kernels import mutant as mutant_named
 from kernelmodel.memory.state import Place
 from kernelmodel.mmzone import PCPTYPES, MigrateType, PageRange
 from kernelmodel.tasks import TaskKind, kinds_of
 from kernelmodel.terms import Cell
 from kernelmodel.text import KernelText, has_routine
 from kernelmodel.versions.later_mutants import named
-from kernelmodel.versions.mutants import Mutant
+from kernelmodel.versions.mutants import EQUIVALENT, Mutant
 from kernelmodel.versions.v5_11 import V5_11
 from properties.catalogue import PROPERTIES
 from properties.history import BLOCK_TYPES, FAULTS, LONGEST_BURST, History
 
 #: tasks alive at a time
 MOST_TASKS = 6
+#: tasks beside the one that disables pcplists, unless more than that are needed
+MOST_BESIDE = 3
 
 _blocks = st.integers(0, len(BLOCK_TYPES) - 1)
 _cpus = st.integers(0, 2)
@@ -82,25 +85,37 @@ class DrainRace(History):
                     self.advance(self.tasks[-1])
 
     @classmethod
-    def rules_of(cls, kernel: type[KernelText], kinds: Mapping[str, TaskKind]) -> dict[str, Any]:
+    def rules_of(
+        cls, kernel: type[KernelText], kinds: Mapping[str, TaskKind], always: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """The rules that depend on the kernel: which tasks run beside the one that disables."""
         beside = [k for k in kinds.values() if k.default and not k.has_range]
         # those on pcplists as often as all others together, and what only this kernel has as well
         names = [k.name for k in beside if k.on_lists] * 2 + [k.name for k in beside if not k.on_lists]
         names += [k.name for k in kernel.tasks if k.name in kinds]
+        needed = [name for name in always if not kinds[name].has_range]
+        cpus, steps = st.integers(0, 1), st.integers(0, 8)
+        drawn = st.lists(
+            st.tuples(st.sampled_from(names + needed), cpus, steps),
+            min_size=0 if needed else 1, max_size=max(MOST_BESIDE - len(needed), 1),
+        )  # fmt: skip
+        if needed:
+            # some bugs want such a task before its first step
+            steps = st.sampled_from([0, 0, *range(9)])
+            drawn = st.tuples(*(st.tuples(st.just(name), cpus, steps) for name in needed), drawn).map(_joined)
         return {
             "boot": initialize(
                 limits=st.tuples(_highs, _batches),
-                listed=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1), st.just(int(MigrateType.MOVABLE))), max_size=2),
-                poisoner=st.sampled_from([False, False, True]),
+                listed=st.lists(
+                    st.tuples(st.integers(0, 1), st.integers(0, 1), st.just(int(MigrateType.MOVABLE))), max_size=2
+                ),
+                poisoner=st.just(False) if len(needed) < len(always) else st.sampled_from([False, False, True]),
                 blocks=_ranges,
                 fault=_faults,
-                others=st.lists(
-                    st.tuples(st.sampled_from(names), st.integers(0, 1), st.integers(0, 8)), min_size=1, max_size=3
-                ),
+                others=drawn,
                 update=st.tuples(_highs, _batches),
             )(cls.boot)
-        }  # fmt: skip
+        }
 
 
 class PageAllocator(History):
@@ -142,9 +157,11 @@ class PageAllocator(History):
         return bool(self.running("cpu_up", *(k.name for k in self.kinds.values() if k.takes_down)))
 
     @classmethod
-    def rules_of(cls, kernel: type[KernelText], kinds: Mapping[str, TaskKind]) -> dict[str, Any]:
+    def rules_of(
+        cls, kernel: type[KernelText], kinds: Mapping[str, TaskKind], always: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """The rules that depend on the kernel: one for each kind of task."""
-        del kernel
+        del kernel, always
         return {kind.name: _begins(kind) for kind in kinds.values()}
 
     @rule(who=_picks, cpu=_cpus)
@@ -245,9 +262,19 @@ def _begins(kind: TaskKind) -> Any:
     return precondition(lambda self: self.may_begin(kind))(as_rule(**drawn)(begin))
 
 
-def history_of(mutant: Mutant) -> type[History]:
-    """The state machine to hunt a mutant with: the one with every task where it takes some that the race lacks."""
-    return PageAllocator if mutant.needs.get("hotplugs") or mutant.needs.get("reclaims") else DrainRace
+def _joined(given: tuple[Any, ...]) -> list[Any]:
+    *first, more = given
+    return [*first, *more]
+
+
+def hunter_of(mutant: Mutant) -> type[History]:
+    """The state machine to hunt a mutant with: the race among the tasks that it takes, and a few more.
+
+    It looks at the property that the mutant breaks, and at a control with what a kernel should have.
+    """
+    kernel = mutant_named(mutant.name)
+    taken = tuple(k.name for k in kinds_of(kernel).values() if k.option and mutant.needs.get(k.option))
+    return machine_for(kernel, DrainRace, None if mutant.breaks == EQUIVALENT else [mutant.breaks], taken)
 
 
 def expected_to_hold(kernel: type[KernelText]) -> tuple[str, ...]:
@@ -256,9 +283,13 @@ def expected_to_hold(kernel: type[KernelText]) -> tuple[str, ...]:
 
 
 def machine_for(
-    kernel: type[KernelText], machine: type[History] = PageAllocator, properties: Iterable[str] | None = None
-) -> type[History]:
-    """A state machine for a kernel, named after both; it looks at what the kernel should have unless told otherwise."""
+    kernel: type[KernelText], machine: type[History] = PageAllocator, properties: Iterable[str] | None = None,
+    always: tuple[str, ...] = (),
+) -> type[History]:  # fmt: skip
+    """A state machine for a kernel, named after both; it looks at what the kernel should have unless told otherwise.
+
+    ``always``: kinds of tasks of which every history of ``DrainRace`` has one.
+    """
     watched = tuple(expected_to_hold(kernel) if properties is None else properties)
     name = f"{machine.__name__}_{kernel.__name__}"
     imports, expression = _found_by(kernel)
@@ -270,14 +301,14 @@ def machine_for(
         "properties": watched,
         "reached": set(),
         "header": f"{imports}\nfrom properties.stateful import {machine.__name__}, machine_for\n\n"
-        f"{name} = machine_for({expression}, {machine.__name__}, {watched})",
+        f"{name} = machine_for({expression}, {machine.__name__}, {watched}{f', {always}' if always else ''})",
         "__doc__": f"Random histories of {kernel.name}.",
         "__module__": __name__,
         "go": rule(who=_picks, stop=_stops(places), alone=_alone)(History.go),
     }
     # a rule that is written out draws more than what is known of its kind
     written = {n for n, f in vars(machine).items() if hasattr(f, RULE_MARKER)}
-    members |= {n: r for n, r in machine.rules_of(kernel, kinds).items() if n not in written}
+    members |= {n: r for n, r in machine.rules_of(kernel, kinds, always).items() if n not in written}
     return type(name, (machine,), members)
 
 
@@ -291,4 +322,4 @@ def _found_by(kernel: type[KernelText]) -> tuple[str, str]:
     return f"from {kernel.__module__} import {kernel.__name__}", kernel.__name__
 
 
-__all__ = ["FAULTS", "DrainRace", "History", "PageAllocator", "expected_to_hold", "history_of", "machine_for"]
+__all__ = ["FAULTS", "DrainRace", "History", "PageAllocator", "expected_to_hold", "hunter_of", "machine_for"]

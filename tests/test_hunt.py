@@ -1,18 +1,22 @@
-"""Random histories end where the user interrupts them, wherever that is."""
+"""Random histories are drawn anew, and end where the user interrupts them, wherever that is."""
 
 import os
 import signal
 import threading
 import time
+from typing import ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.database import InMemoryExampleDatabase
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from kernelmodel.kernels import kernel
+from properties import hunt as hunting
 from properties.history import History
 from properties.hunt import hunt
-from properties.profiles import RACE_RULES
+from properties.profiles import FINDING, RACE_RULES
 from properties.stateful import DrainRace, machine_for
 
 FEW = settings(
@@ -26,6 +30,50 @@ def _interrupts(monkeypatch):
     yield
     monkeypatch.undo()
     signal.signal(signal.SIGINT, before)
+
+
+class Starts(RuleBasedStateMachine):
+    """How each history starts."""
+
+    starts: ClassVar[list[int]] = []
+
+    @initialize(start=st.integers(0, 10**6))
+    def begin(self, start):
+        self.starts.append(start)
+
+    @rule(said=st.integers(0, 10))
+    def step(self, said):
+        pass
+
+
+def _starts(number, **more):
+    Starts.starts.clear()
+    hunt(Starts, settings(FEW, **{"max_examples": 200, "phases": FINDING, "derandomize": True, **more}), number)
+    return list(Starts.starts)
+
+
+def test_each_history_starts_anew(monkeypatch):
+    starts = _starts(0)
+    assert len(starts) >= 200 and len(set(starts)) > 0.6 * len(starts)
+    # the twin: as Hypothesis makes so many
+    monkeypatch.setattr(hunting, "ROUND", 200)
+    starts = _starts(0)
+    assert len(starts) >= 200 and len(set(starts)) < 0.6 * len(starts)
+
+
+def test_a_number_says_which_histories():
+    few = {"max_examples": 30}
+    assert _starts(3, **few) == _starts(3, **few) != _starts(4, **few)
+    assert _starts(None, **few) == _starts(0, **few)
+    assert _starts(None, **few, derandomize=False) != _starts(None, **few, derandomize=False)
+
+
+def test_rounds_are_as_many_histories_as_were_asked_for_and_the_database_is_read_once():
+    chosen = settings(FEW, max_examples=25, database=InMemoryExampleDatabase(), phases=[Phase.reuse, Phase.generate])
+    rounds = list(hunting._rounds(chosen))
+    assert [r.max_examples for r in rounds] == [10, 10, 5]
+    assert [Phase.reuse in r.phases for r in rounds] == [True, False, False]
+    assert all(Phase.generate in r.phases and r.stateful_step_count == chosen.stateful_step_count for r in rounds)
 
 
 class Swallows(RuleBasedStateMachine):

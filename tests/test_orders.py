@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import seed
 
 from kernelmodel import page_ops
 from kernelmodel.config import Config
@@ -150,19 +149,19 @@ def test_a_refill_that_forgets_that_batch_1_stays_1_leaves_a_page_behind() -> No
 def test_random_histories_find_both(text: type[KernelText], broken: str) -> None:
     with pytest.raises(AssertionError, match=f"^{broken}: "):
         for number in range(6):
-            run(seed(number)(machine_for(text, PageAllocator, [broken])), 200, database=None)
+            run(machine_for(text, PageAllocator, [broken]), 200, number=number, database=None)
 
 
 def test_without_such_pages_histories_find_neither(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CountsPages, "pcp_order", 0)
-    run(seed(0)(machine_for(CountsPages, PageAllocator, ["pages_conserved"])), 50, database=None)
+    run(machine_for(CountsPages, PageAllocator, ["pages_conserved"]), 50, number=0, database=None)
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in ("v5.14", "v6.11") else pytest.mark.deep) for n in LATER]
 )
 def test_histories_with_such_pages_keep_what_the_kernel_keeps(name: str) -> None:
-    run(seed(1)(machine_for(kernel(name), PageAllocator)), 60, database=None)
+    run(machine_for(kernel(name), PageAllocator), 60, number=1, database=None)
 
 
 def test_what_the_machine_says_of_it_is_what_operations_may_do() -> None:

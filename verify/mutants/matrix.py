@@ -30,6 +30,9 @@ FINITE = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=1), 3)
 SMALL = Finite(Scenario(cpus=2, frees=1, allocs=1, updates=0), 2)
 #: the bound of bmc
 BOUND = Scenario()
+#: random histories in which a mutant is looked for, and those that a control is to survive; of the mutants that they come
+#: upon at all, the rarest shows in one of a hundred
+HISTORIES, CONTROL_HISTORIES = 500, 50
 #: after which bmc leaves a mutant undecided
 BMC_SECONDS = 60.0
 #: the same of a later kernel
@@ -166,13 +169,12 @@ def _random(name: str, breaks: str) -> Kill:
     from hypothesis import HealthCheck, settings
 
     from properties.hunt import hunt
-    from properties.profiles import FINDING, HUNTS, RACE_RULES
-    from properties.stateful import history_of, machine_for
+    from properties.profiles import FINDING, RACE_RULES
+    from properties.stateful import hunter_of
 
-    watched = None if breaks == EQUIVALENT else [breaks]
-    machine = machine_for(mutant(name), history_of(EVERY[name]), watched)
+    machine = hunter_of(EVERY[name])
     chosen = settings(
-        max_examples=HUNTS["ci"] if watched else HUNTS["ci"] // 10, stateful_step_count=RACE_RULES, phases=FINDING,
+        max_examples=CONTROL_HISTORIES if breaks == EQUIVALENT else HISTORIES, stateful_step_count=RACE_RULES, phases=FINDING,
         derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     try:

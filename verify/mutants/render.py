@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kernelmodel.versions.later_mutants import EVERY
 from kernelmodel.versions.mutants import EQUIVALENT
-from verify.mutants.matrix import BOUND, FINITE, SMALL_BOUND, Kill, Matrix, Row
+from verify.mutants.matrix import BOUND, CONTROL_HISTORIES, FINITE, HISTORIES, SMALL_BOUND, Kill, Matrix, Row
 
 _HEAD = f"{'mutant':36} {'breaks':30} {'random':>12} {'explore':>18} {'bmc':>14}"
 
@@ -97,7 +97,8 @@ def _head() -> list[str]:
         "",
         f"explore: {FINITE.bound()}; beside it the small configurations in which a changed text is searched (engines.md).",
         f"bmc: {BOUND.bound()}; for a mutant that needs a task which this lacks, that as well.",
-        "random: 1500 random histories of `properties.stateful.DrainRace`, always the same.",
+        f"random: {HISTORIES} histories of `properties.stateful.DrainRace` among the tasks that the mutant takes and others,"
+        f" always the same; {CONTROL_HISTORIES} of a control, with every property.",
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.database import DirectoryBasedExampleDatabase, ExampleDatabase
 
 from kernelmodel.errors import ModelError
@@ -102,7 +102,7 @@ def run(campaign: Campaign) -> Outcome:
     )  # fmt: skip
     violated, said, program = "", "", ""
     try:
-        hunt(seed(campaign.seed)(counted), chosen)
+        hunt(counted, chosen, campaign.seed)
     except AssertionError as error:
         said = str(error).split("\n", 1)[0].removesuffix(", after")
         violated = said.split(":", 1)[0]
