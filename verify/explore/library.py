@@ -114,7 +114,6 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
         ("expand_missing", None, [p, p, p, p, i, p, i, p, p]),
         ("lead", None, [p, i]),
         ("plant", None, [p, i]),
-        ("where", None, [p, p, p]),
     ):
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments

@@ -485,18 +485,6 @@ static void follow(struct run *r, int64_t state, int64_t number)
 	}
 }
 
-/* Mark where tasks are: task t at location l as here[base[t] + l]. */
-void where(const struct program *p, const struct block *in, uint8_t *here)
-{
-	for (int64_t i = 0; i < in->n; i++)
-		for (int64_t t = 0; t < p->n_tasks; t++) {
-			int16_t location = in->rows[i * p->width + p->column[t]];
-
-			if (location >= 0)
-				here[p->base[t] + location] = 1;
-		}
-}
-
 /*
  * Add the new successors of states, from tally->next on, to ``out`` until ``room`` may not be enough for one state more,
  * of which ``most`` may follow, or that may be missing.

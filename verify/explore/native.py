@@ -102,6 +102,7 @@ class NativeSearch(Search):
         block.rows[:], block.hashes[:] = level.rows.T, level.hashes.T
         block.struct.n = level.states
         self._blocks = [block]
+        self._tables.meet(level.rows)
 
     @property
     def frontier(self) -> int:
@@ -162,7 +163,6 @@ class NativeSearch(Search):
         if block is None and self._blocks:
             block = self._taken(self._blocks.pop())
             worker.take(block)
-            self._tables.meet(block)
         return block is not None
 
     def _give_back(self, block: Block) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Iterable
 from itertools import chain, repeat
 from typing import Any, NamedTuple
 
@@ -10,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from verify.explore.arena import Arena
-from verify.explore.blocks import Block
 from verify.explore.library import MapC, ProgramC, TableC, at
 from verify.explore.model import TaskModel
 from verify.explore.rows import Rows
@@ -20,8 +20,15 @@ from verify.explore.table import Hashes, Index, Table, Transitions
 class _Prepared:
     """A table as the loop reads it."""
 
-    def __init__(self, loaded: ctypes.CDLL, table: Table, number: int, arena: Arena) -> None:
-        self.loaded, self.table, self.number, self.arena, self.most = loaded, table, number, arena, 0
+    def __init__(
+        self,
+        loaded: ctypes.CDLL,
+        table: Table,
+        number: int,
+        arena: Arena,
+        meet: Callable[[Iterable[tuple[int, int]]], None],
+    ) -> None:
+        self.loaded, self.table, self.number, self.arena, self.most, self._meet = loaded, table, number, arena, 0, meet
         #: of a table whose pages are told apart, which asks for all of its key at once: leaves by the key's hash
         self._leaves: dict[int, int] | None = {} if table.engine.identities is not None else None
         tasks, cpus = table.engine.apart(table)
@@ -63,6 +70,8 @@ class _Prepared:
                 continue
             outcomes, looked = engine.decide(table, v)
             self.most = max(self.most, len(outcomes))
+            # before anybody finds the leaf, and goes there
+            self._meet((c, x) for o in outcomes for c, x in o.changes.items())
             leaf = arena.leaf(outcomes)
             if self._leaves is not None:
                 self._leaves[missing] = leaf
@@ -116,7 +125,9 @@ class Tables:
         #: for each check that is judged when states are written, the tables that may have violated it
         self.late: dict[int, npt.NDArray[np.bool_]] = {}
         self._most_at: Index = np.zeros(len(places), np.int64)
-        self._met = np.zeros(len(places), np.uint8)
+        #: the places whose tables are prepared, and of each location column the first of its task's places
+        self._met: set[int] = set()
+        self._base_of = dict(zip(self.column.tolist(), self.base.tolist(), strict=False))
         tables_at = np.diff(self.number)
         self._tables = sum(int(tables_at[a:b].max(initial=0)) for a, b in self._ranges())
         self._program = ProgramC(
@@ -139,6 +150,8 @@ class Tables:
         """Know what equal tables have learnt, before anything is asked."""
         self._arena.take(learnt.arrays)
         self._known = learnt.most
+        writes = np.unique(learnt.arrays["writes"])
+        self._meet_all(zip(writes["column"].tolist(), writes["value"].tolist(), strict=True))
 
     def program(self) -> ctypes.Structure:
         """All tables with what they know now, for one call."""
@@ -153,22 +166,31 @@ class Tables:
         """More than one state can have successors, or tables that may not know it."""
         return max(self._tables, sum(int(self._most_at[a:b].max(initial=0)) for a, b in self._ranges()))
 
-    def meet(self, block: Block) -> None:
-        """Prepare the tables of where the tasks are in some states."""
-        here = np.zeros(len(self._met), np.uint8)
-        self.loaded.where(ctypes.byref(self.program()), ctypes.byref(block.struct), at(here))
-        for place in np.flatnonzero(here & ~self._met).tolist():
-            for number in range(int(self.number[place]), int(self.number[place + 1])):
-                task, location, which = self.of[number]
-                table = self.transitions.tables(task, location)[which]
-                prepared = _Prepared(self.loaded, table, number, self._arena)
-                self.prepared[number] = prepared
-                for check in prepared.table.late:
-                    self.late.setdefault(check, np.zeros(len(self.of), bool))[number] = True
-                prepared.fill(self.structs[number])
-                prepared.most = self._known.get(number, 0)
-                self._most_at[place] += prepared.most
-        self._met |= here
+    def meet(self, states: Rows) -> None:
+        """Prepare the tables of where the tasks are in some states, with which a search begins."""
+        for column in self._base_of:
+            self._meet_all((column, location) for location in np.unique(states[column]).tolist())
+
+    def _meet_all(self, values: Iterable[tuple[int, int]]) -> None:
+        """Prepare the tables of the places among some (column, value)."""
+        for column, location in values:
+            if column in self._base_of and location >= 0:
+                place = self._base_of[column] + location
+                if place not in self._met:
+                    self._met.add(place)
+                    self._prepare(place)
+
+    def _prepare(self, place: int) -> None:
+        for number in range(int(self.number[place]), int(self.number[place + 1])):
+            task, location, which = self.of[number]
+            table = self.transitions.tables(task, location)[which]
+            prepared = _Prepared(self.loaded, table, number, self._arena, self._meet_all)
+            self.prepared[number] = prepared
+            for check in prepared.table.late:
+                self.late.setdefault(check, np.zeros(len(self.of), bool))[number] = True
+            prepared.fill(self.structs[number])
+            prepared.most = self._known.get(number, 0)
+            self._most_at[place] += prepared.most
 
     def learn(self, number: int, states: Rows, what: Hashes) -> int:
         """Have a table know some states; returns how many successors one of them may have."""
