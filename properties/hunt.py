@@ -12,9 +12,10 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
+from unittest import SkipTest
 
 from hypothesis import Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -35,14 +36,19 @@ def hunt(machine: Any, chosen: settings, number: int | None = None) -> None:
     if number is None:
         number = 0 if chosen.derandomize else secrets.randbits(32)
     with _interrupts_get_out():
+        if chosen.database is not None and Phase.reuse in chosen.phases:
+            # all of it at once: a round may end before the one that fails; SkipTest where there is nothing
+            with suppress(SkipTest):
+                phases = [p for p in chosen.phases if p is not Phase.generate]
+                run_state_machine_as_test(machine, settings=settings(chosen, phases=phases))
         for nth, part in enumerate(_rounds(chosen)):
             run_state_machine_as_test(seed(number << 32 | nth)(machine), settings=part)
 
 
 def _rounds(chosen: settings) -> Iterator[settings]:
-    """What the database has comes in the first alone."""
+    """As many histories as were asked for, all drawn."""
+    phases = [p for p in chosen.phases if p is not Phase.reuse]
     for made in range(0, chosen.max_examples, ROUND):
-        phases = [p for p in chosen.phases if p is not Phase.reuse or not made]
         yield settings(chosen, max_examples=min(ROUND, chosen.max_examples - made), phases=phases)
 
 

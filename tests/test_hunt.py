@@ -1,9 +1,11 @@
 """Random histories are drawn anew, and end where the user interrupts them, wherever that is."""
 
+import copy
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
@@ -68,11 +70,43 @@ def test_a_number_says_which_histories():
     assert _starts(None, **few, derandomize=False) != _starts(None, **few, derandomize=False)
 
 
-def test_rounds_are_as_many_histories_as_were_asked_for_and_the_database_is_read_once():
+class Fails(RuleBasedStateMachine):
+    """Starts that fail, each of which a database keeps."""
+
+    bad: ClassVar[Callable[[int], bool]]
+
+    @initialize(start=st.integers(0, 10**9))
+    def begin(self, start):
+        assert not type(self).bad(start), f"starts at {start}"
+
+    @rule()
+    def step(self):
+        pass
+
+
+def test_whatever_a_database_has_is_tried_however_much_it_is():
+    database, starts = InMemoryExampleDatabase(), []
+    while len(starts) < 15:
+        Fails.bad = lambda start: start > 10**6 and start not in starts
+        with pytest.raises(AssertionError, match=r"^starts at") as failure:
+            hunt(Fails, settings(FEW, max_examples=30, database=database, phases=FINDING), len(starts))
+        starts.append(int(str(failure.value).split()[2]))
+    assert len(set(starts)) == 15
+    for start in starts:
+        # one that no longer fails is forgotten
+        kept = InMemoryExampleDatabase()
+        kept.data = copy.deepcopy(database.data)
+        Fails.bad = start.__eq__
+        with pytest.raises(AssertionError, match=rf"^starts at {start}\b"):
+            hunt(Fails, settings(FEW, max_examples=30, database=kept, phases=[Phase.reuse, Phase.generate]), 99)
+    hunt(Fails, settings(FEW, database=InMemoryExampleDatabase(), phases=[Phase.reuse, Phase.generate]), 99)
+
+
+def test_rounds_are_as_many_histories_as_were_asked_for_and_none_is_from_the_database():
     chosen = settings(FEW, max_examples=25, database=InMemoryExampleDatabase(), phases=[Phase.reuse, Phase.generate])
     rounds = list(hunting._rounds(chosen))
     assert [r.max_examples for r in rounds] == [10, 10, 5]
-    assert [Phase.reuse in r.phases for r in rounds] == [True, False, False]
+    assert not any(Phase.reuse in r.phases for r in rounds)
     assert all(Phase.generate in r.phases and r.stateful_step_count == chosen.stateful_step_count for r in rounds)
 
 
